@@ -1,0 +1,68 @@
+"""Examples in docstrings and in the documentation run, and show what really comes out."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+
+import numpy as np
+import pytest
+from _markdown import OPTIONS, ROOT, run_page
+
+import funcgrad as fg
+import funcgrad.numpy as fnp
+import funcgrad_nn as nn
+
+PACKAGES = ("funcgrad", "funcgrad_nn")
+# The names that every docstring may use without importing them.
+NAMES = {"np": np, "fg": fg, "fnp": fnp, "nn": nn}
+
+
+def _modules() -> list[str]:
+    names = []
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            parts = file.relative_to(ROOT).with_suffix("").parts
+            parts = parts[:-1] if parts[-1] == "__init__" else parts
+            if parts[-1] != "__main__":
+                names.append(".".join(parts))
+    return names
+
+
+def _public_callables() -> list[object]:
+    found = []
+    for module in (fg, nn, fg.tree, fg.random, fg.errors):
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isfunction(value) or inspect.isclass(value):
+                found.append(pytest.param(value, id=f"{module.__name__}.{name}"))
+    return found
+
+
+@pytest.mark.parametrize("name", _modules())
+def test_docstring_examples(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results = doctest.testmod(
+        importlib.import_module(name), extraglobs=NAMES, optionflags=OPTIONS, verbose=False
+    )
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize("public", _public_callables())
+def test_public_callable_has_an_example(public):
+    assert ">>>" in (inspect.getdoc(public) or "")
+
+
+PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", [ROOT / "docs" / "index.md", *PAGES], ids=lambda page: page.stem)
+def test_page(page, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_page(page) > 0
+
+
+def test_contributing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run_page(ROOT / "CONTRIBUTING.md") > 0
