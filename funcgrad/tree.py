@@ -21,7 +21,7 @@ import functools
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from .errors import TreeKeyError, TreeMismatchError
 
@@ -114,10 +114,11 @@ def keystr(path: Iterable[Key]) -> str:
 # -- The registry of node classes ----------------------------------------------------------------
 
 
-class _Node(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Node:
     """What the walks below must know of a container class."""
 
-    flatten: Callable[[Any], tuple[Sequence[Any], Any]]  # object -> children, aux
+    flatten: Callable[[Any], tuple[Sequence[object], Any]]  # object -> children, aux
     unflatten: Callable[[Any, list[Any]], Any]  # aux, children -> object
     keys: Callable[[Any, int], list[Key]]  # aux, number of children -> a key for each
     show: Callable[[Any, list[str]], str]  # aux, children's text -> text
@@ -171,9 +172,10 @@ _DICT = _Node(
 # Class -> how to take it apart; a class that is no container maps to None once it has been met.
 _NODES: dict[type, _Node | None] = {
     dict: _DICT,
-    OrderedDict: _DICT._replace(
+    OrderedDict: _Node(
         flatten=lambda mapping: (list(mapping.values()), tuple(mapping)),
         unflatten=lambda keys, children: OrderedDict(zip(keys, children, strict=True)),
+        keys=_DICT.keys,
         show=lambda keys, parts: f"OrderedDict({_show_items(keys, parts)})",
     ),
     defaultdict: _Node(
@@ -201,6 +203,7 @@ _NODES: dict[type, _Node | None] = {
         show=lambda _aux, _parts: "None",
     ),
 }
+_UNKNOWN = object()
 _registered: set[type] = set(_NODES)
 
 
@@ -219,7 +222,7 @@ def _show_fields(cls: type, names: Iterable[str], parts: Iterable[str]) -> str:
     return f"{cls.__name__}({text})"
 
 
-def _fields_node(cls: type, data: tuple[str, ...], meta: tuple[str, ...]) -> _Node:
+def _fields_node(cls: type[object], data: tuple[str, ...], meta: tuple[str, ...]) -> _Node:
     # The object is rebuilt field by field, not through __init__, because its leaves may just now
     # be anything (tracers, axes, strings) and a __post_init__ that validates would reject them.
     def unflatten(aux: tuple[Any, ...], children: list[Any]) -> Any:
@@ -242,14 +245,18 @@ def _fields_node(cls: type, data: tuple[str, ...], meta: tuple[str, ...]) -> _No
 def _classify(cls: type) -> _Node | None:
     """Decide what a class met for the first time is, and remember it."""
     node = None
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+    if tuple in cls.__mro__ and hasattr(cls, "_fields"):
         node = _namedtuple_node(cls)
     elif is_dataclass(cls):
         static = [f.name for f in fields(cls) if f.metadata.get("static", False)]
-        data = [f.name for f in fields(cls) if f.name not in static]
+        data = [name for name in _field_names(cls) if name not in static]
         node = _fields_node(cls, tuple(data), tuple(static))
     _NODES[cls] = node
     return node
+
+
+def _field_names(cls: Any) -> list[str]:
+    return [f.name for f in fields(cls)] if is_dataclass(cls) else []
 
 
 def _register(cls: type, node: _Node | None) -> None:
@@ -328,10 +335,11 @@ def register_dataclass(
     ([2.0], PyTreeDef(Scaled(value=*, unit='m')))
     """
     named = sorted([*data_fields, *meta_fields])
-    if is_dataclass(cls) and named != sorted(f.name for f in fields(cls)):
+    known = sorted(_field_names(cls) or named)
+    if named != known:
         raise ValueError(
             f"data_fields and meta_fields must name each field of {cls.__name__} once: "
-            f"its fields are {sorted(f.name for f in fields(cls))}, named were {named}"
+            f"its fields are {known}, named were {named}"
         )
     _register(cls, _fields_node(cls, tuple(data_fields), tuple(meta_fields)))
     return cls
@@ -431,7 +439,7 @@ def _unflatten(spec: Any, leaves: Any) -> Any:
 # -- Flattening ----------------------------------------------------------------------------------
 
 
-def _flatten(obj: Any, leaves: list[Any], is_leaf: IsLeaf | None) -> Spec:
+def _flatten(obj: object, leaves: list[Any], is_leaf: IsLeaf | None) -> Spec:
     """Append the leaves of ``obj`` to ``leaves``, and return its structure."""
     cls = type(obj)
     node = _NODES[cls] if cls in _NODES else _classify(cls)
@@ -442,7 +450,7 @@ def _flatten(obj: Any, leaves: list[Any], is_leaf: IsLeaf | None) -> Spec:
     specs: list[Spec] = []
     for child in children:
         # A child of a class known to be a leaf is the usual case, and here needs no call.
-        if _NODES.get(type(child), _NODES) is None:
+        if _NODES.get(type(child), _UNKNOWN) is None:
             leaves.append(child)
             specs.append(None)
         else:
@@ -563,12 +571,19 @@ def _describe(obj: Any) -> str:
     if obj is None:
         return "None"
     shape = getattr(obj, "shape", None)
-    return f"a {type(obj).__name__}" + (f" of shape {shape}" if isinstance(shape, tuple) else "")
+    of_shape = f" of shape {shape}" if isinstance(shape, tuple) else ""
+    return _with_article(type(obj).__name__) + of_shape
+
+
+def _with_article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiouAEIOU" or noun == "ndarray" else f"a {noun}"
 
 
 def _describe_spec(spec: Any) -> str:
     cls, _, specs = spec
-    return "None" if cls is type(None) else f"a {cls.__name__} with {len(specs)} children"
+    if cls is type(None):
+        return "None"
+    return f"{_with_article(cls.__name__)} of length {len(specs)}"
 
 
 def _difference(expected: Any, found: Any) -> str:
@@ -580,11 +595,11 @@ def _difference(expected: Any, found: Any) -> str:
     extra = [str(key) for key in have if key not in want]
     if missing or extra:
         parts = [f"lacks {', '.join(missing)}"] if missing else []
-        parts += [f"has {', '.join(extra)} too many"] if extra else []
-        return f"a {cls.__name__} of {len(have)} instead of {len(want)} " + " and ".join(parts)
-    if len(want) != len(have) or want != have:
-        return f"the keys {keystr(have)} are not in the order {keystr(want)}"
-    return f"a {cls.__name__} whose static part is {found[1]!r} instead of {aux!r}"
+        parts += [f"has an unexpected {', '.join(extra)}"] if extra else []
+        return f"the {cls.__name__} there {' and '.join(parts)}"
+    if want != have:
+        return f"the {cls.__name__} there has its keys in the order {keystr(have)}"
+    return f"the {cls.__name__} there has the static part {found[1]!r} instead of {aux!r}"
 
 
 def _flatten_up_to(treedef: TreeDef, tree: Any, name: str, first: str = "expected") -> list[Any]:
