@@ -1,0 +1,29 @@
+"""The rows of the table, by the name that ``python -m benchmarks NAME`` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import cast
+
+from benchmarks.harness import Result
+
+ROWS = {
+    "import": "benchmarks.imports:measure",
+    "eager": "benchmarks.logistic:measure_eager",
+    "step": "benchmarks.logistic:measure_step",
+    "mlp": "benchmarks.mlp:measure_step",
+    "scan": "benchmarks.scan:measure_logistic",
+    "pendulum": "benchmarks.scan:measure_pendulum",
+    "dispatch": "benchmarks.dispatch:measure",
+    "dataloader": "benchmarks.dataloader:measure",
+    "trace": "benchmarks.mlp:measure_trace",
+    "compile": "benchmarks.mlp:measure_compile",
+    "memory": "benchmarks.memory:measure",
+}
+
+
+def measure(name: str) -> list[Result]:
+    """Measure one row; only its own libraries are imported."""
+    module, _, function = ROWS[name].partition(":")
+    return cast(Callable[[], list[Result]], getattr(import_module(module), function))()
