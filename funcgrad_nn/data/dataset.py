@@ -1,0 +1,232 @@
+"""Datasets: what has a length and gives samples by index."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from funcgrad import tree
+from funcgrad.errors import DatasetError
+
+Indices = NDArray[np.intp]
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """What :class:`~funcgrad_nn.DataLoader` needs: a length, and samples that are pytrees.
+
+    A dataset that can do better than one sample at a time may also have a method
+    ``gather(indices)``, which takes an integer array to the batch of these samples.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+def _take(array: Any, indices: Indices) -> Any:
+    # `take` is the faster, but would first copy the whole of an array that it cannot walk.
+    flags = getattr(array, "flags", None)
+    return array.take(indices, axis=0) if getattr(flags, "carray", False) else array[indices]
+
+
+class ArrayDataset:
+    """A dataset over arrays whose first axes count the samples.
+
+    Args:
+        *arrays: arrays of equal length, or pytrees of them (NumPy or CuPy). With one argument a
+            sample has that argument's structure; with several it is a tuple.
+
+    Raises:
+        DatasetError: no arrays, one without a first axis, something that is no array, or lengths
+            that differ; the message shows the shapes.
+
+    >>> images, labels = np.zeros((3, 8, 8)), np.array([4, 0, 7])
+    >>> dataset = ArrayDataset(images, labels)
+    >>> len(dataset)
+    3
+    >>> image, label = dataset[2]
+    >>> image.shape, int(label)
+    ((8, 8), 7)
+    >>> ArrayDataset({"x": images, "y": labels})[1:]["y"]
+    array([0, 7])
+    """
+
+    def __init__(self, *arrays: Any) -> None:
+        self.arrays = arrays[0] if len(arrays) == 1 else arrays
+        self._leaves, self._treedef = tree.flatten(self.arrays)
+        self._length = _common_length(self.arrays)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: Any) -> Any:
+        """The sample at an integer; the batch at a slice or an integer or boolean array."""
+        if isinstance(index, (int, np.integer)) and not -self._length <= index < self._length:
+            raise IndexError(f"index {index} is out of range for {self._length} samples")
+        return self._treedef.unflatten([leaf[index] for leaf in self._leaves])
+
+    def gather(self, indices: Indices) -> Any:
+        """The batch of the samples at an array of integers, in fresh arrays."""
+        return self._treedef.unflatten([_take(leaf, indices) for leaf in self._leaves])
+
+    def __repr__(self) -> str:
+        return f"ArrayDataset({tree.map(_Shape, self.arrays)})"
+
+
+class _Shape:
+    """Prints as an array's dtype and shape, also within containers."""
+
+    def __init__(self, array: Any) -> None:
+        self.text = f"{array.dtype}{list(array.shape)}"
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+def _common_length(arrays: Any) -> int:
+    pairs, _ = tree.flatten_with_path(arrays)
+    if not pairs:
+        raise DatasetError("a dataset needs at least one array")
+    for path, leaf in pairs:
+        if not getattr(leaf, "shape", ()):
+            raise DatasetError(
+                f"{_named(path)} is {_describe(leaf)}, but each must be an array whose first axis "
+                "counts the samples. Lists are containers of leaves: convert with np.asarray."
+            )
+    if len({len(leaf) for _, leaf in pairs}) > 1:
+        shapes = "\n".join(f"  {_named(path)} has shape {leaf.shape}" for path, leaf in pairs)
+        raise DatasetError(f"the arrays of a dataset must have first axes of one length:\n{shapes}")
+    return len(pairs[0][1])
+
+
+def _named(path: tree.Path) -> str:
+    return f"the array at {tree.keystr(path)}" if path else "the array"
+
+
+def _describe(leaf: Any) -> str:
+    return f"the {type(leaf).__name__} {leaf!r:.40}"
+
+
+class Subset:
+    """The samples of a dataset at given indices; a view, nothing is copied.
+
+    Args:
+        dataset: any dataset.
+        indices: integers, each from ``-len(dataset)`` to ``len(dataset) - 1``; of shape ``(n,)``.
+
+    Raises:
+        IndexError: an index is out of range.
+
+    >>> subset = Subset(ArrayDataset(np.array([10, 20, 30])), [2, 0])
+    >>> [int(x) for x in subset]
+    [30, 10]
+    """
+
+    def __init__(self, dataset: Dataset, indices: Sequence[int] | Indices) -> None:
+        self.dataset = dataset
+        self.indices = _checked_indices(indices, len(dataset))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int, /) -> Any:
+        """The sample at an integer."""
+        return self.dataset[int(self.indices[index])]
+
+    def gather(self, indices: Indices) -> Any:
+        """The batch of the samples at an array of integers, in fresh arrays."""
+        return gather(self.dataset, self.indices[indices])
+
+    def __repr__(self) -> str:
+        return f"Subset({len(self)} of {len(self.dataset)} samples of {self.dataset!r})"
+
+
+def _checked_indices(indices: Sequence[int] | Indices, length: int) -> Indices:
+    array = np.asarray(indices)
+    if array.size == 0:
+        return np.empty(0, np.intp)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise TypeError(
+            f"indices must be integers in one axis, not of shape {array.shape} and dtype "
+            f"{array.dtype}"
+        )
+    wrong = array[(array < -length) | (array >= length)]
+    if len(wrong):
+        raise IndexError(f"index {wrong[0]} is out of range for {length} samples")
+    return np.where(array < 0, array + length, array).astype(np.intp)
+
+
+def gather(dataset: Dataset, indices: Indices) -> Any:
+    """The batch of the samples at an array of integers, leaves stacked on a new first axis.
+
+    Raises:
+        DatasetError: the samples differ in structure or in the shape of a leaf.
+    """
+    vectorised = getattr(dataset, "gather", None)
+    if vectorised is not None:
+        return vectorised(indices)
+    samples = [dataset[i] for i in indices.tolist()]
+    return tree.map_with_path(_stack, *samples)
+
+
+def _stack(path: tree.Path, *leaves: Any) -> NDArray[Any]:
+    try:
+        return np.stack(leaves)
+    except ValueError as error:
+        shapes = sorted({np.shape(leaf) for leaf in leaves})
+        raise DatasetError(
+            f"the samples of a batch have leaves of different shapes at "
+            f"{tree.keystr(path) or 'their root'}: {', '.join(map(str, shapes))}. "
+            "Pad or crop them to one shape in the dataset's __getitem__."
+        ) from error
+
+
+def random_split(
+    dataset: Dataset, lengths: Sequence[int] | Sequence[float], seed: int = 0
+) -> list[Subset]:
+    """Divide a dataset at random into disjoint subsets that together hold each sample once.
+
+    Args:
+        dataset: any dataset.
+        lengths: either integers whose sum is ``len(dataset)``, or fractions whose sum is 1; of
+            fractions the lengths are rounded down, and the samples that are left go one each to
+            the first subsets.
+        seed: a non-negative integer; the same seed makes the same subsets.
+
+    Raises:
+        DatasetError: the lengths do not add up, or one is negative.
+
+    >>> train, test = random_split(ArrayDataset(np.arange(10)), [0.8, 0.2], seed=1)
+    >>> len(train), len(test)
+    (8, 2)
+    >>> sorted(int(x) for part in (train, test) for x in part)
+    [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+    """
+    counts = _lengths(lengths, len(dataset))
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    return [Subset(dataset, part) for part in np.split(order, np.cumsum(counts)[:-1])]
+
+
+def _lengths(lengths: Sequence[int] | Sequence[float], total: int) -> list[int]:
+    if not lengths or any(length < 0 for length in lengths):
+        raise DatasetError(f"lengths must be non-negative and at least one, got {list(lengths)}")
+    try:
+        counts = [operator.index(length) for length in lengths]  # type: ignore[arg-type]
+    except TypeError:
+        if abs(sum(lengths) - 1) > 1e-6:
+            raise DatasetError(
+                f"fractions must add up to 1, but {list(lengths)} make {sum(lengths):g}"
+            ) from None
+        counts = [int(fraction * total + 1e-9) for fraction in lengths]
+        for i in range(total - sum(counts)):
+            counts[i % len(counts)] += 1
+    if sum(counts) != total:
+        raise DatasetError(
+            f"lengths {counts} add up to {sum(counts)}, but the dataset has {total} samples"
+        )
+    return counts

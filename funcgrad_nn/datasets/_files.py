@@ -1,0 +1,128 @@
+"""Finding the files of a dataset on this machine, or downloading them; checking them either way."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+import urllib.request
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from funcgrad.errors import FileFormatError
+from funcgrad_nn._files import atomic_write
+from funcgrad_nn.data.idx import parse_idx, read_possibly_compressed
+
+_SYSTEM_DATASETS = Path("/usr/share/datasets")
+_CHUNK = 1 << 16
+_TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset made of gzipped IDX files.
+
+    The checksums are of the decompressed files, because the same data circulates compressed in
+    several ways (Debian's package, for one, holds other ``.gz`` files than the download).
+    """
+
+    name: str
+    url: str
+    sha256: dict[str, str]
+
+
+def load_idx(source: Source, filename: str, download: bool = True) -> NDArray[Any]:
+    """The array in a file of a dataset, wherever the file is found.
+
+    Raises:
+        FileNotFoundError: it is nowhere, and may not be downloaded.
+        FileFormatError: it is not the file with the known checksum.
+        OSError: the download failed.
+    """
+    path = _find(source, filename)
+    if path is None:
+        if not download:
+            raise FileNotFoundError(_not_found(source, filename))
+        path = _cache_folder(source) / f"{filename}.gz"
+        _download(f"{source.url}{filename}.gz", path, lambda part: _verified(part, source, path))
+    return parse_idx(_verified(path, source, path), path)
+
+
+def folders(source: Source) -> list[Path]:
+    """Where the files of a dataset are looked for, in this order."""
+    found: list[Path] = []
+    if root := os.environ.get("FUNCGRAD_DATA"):
+        found += [Path(root) / source.name, Path(root)]
+    return [*found, _SYSTEM_DATASETS / source.name, _cache_folder(source)]
+
+
+def _cache_folder(source: Source) -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "funcgrad" / source.name
+
+
+def _find(source: Source, filename: str) -> Path | None:
+    candidates = (f / n for f in folders(source) for n in (f"{filename}.gz", filename))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _not_found(source: Source, filename: str) -> str:
+    places = "\n".join(f"  {folder}" for folder in folders(source))
+    return (
+        f"{filename} or {filename}.gz of {source.name} is in none of these folders:\n{places}\n"
+        f"Pass download=True, or fetch it from {source.url} into one of them."
+    )
+
+
+def _verified(content_of: Path, source: Source, name: Path) -> bytes:
+    """The decompressed content of a file with the checksum of the file ``name``."""
+    content = read_possibly_compressed(content_of)
+    expected = source.sha256[name.name.removesuffix(".gz")]
+    actual = hashlib.sha256(content).hexdigest()
+    if actual != expected:
+        raise FileFormatError(
+            f"{name} is not the file of {source.name} that it should be: the SHA-256 of its "
+            f"content is {actual}, not {expected}. Remove it, and it is downloaded again."
+        )
+    return content
+
+
+def _download(url: str, path: Path, check: Callable[[Path], object]) -> None:
+    """Fetch a file; it appears at ``path`` only when it is complete and has passed the check."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with (
+            urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,
+            atomic_write(path) as file,
+        ):
+            total = int(response.headers.get("Content-Length", 0))
+            with _progress(path.name, total) as advance:
+                while chunk := response.read(_CHUNK):
+                    file.write(chunk)
+                    advance(len(chunk))
+            file.flush()
+            check(Path(file.name))
+    except (OSError, HTTPException) as error:
+        raise OSError(
+            f"{url} could not be downloaded ({error}). Check the connection, or fetch the file by "
+            f"other means and put it into {path.parent} or into $FUNCGRAD_DATA."
+        ) from error
+
+
+@contextlib.contextmanager
+def _progress(name: str, total: int) -> Generator[Callable[[int], object]]:
+    """A progress bar by tqdm; where that is not installed, one line."""
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        print(f"downloading {name} ({total / 1e6:.1f} MB)", file=sys.stderr)
+        yield lambda count: None
+        return
+    with tqdm(total=total or None, desc=name, unit="B", unit_scale=True) as bar:
+        yield bar.update
