@@ -5,6 +5,13 @@ Each class shows, in its docstring, code that fails and the same code mended.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from funcgrad.core.source import SourceLine, at_user_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 class FuncgradError(Exception):
     """Base of all errors raised by funcgrad: ``except fg.errors.FuncgradError`` catches them."""
@@ -37,3 +44,383 @@ class TreeKeyError(FuncgradError, TypeError):
 
         fg.tree.leaves({"w": w, "b": b})
     """
+
+
+class GraphError(FuncgradError):
+    """A graph breaks the rules of its own grammar: a mistake in funcgrad or in a rule."""
+
+
+class NotAnArrayError(FuncgradError, TypeError):
+    """A leaf is no array and no number.
+
+    Fails::
+
+        fg.grad(loss)({"w": w, "name": "layer 1"})
+        fg.jit(f)(np.array([1, "a"], dtype=object))
+
+    Mended: keep what is no number out of the differentiated arguments, or make it static::
+
+        fg.jit(f, static_argnames="name")(w, name="layer 1")
+    """
+
+    @classmethod
+    def of(cls, value: Any, path: str = "", role: str = "a leaf") -> NotAnArrayError:
+        kind = type(value)
+        what = f"{kind.__module__}.{kind.__qualname__}"
+        dtype = getattr(value, "dtype", None)
+        if dtype is not None:
+            what += f" of dtype {dtype}"
+        where = f" at {path}" if path else ""
+        return cls(
+            f"{role}{where} is {what}; funcgrad works on numbers and on NumPy or CuPy arrays of "
+            "bool, integer, float or complex dtype. Keep it out of the traced arguments (close "
+            "over it, or name it in static_argnums/static_argnames under jit), or convert it "
+            f"with np.asarray(..., dtype=float).{at_user_line()}"
+        )
+
+
+class ShapeError(FuncgradError, ValueError):
+    """Operands' shapes do not fit the operation.
+
+    Fails::
+
+        fg.grad(lambda w: np.sum(np.ones((4, 3)) @ w))(np.ones(4))
+
+    Mended: make the axes agree; the message shows both shapes::
+
+        fg.grad(lambda w: np.sum(np.ones((4, 3)) @ w))(np.ones(3))
+    """
+
+
+class OperandTypeError(FuncgradError, TypeError):
+    """Operands' dtypes or types do not fit the operation.
+
+    Fails::
+
+        fg.grad(lambda x: np.sum(x) << 2)(1.5)
+
+    Mended: use an operation that has a meaning for the dtype::
+
+        fg.grad(lambda x: np.sum(x) * 4)(1.5)
+    """
+
+
+class IndexRangeError(FuncgradError, IndexError):
+    """An index is out of range or has the wrong form.
+
+    Fails::
+
+        fg.grad(lambda x: x[3])(np.ones(3))
+
+    Mended::
+
+        fg.grad(lambda x: x[2])(np.ones(3))
+    """
+
+
+class PrimitiveError:
+    """Makes the error for a primitive that was refused by its shape rule or by NumPy."""
+
+    @staticmethod
+    def of(name: str, avals: Sequence[Any], cause: Exception) -> FuncgradError:
+        if isinstance(cause, FuncgradError):
+            return cause
+        operands = ", ".join(map(str, avals))
+        message = f"{name} of {operands}: {cause}{at_user_line()}"
+        for kind, error in (
+            (ValueError, ShapeError),
+            (IndexError, IndexRangeError),
+            (TypeError, OperandTypeError),
+        ):
+            if isinstance(cause, kind):
+                return error(message)
+        return FuncgradError(message)
+
+
+class LeakedTracerError(FuncgradError, RuntimeError):
+    """A tracer is used after the transformation that made it has ended.
+
+    Fails::
+
+        seen = []
+        fg.grad(lambda x: seen.append(x) or np.sum(x**2))(w)
+        np.sum(seen[0])
+
+    Mended: return what is needed outside, as an auxiliary result::
+
+        grads, seen = fg.grad(lambda x: (np.sum(x**2), x), has_aux=True)(w)
+    """
+
+    @classmethod
+    def of(cls, purpose: str, use: str) -> LeakedTracerError:
+        return cls(
+            f"{use} uses a tracer that leaked out of {purpose}, which has ended. A tracer stands "
+            "for an array only while its function is being recorded. Return the value from the "
+            "function (has_aux=True adds results that are not differentiated) instead of storing "
+            f"it in a global, a closure, or an attribute.{at_user_line()}"
+        )
+
+
+class TracerValueError(FuncgradError, TypeError):
+    """The value of a tracer is asked for where only shape and dtype are known.
+
+    Fails::
+
+        @fg.jit
+        def f(x):
+            if x > 0:
+                return x
+            return -x
+
+    Mended, in the ways the message lists::
+
+        fg.jit(lambda x: np.where(x > 0, x, -x))
+        fg.jit(lambda x: fg.cond(x > 0, lambda x: x, lambda x: -x, x))
+        fg.jit(f, static_argnums=0)
+    """
+
+    @classmethod
+    def of(cls, tracer: Any, use: str) -> TracerValueError:
+        return cls(
+            f"{use} asks for the value of a traced {tracer.aval}, but under {tracer.rec.purpose} "
+            "only its shape and dtype are known. For a choice use np.where(c, a, b) or "
+            "fg.cond(c, f, g, x); for a loop fg.fori_loop, fg.while_loop or fg.scan; for a setting "
+            "that is no data pass it in static_argnums/static_argnames of fg.jit."
+            f"{at_user_line()}"
+        )
+
+
+class TracerArrayError(FuncgradError, TypeError):
+    """NumPy is asked to make a plain array of a tracer, which would lose the derivative.
+
+    Fails::
+
+        fg.grad(lambda x: np.sum(np.array([x, x])))(1.0)
+        fg.grad(lambda x: np.float32(x))(1.0)
+
+    Mended: use functions that NumPy dispatches, or funcgrad.numpy::
+
+        fg.grad(lambda x: np.sum(np.stack([x, x])))(1.0)
+        fg.grad(lambda x: np.sum(fnp.array([x, x])))(1.0)
+        fg.grad(lambda x: x.astype(np.float32))(1.0)
+    """
+
+    @classmethod
+    def of(cls, tracer: Any) -> TracerArrayError:
+        return cls(
+            f"NumPy asked for a plain array of a traced {tracer.aval} (under "
+            f"{tracer.rec.purpose}); that would cut the derivative silently. Instead of "
+            "np.array([t, u]) write np.stack([t, u]) or fnp.array([t, u]) with "
+            "`import funcgrad.numpy as fnp`; instead of np.asarray(t) just t; instead of "
+            "np.float32(t) write t.astype(np.float32); to index a plain array by a tracer write "
+            "np.take(a, t, axis=0) or fnp.asarray(a)[t]; for the value without its derivative "
+            f"use fg.stop_gradient(t).{at_user_line()}"
+        )
+
+
+class UnsupportedFunctionError(FuncgradError, TypeError):
+    """A NumPy function, or an option of it, has no meaning for tracers yet.
+
+    Fails::
+
+        fg.grad(lambda x: np.sum(np.interp(x, xs, ys)))(x)
+
+    Mended: compose it of functions that are there (``dir(funcgrad.numpy)`` lists them), or
+    give it a derivative of its own with ``fg.custom_jvp`` or ``fg.custom_vjp``.
+    """
+
+    @classmethod
+    def of(cls, name: str, hint: str = "") -> UnsupportedFunctionError:
+        hint = hint or (
+            "dir(funcgrad.numpy) lists what is there; fg.custom_jvp gives any function a "
+            "derivative of your own."
+        )
+        return cls(f"{name} is not available on traced arrays. {hint}{at_user_line()}")
+
+
+class OutArgumentError(FuncgradError, TypeError):
+    """``out=`` or an in-place operator asks NumPy to write a traced result into an array.
+
+    Fails::
+
+        fg.grad(lambda x: np.sum(np.exp(x, out=buffer)))(x)
+        total = np.zeros(3); total += x        # x is traced
+
+    Mended: use the result that is returned; jit reuses buffers by itself::
+
+        fg.grad(lambda x: np.sum(np.exp(x)))(x)
+        total = np.zeros(3); total = total + x
+    """
+
+    @classmethod
+    def of(cls, name: str) -> OutArgumentError:
+        return cls(
+            f"np.{name} is asked to write into an array (out= or an in-place operator such as "
+            "+=) while tracing; a graph has no memory to write to. Drop out= and use the result, "
+            f"and write `a = a + b` instead of `a += b`; jit reuses buffers.{at_user_line()}"
+        )
+
+
+class InPlaceError(FuncgradError, TypeError):
+    """A traced array is written to.
+
+    Fails::
+
+        def f(x):
+            x[0] = 1.0
+            return np.sum(x)
+
+    Mended::
+
+        def f(x):
+            x = fg.at(x)[0].set(1.0)
+            return np.sum(x)
+    """
+
+    @classmethod
+    def of(cls) -> InPlaceError:
+        return cls(
+            "traced arrays cannot be written to: functions must be pure. Instead of `x[i] = v` "
+            "write `x = fg.at(x)[i].set(v)`, instead of `x[i] += v` write "
+            f"`x = fg.at(x)[i].add(v)`.{at_user_line()}"
+        )
+
+
+class NonScalarError(FuncgradError, TypeError):
+    """``grad`` of a function whose result is no scalar.
+
+    Fails::
+
+        fg.grad(lambda x: x**2)(np.ones(3))
+
+    Mended: reduce to a scalar, or ask for the Jacobian::
+
+        fg.grad(lambda x: np.sum(x**2))(np.ones(3))
+        fg.jacrev(lambda x: x**2)(np.ones(3))
+    """
+
+
+class GradDtypeError(FuncgradError, TypeError):
+    """``grad`` with respect to integers or booleans, or of a complex result.
+
+    Fails::
+
+        fg.grad(lambda x: x**2.0)(3)
+
+    Mended: pass floats::
+
+        fg.grad(lambda x: x**2.0)(3.0)
+    """
+
+
+class ArgumentError(FuncgradError, ValueError):
+    """A transformation's own options do not fit the call: argnums, axes, names.
+
+    Fails::
+
+        fg.grad(f, argnums=2)(x, y)
+
+    Mended::
+
+        fg.grad(f, argnums=1)(x, y)
+    """
+
+
+class StaticArgumentError(FuncgradError, TypeError):
+    """A static argument of ``jit`` cannot be hashed, so it cannot be part of the cache's key.
+
+    Fails::
+
+        fg.jit(f, static_argnums=1)(x, [64, 64])
+
+    Mended: pass something hashable::
+
+        fg.jit(f, static_argnums=1)(x, (64, 64))
+    """
+
+
+class NotDifferentiableError(FuncgradError, TypeError):
+    """A derivative is asked for that does not exist, or not yet.
+
+    Fails::
+
+        fg.grad(lambda x: fg.while_loop(lambda v: v < 10, lambda v: v * 2, x))(1.0)
+
+    Mended: use a loop with known bounds::
+
+        fg.grad(lambda x: fg.fori_loop(0, 4, lambda i, v: v * 2, x))(1.0)
+    """
+
+
+class NaNError(FuncgradError, FloatingPointError):
+    """Under ``fg.debug_nans()`` a primitive made a NaN.
+
+    Fails::
+
+        with fg.debug_nans():
+            fg.grad(lambda x: np.sum(np.sqrt(x)))(np.array([-1.0]))
+
+    Mended: guard the argument, as the function's domain demands::
+
+        np.sqrt(np.where(x > 0, x, 1.0))
+    """
+
+    @classmethod
+    def of(cls, name: str, source: SourceLine | None, shape: tuple[int, ...]) -> NaNError:
+        where = f"\n  at {source}" if source else ""
+        return cls(
+            f"{name} made a NaN (result of shape {shape}). Look at its operands there: log, "
+            f"sqrt and division need their domains guarded, also where np.where discards the "
+            f"result.{where}"
+        )
+
+
+class DatasetError(FuncgradError, ValueError):
+    """A dataset, or what is asked of it, makes no batches.
+
+    Fails::
+
+        nn.ArrayDataset(np.zeros((3, 8)), np.zeros(2))
+        nn.DataLoader(dataset, batch_size=0)
+
+    Mended: give each array one row for each sample, and each batch at least one sample::
+
+        nn.ArrayDataset(np.zeros((3, 8)), np.zeros(3))
+        nn.DataLoader(dataset, batch_size=1)
+    """
+
+
+class FileFormatError(FuncgradError, ValueError):
+    """A file is truncated, corrupted or not of the format that was asked for.
+
+    Nothing of such a file is returned.
+
+    Fails::
+
+        nn.read_idx("labels.csv")
+
+    Mended: name a file of the right format; fetch a damaged one again::
+
+        nn.read_idx("train-labels-idx1-ubyte.gz")
+    """
+
+
+class MissingDependencyError(FuncgradError, ImportError):
+    """An optional package is needed and not installed.
+
+    Fails, where matplotlib is missing::
+
+        python -m funcgrad_nn.demo
+
+    Mended::
+
+        pip install "funcgrad[plot]"
+    """
+
+
+_E = TypeVar("_E", bound=FuncgradError)
+
+
+def at_line(kind: type[_E], message: str) -> _E:
+    """An error of this kind with the user's line added to its message."""
+    return kind(message + at_user_line())

@@ -1,0 +1,50 @@
+"""Derivatives, vectorisation and compilation of plain NumPy functions.
+
+>>> import numpy as np, funcgrad as fg
+>>> def loss(w):
+...     return np.sum(np.tanh(w) ** 2)
+>>> fg.grad(loss)(np.array([0.0, 1.0]))
+array([0.        , 0.63970001])
+"""
+
+from __future__ import annotations
+
+from funcgrad import errors, tree
+from funcgrad import numpy as numpy
+from funcgrad.config import config, debug_nans
+from funcgrad.core.graph import Graph
+from funcgrad.transforms.api import (
+    ShapeDtypeStruct,
+    eval_shape,
+    grad,
+    hessian,
+    jacfwd,
+    jacrev,
+    jvp,
+    linearize,
+    make_graph,
+    value_and_grad,
+    vjp,
+    vmap,
+)
+
+__all__ = [
+    "Graph",
+    "ShapeDtypeStruct",
+    "config",
+    "debug_nans",
+    "errors",
+    "eval_shape",
+    "grad",
+    "hessian",
+    "jacfwd",
+    "jacrev",
+    "jvp",
+    "linearize",
+    "make_graph",
+    "numpy",
+    "tree",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]

@@ -1,0 +1,152 @@
+"""Abstract values: what is known of an array before it is computed."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from funcgrad.errors import NotAnArrayError
+
+Shape = tuple[int, ...]
+
+_SHORT_KIND = {"f": "f", "i": "i", "u": "u", "c": "c"}
+# Python scalars are weak: they take the dtype of the array they meet (NEP 50).
+PYTHON_SCALARS: dict[type, np.dtype] = {
+    float: np.dtype(np.float64),
+    int: np.dtype(np.int64),
+    complex: np.dtype(np.complex128),
+}
+_WEAK_TYPE = {"f": float, "i": int, "u": int, "c": complex, "b": bool}
+BOOL = np.dtype(bool)
+
+
+class Aval:
+    """Shape, dtype and weakness of a value; immutable and hashable.
+
+    A *weak* aval stands for a Python scalar, which under NEP 50 does not widen
+    the arrays it is combined with.
+    """
+
+    __slots__ = ("dtype", "shape", "weak")
+
+    def __init__(self, shape: Shape, dtype: np.dtype, weak: bool = False):
+        self.shape = shape
+        self.dtype = dtype
+        self.weak = weak
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        size = 1
+        for n in self.shape:
+            size *= n
+        return size
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+    @property
+    def inexact(self) -> bool:
+        return self.dtype.kind in "fc"
+
+    def update(self, shape: Shape | None = None, dtype: Any = None) -> Aval:
+        """The same aval with another shape or dtype, strong."""
+        return Aval(
+            self.shape if shape is None else shape,
+            self.dtype if dtype is None else np.dtype(dtype),
+        )
+
+    def strong(self) -> Aval:
+        return Aval(self.shape, self.dtype) if self.weak else self
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Aval)
+            and self.shape == other.shape
+            and self.dtype == other.dtype
+            and self.weak == other.weak
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.shape, self.dtype, self.weak))
+
+    def __repr__(self) -> str:
+        return f"{short_dtype(self.dtype)}{'~' if self.weak else ''}{short_shape(self.shape)}"
+
+
+def short_shape(shape: Shape) -> str:
+    return f"[{','.join(map(str, shape))}]"
+
+
+def short_dtype(dtype: np.dtype) -> str:
+    """`f32` for float32, `bool` for bool: the spelling of printed graphs."""
+    prefix = _SHORT_KIND.get(dtype.kind)
+    return f"{prefix}{dtype.itemsize * 8}" if prefix else dtype.name
+
+
+def aval_of(value: Any) -> Aval:
+    """The aval of an array, NumPy scalar, Python scalar or tracer.
+
+    Raises:
+        NotAnArrayError: `value` is none of these, or an array of objects.
+    """
+    kind = type(value)
+    dtype = PYTHON_SCALARS.get(kind)
+    if dtype is not None:
+        return Aval((), dtype, True)
+    if kind is bool:
+        return Aval((), BOOL)
+    if kind is np.ndarray or isinstance(value, np.generic):
+        if value.dtype.kind not in "fiucb":
+            raise NotAnArrayError.of(value)
+        return Aval(value.shape, value.dtype)
+    aval = getattr(value, "aval", None)
+    if isinstance(aval, Aval):
+        return aval
+    if hasattr(value, "__array_ufunc__") and hasattr(value, "dtype") and hasattr(value, "shape"):
+        return Aval(tuple(value.shape), np.dtype(value.dtype))
+    raise NotAnArrayError.of(value)
+
+
+@lru_cache(maxsize=4096)
+def _result_type(kinds: tuple[Any, ...]) -> np.dtype:
+    return np.result_type(*(k if isinstance(k, np.dtype) else k(0) for k in kinds))
+
+
+def promotion_kind(aval: Aval) -> Any:
+    """What stands for `aval` in NumPy's promotion: its dtype, or a Python type if it is weak."""
+    return _WEAK_TYPE[aval.dtype.kind] if aval.weak else aval.dtype
+
+
+def result_dtype(*avals: Aval) -> np.dtype:
+    """NEP 50's common dtype."""
+    return _result_type(tuple(map(promotion_kind, avals)))
+
+
+@lru_cache(maxsize=4096)
+def resolve_ufunc(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> tuple[np.dtype, ...]:
+    """The dtypes NumPy computes `ufunc` in (inputs, then outputs), or TypeError as NumPy's."""
+    return ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout))
+
+
+def default_dtype(aval: Aval) -> np.dtype:
+    """The dtype NumPy gives a Python scalar or a list of them."""
+    return aval.dtype
+
+
+def broadcast_shapes(*shapes: Shape) -> Shape:
+    """NumPy's broadcasting of shapes; equal ones are answered without any work.
+
+    Raises:
+        ValueError: the shapes do not broadcast.
+    """
+    first = shapes[0]
+    if all(shape == first for shape in shapes):
+        return first
+    return np.broadcast_shapes(*shapes)

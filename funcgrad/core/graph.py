@@ -1,0 +1,182 @@
+"""Graphs: flat lists of typed equations in A-normal form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from funcgrad.core.aval import Aval, aval_of
+from funcgrad.errors import GraphError
+
+if TYPE_CHECKING:
+    from funcgrad.core.primitive import Primitive
+
+
+class Var:
+    """A variable: assigned once, known by identity, named only when printed."""
+
+    __slots__ = ("aval",)
+
+    def __init__(self, aval: Aval):
+        self.aval = aval
+
+    def __repr__(self) -> str:
+        return f"<Var {self.aval}>"
+
+
+class Const:
+    """A captured value: a Python scalar, an array, or a tracer of an enclosing recording."""
+
+    __slots__ = ("aval", "value")
+
+    def __init__(self, value: Any):
+        self.value = value
+        self.aval = aval_of(value)
+
+    @property
+    def is_literal(self) -> bool:
+        """Printed in place: scalars are, arrays and outer tracers get a name."""
+        return type(self.value) in (int, float, complex, bool) or isinstance(self.value, np.generic)
+
+    def __repr__(self) -> str:
+        return f"<Const {self.aval}>"
+
+
+Atom = Var | Const
+
+
+class Eqn:
+    """One equation: `outs = prim[params](*ins)`, with the user's line it came from."""
+
+    __slots__ = ("ins", "outs", "params", "prim", "source")
+
+    def __init__(
+        self,
+        prim: Primitive,
+        ins: Sequence[Any],
+        params: dict[str, Any],
+        outs: Sequence[Any],
+        source: Any = None,
+    ):
+        self.prim = prim
+        self.ins = ins
+        self.params = params
+        self.outs = outs
+        self.source = source
+
+    def __repr__(self) -> str:
+        return f"<Eqn {self.prim.name} {list(self.ins)} -> {list(self.outs)}>"
+
+
+class Graph:
+    """An immutable program: inputs, equations, outputs. Compared and hashed by identity.
+
+    `executable` caches what a backend compiled of it, so that a graph that sits in an
+    equation (the body of a scan, say) is compiled once.
+    """
+
+    __slots__ = ("__weakref__", "cache", "eqns", "inputs", "outputs")
+
+    def __init__(self, inputs: Iterable[Var], eqns: Iterable[Eqn], outputs: Iterable[Atom]):
+        self.inputs = tuple(inputs)
+        self.eqns = tuple(eqns)
+        self.outputs = tuple(outputs)
+        self.cache: dict[Any, Any] = {}
+
+    @property
+    def in_avals(self) -> tuple[Aval, ...]:
+        return tuple(v.aval for v in self.inputs)
+
+    @property
+    def out_avals(self) -> tuple[Aval, ...]:
+        return tuple(a.aval for a in self.outputs)
+
+    def consts(self) -> list[Const]:
+        """Captured values that are no literals, each once, in order of first use."""
+        seen: dict[int, Const] = {}
+        for atom in self.atoms():
+            if type(atom) is Const and not atom.is_literal:
+                seen.setdefault(id(atom.value), atom)
+        return list(seen.values())
+
+    def atoms(self) -> Iterator[Atom]:
+        """Every atom that is read, in order."""
+        for eqn in self.eqns:
+            yield from eqn.ins
+        yield from self.outputs
+
+    def subgraphs(self) -> Iterator[Graph]:
+        for eqn in self.eqns:
+            yield from graphs_in(eqn.params)
+
+    def __str__(self) -> str:
+        from funcgrad.core.printing import format_graph
+
+        return format_graph(self)
+
+    __repr__ = __str__
+
+    def check(self) -> Graph:
+        """Verify scoping, single assignment and types, sub-graphs included; return self.
+
+        Raises:
+            GraphError: the graph breaks a rule; the message names the equation.
+        """
+        bound: set[Var] = set()
+        for var in self.inputs:
+            _define(var, bound, "an input")
+        for number, eqn in enumerate(self.eqns):
+            where = f"equation {number} ({eqn.prim.name})"
+            for atom in eqn.ins:
+                _check_read(atom, bound, where)
+            expected = eqn.prim.infer([a.aval for a in eqn.ins], eqn.params)
+            if len(expected) != len(eqn.outs):
+                raise GraphError(f"{where}: {len(eqn.outs)} results, rule says {len(expected)}")
+            for out, aval in zip(eqn.outs, expected, strict=True):
+                if (out.aval.shape, out.aval.dtype) != (aval.shape, aval.dtype):
+                    raise GraphError(f"{where}: result is {out.aval}, the shape rule says {aval}")
+                _define(out, bound, where)
+            for sub in graphs_in(eqn.params):
+                sub.check()
+        for atom in self.outputs:
+            _check_read(atom, bound, "the outputs")
+        return self
+
+
+def _define(var: Any, bound: set[Var], where: str) -> None:
+    if type(var) is not Var:
+        raise GraphError(f"{where}: {var!r} is assigned, but is no variable")
+    if var in bound:
+        raise GraphError(f"{where}: a variable is assigned twice")
+    bound.add(var)
+
+
+def _check_read(atom: Any, bound: set[Var], where: str) -> None:
+    if type(atom) is Var:
+        if atom not in bound:
+            raise GraphError(f"{where}: reads a variable before it is assigned")
+    elif type(atom) is not Const:
+        raise GraphError(f"{where}: {atom!r} is neither a variable nor a constant")
+
+
+def graphs_in(params: dict[str, Any]) -> Iterator[Graph]:
+    """The graphs among an equation's parameters."""
+    for value in params.values():
+        if type(value) is Graph:
+            yield value
+        elif type(value) is tuple:
+            yield from (v for v in value if type(v) is Graph)
+
+
+def live_eqns(eqns: Sequence[Eqn], outputs: Iterable[Any]) -> list[Eqn]:
+    """The equations that the outputs depend on: one walk backwards removes dead code."""
+    needed = {id(a) for a in outputs}
+    live: list[Eqn] = []
+    for eqn in reversed(eqns):
+        if any(id(o) in needed for o in eqn.outs):
+            live.append(eqn)
+            needed.update(map(id, eqn.ins))
+    live.reverse()
+    return live

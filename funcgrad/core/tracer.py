@@ -1,0 +1,275 @@
+"""Recording: tracers stand for arrays while a user's function runs once.
+
+A `Recorder` keeps a tape of equations over its tracers. A tracer that has a value computes
+as it records (plain `grad`, `vjp`, `jvp`); one without is only known by its aval (`jit`,
+`vmap`). An operation goes to the innermost recorder among its operands' own; so what does
+not depend on an inner transformation's inputs is recorded outside it, and operands that
+belong further out are captured.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from funcgrad.config import config
+from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.graph import Const, Eqn, Graph, Var, live_eqns
+from funcgrad.core.source import SourceLine, user_line
+from funcgrad.errors import (
+    LeakedTracerError,
+    NaNError,
+    PrimitiveError,
+)
+
+if TYPE_CHECKING:
+    from funcgrad.core.primitive import Primitive
+
+
+class _NoValue:
+    def __repr__(self) -> str:
+        return "<no value>"
+
+
+NO_VALUE = _NoValue()
+
+
+class Tracer:
+    """Stands for an array while a function is recorded; used like one.
+
+    Operators, methods and NumPy's protocols are attached by `funcgrad.numpy`.
+    """
+
+    __slots__ = ("_aval", "rec", "value")
+    __array_priority__ = 1000
+
+    def __init__(self, rec: Recorder, value: Any, aval: Aval | None = None):
+        self.rec = rec
+        self.value = value
+        self._aval = aval
+
+    @property
+    def aval(self) -> Aval:
+        aval = self._aval
+        if aval is None:
+            aval = self._aval = aval_of(self.value)
+        return aval
+
+    @property
+    def has_value(self) -> bool:
+        return self.value is not NO_VALUE
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        value = self.value
+        return self.aval.shape if value is NO_VALUE else getattr(value, "shape", ())
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.aval.dtype
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return self.aval.size
+
+
+class _Recorders(threading.local):
+    def __init__(self) -> None:
+        self.depth = 0
+        self.source: SourceLine | None = None
+
+
+_recorders = _Recorders()
+
+
+class Recorder:
+    """The tape of one recording.
+
+    Attributes:
+        level: how deeply recordings are nested where this one began.
+        purpose: the transformation that records, for messages.
+        concrete: values ride along where operands have them.
+        captures: operands of enclosing recordings were met.
+    """
+
+    __slots__ = ("active", "captures", "concrete", "eqns", "inputs", "level", "memo", "purpose")
+
+    def __init__(self, purpose: str, concrete: bool):
+        self.purpose = purpose
+        self.concrete = concrete
+        self.level = 0
+        self.active = False
+        self.captures = False
+        self.eqns: list[Eqn] = []
+        self.inputs: list[Tracer] = []
+        self.memo: dict[Any, Any] = {}
+
+    def __enter__(self) -> Recorder:
+        _recorders.depth += 1
+        self.level = _recorders.depth
+        self.active = True
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        _recorders.depth -= 1
+        self.active = False
+
+    def input(self, value: Any) -> Tracer:
+        """A new input that carries `value`'s own value where it has one."""
+        if type(value) is Tracer:
+            self.captures = True
+            tracer = Tracer(self, value.value if self.concrete else NO_VALUE, value.aval)
+        elif self.concrete:
+            tracer = Tracer(self, value)
+        else:
+            tracer = Tracer(self, NO_VALUE, aval_of(value))
+        self.inputs.append(tracer)
+        return tracer
+
+    def abstract_input(self, aval: Aval) -> Tracer:
+        tracer = Tracer(self, NO_VALUE, aval)
+        self.inputs.append(tracer)
+        return tracer
+
+    def record(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
+        if not self.active:
+            raise LeakedTracerError.of(self.purpose, prim.name)
+        if not self.concrete:
+            return self.stage(prim, args, params)
+        values = []
+        for a in args:
+            if type(a) is Tracer:
+                value = a.value
+                if value is NO_VALUE:
+                    return self.stage(prim, args, params)
+                if a.rec is not self:
+                    self.captures = True
+                values.append(value)
+            else:
+                values.append(a)
+        try:
+            result = prim.impl(*values, **params)
+        except (ValueError, TypeError, IndexError) as error:
+            raise PrimitiveError.of(prim.name, list(map(aval_of, args)), error) from error
+        outs = [Tracer(self, r) for r in result] if prim.multiple else (Tracer(self, result),)
+        source = None
+        if config.debug_nans:
+            source = _recorders.source or user_line()
+            check_nans(prim.name, [t.value for t in outs], source)
+        self.eqns.append(Eqn(prim, args, params, outs, source))
+        return outs if prim.multiple else outs[0]
+
+    def stage(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
+        """Record without computing; shares equal equations and drops identities."""
+        if prim.simplify is not None:
+            known = prim.simplify(args, params)
+            if known is not None:
+                return known
+        key = (prim, *[self._key(a) for a in args], *params.items())
+        outs = self.memo.get(key)
+        if outs is None:
+            avals = [aval_of(a) for a in args]
+            try:
+                out_avals = prim.infer(avals, params)
+            except (ValueError, TypeError, IndexError) as error:
+                raise PrimitiveError.of(prim.name, avals, error) from error
+            outs = [Tracer(self, NO_VALUE, aval) for aval in out_avals]
+            source = _recorders.source or user_line()
+            self.eqns.append(Eqn(prim, args, params, outs, source))
+            self.memo[key] = outs
+        return list(outs) if prim.multiple else outs[0]
+
+    def _key(self, a: Any) -> Any:
+        if type(a) is Tracer:
+            if a.rec is not self:
+                self.captures = True
+            return id(a)
+        if isinstance(a, np.generic):
+            return (a.dtype, a.tobytes())
+        if type(a) in (int, float, complex, bool):
+            return (type(a), repr(a))
+        return id(a)
+
+    def graph(self, outputs: Sequence[Any]) -> Graph:
+        """Freeze what `outputs` depend on into a graph over this recorder's inputs."""
+        atoms: dict[int, Any] = {}
+
+        def var(tracer: Tracer) -> Var:
+            made = atoms[id(tracer)] = Var(tracer.aval)
+            return made
+
+        def atom(a: Any) -> Any:
+            found = atoms.get(id(a))
+            if found is None:
+                found = Const(a)
+                # Scalars' ids are not stable identities; only arrays and tracers are shared.
+                if not found.is_literal:
+                    atoms[id(a)] = found
+            return found
+
+        inputs = [var(t) for t in self.inputs]
+        eqns = []
+        for eqn in live_eqns(self.eqns, outputs):
+            ins = tuple([atom(a) for a in eqn.ins])
+            eqns.append(Eqn(eqn.prim, ins, eqn.params, tuple(map(var, eqn.outs)), eqn.source))
+        for out in outputs:
+            if type(out) is Tracer and out.rec is self and id(out) not in atoms:
+                raise LeakedTracerError.of(self.purpose, "the result")
+        return Graph(inputs, eqns, map(atom, outputs))
+
+
+def bind(prim: Primitive, *args: Any, **params: Any) -> Any:
+    """Apply a primitive: compute it on arrays, record it where an operand is a tracer."""
+    rec = None
+    for a in args:
+        if type(a) is Tracer and (rec is None or a.rec.level > rec.level):
+            rec = a.rec
+    if rec is None:
+        return prim.impl(*args, **params)
+    return rec.record(prim, args, params)
+
+
+@contextmanager
+def source_line(source: SourceLine | None) -> Iterator[None]:
+    """What is recorded within comes from this line of the user's."""
+    before = _recorders.source
+    _recorders.source = source
+    try:
+        yield
+    finally:
+        _recorders.source = before
+
+
+def set_source(source: SourceLine | None) -> SourceLine | None:
+    """Like `source_line`, without the cost of a context; returns what was set before."""
+    before = _recorders.source
+    _recorders.source = source
+    return before
+
+
+def check_nans(name: str, values: Sequence[Any], source: SourceLine | None) -> None:
+    """Raise NaNError if any of a primitive's results has a NaN."""
+    for value in values:
+        dtype = getattr(value, "dtype", None)
+        if dtype is None:
+            dtype = np.asarray(value).dtype
+        if dtype.kind in "fc" and bool(np.isnan(value).any()):
+            raise NaNError.of(name, source, np.shape(value))
+
+
+def is_abstract(x: Any) -> bool:
+    """Whether `x` is a tracer that has no value."""
+    return type(x) is Tracer and x.value is NO_VALUE
+
+
+def own_value(x: Any) -> Any:
+    """The array behind `x` if it has one, through however many recordings; else `x`."""
+    return x.value if type(x) is Tracer and x.value is not NO_VALUE else x

@@ -1,0 +1,15 @@
+"""NumPy's namespace over funcgrad's primitives: `import funcgrad.numpy as fnp`.
+
+Plain `np.` functions work on tracers wherever NumPy dispatches; this namespace has the same
+names for the calls that cannot dispatch, such as `fnp.array([t, u])`.
+"""
+
+from __future__ import annotations
+
+from funcgrad.numpy import protocol, ufuncs
+from funcgrad.numpy.reductions import sum  # noqa: A004
+from funcgrad.numpy.structure import reshape
+
+protocol.attach_methods({"sum": sum}, {})
+
+__all__ = ["protocol", "reshape", "sum", "ufuncs"]

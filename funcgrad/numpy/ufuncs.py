@@ -1,0 +1,273 @@
+"""NumPy's ufuncs on tracers: NumPy's own promotion, then a primitive."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.aval import aval_of, promotion_kind, resolve_ufunc
+from funcgrad.core.primitive import REGISTRY, Primitive
+from funcgrad.core.tracer import Tracer, bind, own_value
+from funcgrad.errors import OperandTypeError, PrimitiveError
+from funcgrad.primitives import elementwise as ew
+from funcgrad.primitives.contraction import matmul as matmul_p
+
+_F64, _F32 = np.dtype(np.float64), np.dtype(np.float32)
+PYTHON_SCALARS = (float, int, complex, bool)
+
+
+def as_operand(x: Any) -> Any:
+    """Lists become arrays, as NumPy has it; everything else stays."""
+    if type(x) is Tracer or type(x) is np.ndarray or type(x) in PYTHON_SCALARS:
+        return x
+    if isinstance(x, (list, tuple)):
+        from funcgrad.numpy.creation import array
+
+        return array(x)
+    return x
+
+
+def promote_to_ufunc(ufunc: np.ufunc, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Convert traced operands to the dtypes in which NumPy computes this ufunc."""
+    args = tuple(map(as_operand, args))
+    avals = [aval_of(a) for a in args]
+    try:
+        resolved = resolve_ufunc(ufunc, tuple(map(promotion_kind, avals)))
+    except TypeError as error:
+        raise PrimitiveError.of(f"np.{ufunc.__name__}", avals, error) from error
+    if all(a.weak for a in avals):
+        # A function call on Python numbers makes a NumPy number of them.
+        return tuple(
+            ew.cast(a, d) if type(a) is Tracer else a
+            for a, d in zip(args, resolved, strict=False)
+        )
+    return tuple(
+        ew.cast(a, d) if type(a) is Tracer and (v.dtype != d or v.weak) else a
+        for a, v, d in zip(args, avals, resolved, strict=False)
+    )
+
+
+def is_plain_float(dtype: Any) -> bool:
+    """Whether no promotion is needed; by identity, as comparing dtypes costs more."""
+    return dtype is _F64 or dtype is _F32
+
+
+def _dtype(x: Tracer) -> Any:
+    return getattr(x.value, "dtype", None)
+
+
+def unary(prim: Primitive) -> Callable[[Any], Any]:
+    ufunc = prim.impl
+
+    def call(x: Any) -> Any:
+        if type(x) is Tracer and is_plain_float(_dtype(x)):
+            return x.rec.record(prim, (x,), {})
+        return bind(prim, *promote_to_ufunc(ufunc, (x,)))
+
+    return call
+
+
+def n_ary(prim: Primitive) -> Callable[..., Any]:
+    ufunc = prim.impl
+
+    def call(*args: Any) -> Any:
+        return bind(prim, *promote_to_ufunc(ufunc, args))
+
+    return call
+
+
+def _complex_abs(x: Any) -> Any:
+    return bind(ew.hypot, bind(ew.real, x), bind(ew.imag, x))
+
+
+def absolute(x: Any) -> Any:
+    (x,) = promote_to_ufunc(np.absolute, (x,))
+    if aval_of(x).dtype.kind == "c":
+        return _complex_abs(x)
+    return x if aval_of(x).dtype.kind in "ub" else bind(ew.abs_, x)
+
+
+def positive(x: Any) -> Any:
+    return x
+
+
+def conjugate(x: Any) -> Any:
+    return bind(ew.conj, x) if aval_of(x).dtype.kind == "c" else x
+
+
+def fabs(x: Any) -> Any:
+    return absolute(*promote_to_ufunc(np.fabs, (x,)))
+
+
+def float_power(x: Any, y: Any) -> Any:
+    return bind(ew.power, *promote_to_ufunc(np.float_power, (x, y)))
+
+
+def power(x: Any, y: Any) -> Any:
+    y = as_operand(y)
+    # `**` by a Python number keeps the number: its derivative is simpler, and safe at 0.
+    if type(y) in (int, float) and type(x) is Tracer and aval_of(x).inexact:
+        if not aval_of(x).weak:
+            return bind(ew.square, x) if y == 2 else bind(ew.power, x, y)
+    return bind(ew.power, *promote_to_ufunc(np.power, (x, y)))
+
+
+def sign(x: Any) -> Any:
+    (x,) = promote_to_ufunc(np.sign, (x,))
+    if aval_of(x).dtype.kind != "c":
+        return bind(ew.rounding["sign"], x)
+    size = _complex_abs(x)
+    return x / np.where(size == 0, 1, size)
+
+
+def divmod_(x: Any, y: Any) -> tuple[Any, Any]:
+    return np.floor_divide(x, y), np.remainder(x, y)
+
+
+def modf(x: Any) -> tuple[Any, Any]:
+    (x,) = promote_to_ufunc(np.modf, (x,))
+    whole = np.trunc(x)
+    fraction = np.where(np.isinf(x), 0, x - np.where(np.isinf(x), 0, whole))
+    return np.copysign(fraction, x), whole
+
+
+def frexp(x: Any) -> tuple[Any, Any]:
+    (x,) = promote_to_ufunc(np.frexp, (x,))
+    finite = np.isfinite(x)
+    exponent = np.where(finite & (x != 0), _exponent(x), 0)
+    # Twice half the exponent: 2 ** -exponent alone may overflow.
+    half = exponent // 2
+    mantissa = np.ldexp(np.ldexp(x, -half), -(exponent - half))
+    return mantissa, exponent
+
+
+def _frexp_exponent(x):
+    return np.frexp(x)[1]
+
+
+_exponent_p = ew.elementwise_nondifferentiable(
+    "frexp_exponent",
+    _frexp_exponent,
+    dtype=lambda x: np.dtype(np.int32),
+    dtypes="f",
+)
+
+
+def _exponent(x: Any) -> Any:
+    return bind(_exponent_p, x)
+
+
+def matmul(x: Any, y: Any) -> Any:
+    return bind(matmul_p, *promote_to_ufunc(np.matmul, (x, y)))
+
+
+UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
+    prim.impl: unary(prim) if prim.impl.nin == 1 else n_ary(prim)
+    for prim in REGISTRY.values()
+    if isinstance(prim.impl, np.ufunc)
+}
+UFUNCS |= {
+    np.absolute: absolute,
+    np.positive: positive,
+    np.conjugate: conjugate,
+    np.fabs: fabs,
+    np.float_power: float_power,
+    np.power: power,
+    np.sign: sign,
+    np.divmod: divmod_,
+    np.modf: modf,
+    np.frexp: frexp,
+    np.degrees: UFUNCS[np.rad2deg],
+    np.radians: UFUNCS[np.deg2rad],
+    np.matmul: matmul,
+}
+
+
+# --- operators ------------------------------------------------------------------------
+
+
+def _weaken(out: Any) -> Any:
+    """Python numbers combined by operators stay Python numbers."""
+    if type(out) is Tracer and isinstance(out.value, np.generic) and out.value.dtype != bool:
+        out.value = out.value.item()
+        out._aval = None
+    return out
+
+
+def _slow_binary(ufunc: np.ufunc, x: Any, y: Any) -> Any:
+    if all(type(own_value(v)) in PYTHON_SCALARS or aval_of(v).weak for v in (x, y)):
+        prim = _PRIMS[ufunc]
+        kinds = tuple(promotion_kind(aval_of(v)) for v in (x, y))
+        resolved = resolve_ufunc(ufunc, kinds)
+        x, y = (
+            _weaken(_weak_cast(v, d)) for v, d in zip((x, y), resolved, strict=False)
+        )
+        return _weaken(bind(prim, x, y))
+    return UFUNCS[ufunc](x, y)
+
+
+def _weak_cast(x: Any, dtype: np.dtype) -> Any:
+    if type(x) is not Tracer or x.dtype == dtype:
+        return x
+    return bind(ew.convert, x, dtype=dtype)
+
+
+_PRIMS = {p.impl: p for p in REGISTRY.values() if isinstance(p.impl, np.ufunc)}
+
+
+def binary_operator(ufunc: np.ufunc, reflected: bool = False) -> Callable[[Any, Any], Any]:
+    """`__add__` and its like: the common cases first, promotion where it is needed.
+
+    The reflected form is made apart, so that neither pays for the other.
+    """
+    prim = _PRIMS[ufunc]
+
+    def op(x: Any, y: Any) -> Any:
+        kind = type(y)
+        dtype = getattr(x.value, "dtype", None)
+        if dtype is _F64 or dtype is _F32:
+            if kind is Tracer:
+                if getattr(y.value, "dtype", None) == dtype:
+                    rec = x.rec if x.rec.level >= y.rec.level else y.rec
+                    return rec.record(prim, (x, y), {})
+            elif kind is float or (kind is np.ndarray and y.dtype == dtype):
+                return x.rec.record(prim, (x, y), {})
+        if not _is_operand(y):
+            return NotImplemented
+        return _slow_binary(ufunc, x, y)
+
+    def rop(x: Any, y: Any) -> Any:
+        kind = type(y)
+        if kind is float or (kind is np.ndarray and y.dtype == getattr(x.value, "dtype", None)):
+            if is_plain_float(getattr(x.value, "dtype", None)):
+                return x.rec.record(prim, (y, x), {})
+        if not _is_operand(y):
+            return NotImplemented
+        return _slow_binary(ufunc, y, x)
+
+    return rop if reflected else op
+
+
+def _is_operand(y: Any) -> bool:
+    return (
+        isinstance(y, (Tracer, np.ndarray, np.generic, *PYTHON_SCALARS, list, tuple))
+        or hasattr(y, "__array_ufunc__")
+    )
+
+
+def power_operator(x: Any, y: Any) -> Any:
+    if aval_of(x).weak and (type(y) in PYTHON_SCALARS or aval_of(y).weak):
+        return _slow_binary(np.power, x, y)
+    return power(x, y)
+
+
+def rpower_operator(x: Any, y: Any) -> Any:
+    return _slow_binary(np.power, y, x)
+
+
+def negative_operator(x: Any) -> Any:
+    if aval_of(x).dtype == bool:
+        raise OperandTypeError("-x is not defined for booleans; use ~x or np.logical_not(x)")
+    return _weaken(bind(ew.neg, x)) if aval_of(x).weak else bind(ew.neg, x)

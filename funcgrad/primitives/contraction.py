@@ -1,0 +1,108 @@
+"""Contractions: one primitive, `matmul`, of which dot, tensordot and einsum are composed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.aval import Aval, Shape, result_dtype
+from funcgrad.core.primitive import bilinear, pad_rank, sample, shape_of, unbroadcast
+from funcgrad.core.tracer import bind
+from funcgrad.primitives.structural import move_axis
+
+
+def swap(x: Any) -> Any:
+    """The matrix transpose of the last two axes."""
+    return move_axis(x, -1, -2)
+
+
+def _matmul_shape(x: Aval, y: Aval) -> Aval:
+    if not x.shape or not y.shape:
+        raise ValueError("matmul takes no scalars; use * instead")
+    inner = y.shape[-2] if len(y.shape) > 1 else y.shape[0]
+    if x.shape[-1] != inner:
+        raise ValueError(f"inner dimensions differ: {x.shape} @ {y.shape} ({x.shape[-1]} != {inner})")
+    rows = x.shape[-2:-1]
+    columns = y.shape[-1:] if len(y.shape) > 1 else ()
+    lead = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    return Aval((*lead, *rows, *columns), result_dtype(x, y))
+
+
+def _transpose_left(ct: Any, x: Any, y: Any) -> Any:
+    xs, ys = shape_of(x), shape_of(y)
+    if len(ys) == 1:
+        out = ct[..., None] * y
+    elif len(xs) == 1:
+        out = bind(matmul, y, ct) if len(ys) == 2 else bind(matmul, y, ct[..., None])[..., 0]
+    else:
+        out = bind(matmul, ct, swap(y))
+    return unbroadcast(out, xs)
+
+
+def _transpose_right(ct: Any, x: Any, y: Any) -> Any:
+    xs, ys = shape_of(x), shape_of(y)
+    if len(xs) == 1:
+        out = x * ct if len(ys) == 1 else x[:, None] * ct[..., None, :]
+    elif len(ys) == 1:
+        out = bind(matmul, ct, x) if len(xs) == 2 else bind(matmul, swap(x), ct[..., None])[..., 0]
+    elif len(ys) == 2 and len(xs) > 2:
+        # One product over all the rows instead of a batch of them that is then summed.
+        rows = x.reshape((-1, xs[-1])) if 0 not in xs else x.reshape((0, xs[-1]))
+        flat = ct.reshape((shape_of(rows)[0], ys[-1]))
+        out = bind(matmul, swap(rows), flat)
+    else:
+        out = bind(matmul, swap(x), ct)
+    return unbroadcast(out, ys)
+
+
+def _matmul_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) -> Any:
+    x, y = args
+    rank_x = len(shape_of(x)) - batched[0]
+    rank_y = len(shape_of(y)) - batched[1]
+    if rank_x == 1 and rank_y > 1 and batched == [True, False] and rank_y == 2:
+        return bind(matmul, x, y), True
+    if not batched[0] and rank_x == 2 and batched[1] and rank_y == 1:
+        return bind(matmul, y, x.T), True
+    x = _as_matrix(x, batched[0], rank_x, row=True)
+    y = _as_matrix(y, batched[1], rank_y, row=False)
+    rank = max(len(shape_of(x)) + (not batched[0]), len(shape_of(y)) + (not batched[1]))
+    x = pad_rank(x, rank) if batched[0] else x
+    y = pad_rank(y, rank) if batched[1] else y
+    out = bind(matmul, x, y)
+    if rank_y == 1:
+        out = out[..., 0]
+    if rank_x == 1:
+        out = out[..., 0] if rank_y == 1 else out[..., 0, :]
+    return out, True
+
+
+def _as_matrix(x: Any, batched: bool, rank: int, row: bool) -> Any:
+    if rank > 1:
+        return x
+    shape: Shape = shape_of(x)
+    lead, n = shape[:-1], shape[-1]
+    return x.reshape((*lead, 1, n) if row else (*lead, n, 1))
+
+
+matmul = bilinear(
+    "matmul",
+    np.matmul,
+    (_transpose_left, _transpose_right),
+    shape=_matmul_shape,
+    batch=_matmul_batch,
+    samples=[
+        sample((2, 3), (3, 4)),
+        sample((3,), (3,)),
+        sample((2, 3), (3,)),
+        sample((3,), (3, 2)),
+        sample((2, 1, 2, 3), (4, 3, 2)),
+        sample((5, 2, 3), (3, 2)),
+        sample((3,), (2, 3, 2)),
+        sample((2, 2, 3), (3,)),
+        sample((2, 0), (0, 3)),
+        sample((0, 2), (2, 3)),
+    ],
+    infix="@",
+    dtypes="fci",
+)

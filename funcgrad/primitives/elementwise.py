@@ -1,0 +1,461 @@
+"""Elementwise primitives: a formula sheet.
+
+`g` is a tangent or a cotangent, `ans` the result; see `core.primitive.elementwise`.
+Python scalars in the formulas are weak, so float32 stays float32.
+"""
+
+from __future__ import annotations
+
+from math import log, pi
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.aval import Aval, aval_of, result_dtype
+from funcgrad.core.primitive import (
+    batch_elementwise,
+    elementwise,
+    elementwise_nondifferentiable,
+    linear,
+    sample,
+)
+from funcgrad.core.tracer import bind
+
+LN2, LN10 = log(2.0), log(10.0)
+PYTHON_NUMBERS = (int, float, complex)
+
+# --- arithmetic -----------------------------------------------------------------------
+
+
+def _is_one(x: Any) -> bool:
+    return type(x) in PYTHON_NUMBERS and x == 1 and type(x) is not complex
+
+
+def _unless_weak(x: Any) -> Any:
+    """x itself as an existing equal value; a weak x could change the result's dtype."""
+    return None if aval_of(x).weak else x
+
+
+def _simplify_mul(ins: Any, params: Any) -> Any:
+    x, y = ins
+    if _is_one(y):
+        return _unless_weak(x)
+    return _unless_weak(y) if _is_one(x) else None
+
+
+def _simplify_div(ins: Any, params: Any) -> Any:
+    x, y = ins
+    return _unless_weak(x) if _is_one(y) and aval_of(x).inexact else None
+
+
+add = elementwise(
+    "add", np.add, lambda g, ans, x, y: g, lambda g, ans, x, y: g, infix="+", dtypes="fci"
+)
+sub = elementwise(
+    "sub", np.subtract, lambda g, ans, x, y: g, lambda g, ans, x, y: -g, infix="-", dtypes="fci"
+)
+mul = elementwise(
+    "mul",
+    np.multiply,
+    lambda g, ans, x, y: g * y,
+    lambda g, ans, x, y: g * x,
+    infix="*",
+    simplify=_simplify_mul,
+    dtypes="fci",
+)
+div = elementwise(
+    "div",
+    np.true_divide,
+    lambda g, ans, x, y: g / y,
+    lambda g, ans, x, y: -g * ans / y,
+    infix="/",
+    simplify=_simplify_div,
+    domain=(0.5, 2.0),
+)
+neg = elementwise("neg", np.negative, lambda g, ans, x: -g, infix="-", dtypes="fci")
+square = elementwise("square", np.square, lambda g, ans, x: g * (2 * x), dtypes="fci")
+reciprocal = elementwise(
+    "reciprocal", np.reciprocal, lambda g, ans, x: -g * ans * ans, domain=(0.5, 2.0)
+)
+abs_ = elementwise(
+    "abs", np.absolute, lambda g, ans, x: g * np.sign(x), domain=(0.5, 2.0), dtypes="fi"
+)
+
+
+def _power_by_base(g: Any, ans: Any, x: Any, y: Any) -> Any:
+    if type(y) in PYTHON_NUMBERS:
+        if y == 0:
+            return None
+        if y == 1:
+            return g
+        return g * (2 * x) if y == 2 else g * (y * x ** (y - 1))
+    # 0 ** (0 - 1) would be infinite where the derivative is 0.
+    return g * (y * x ** np.where(y == 0, 1, y - 1))
+
+
+def _power_by_exponent(g: Any, ans: Any, x: Any, y: Any) -> Any:
+    # The limit at x = 0 is 0 for y > 0, where 0 * log(0) would be NaN.
+    return g * (ans * np.log(np.where(x == 0, 1, x)))
+
+
+power = elementwise(
+    "power",
+    np.power,
+    _power_by_base,
+    _power_by_exponent,
+    infix="**",
+    domain=(0.5, 2.0),
+    simplify=lambda ins, params: _unless_weak(ins[0]) if _is_one(ins[1]) else None,
+)
+hypot = elementwise(
+    "hypot",
+    np.hypot,
+    lambda g, ans, x, y: g * (x / np.where(ans == 0, 1, ans)),
+    lambda g, ans, x, y: g * (y / np.where(ans == 0, 1, ans)),
+    domain=(0.5, 2.0),
+    dtypes="f",
+)
+fmod = elementwise(
+    "fmod",
+    np.fmod,
+    lambda g, ans, x, y: g,
+    lambda g, ans, x, y: -g * np.trunc(x / y),
+    domain=(0.6, 0.9),
+    dtypes="f",
+)
+remainder = elementwise(
+    "remainder",
+    np.remainder,
+    lambda g, ans, x, y: g,
+    lambda g, ans, x, y: -g * np.floor(x / y),
+    infix="%",
+    domain=(0.6, 0.9),
+    dtypes="f",
+)
+floor_divide = elementwise_nondifferentiable(
+    "floor_divide",
+    np.floor_divide,
+    arity=2,
+    infix="//",
+    samples=[sample((3,), (3,), domain=(0.6, 0.9))],
+    dtypes="fi",
+)
+
+# --- exponentials and logarithms ------------------------------------------------------
+
+exp = elementwise("exp", np.exp, lambda g, ans, x: g * ans)
+exp2 = elementwise("exp2", np.exp2, lambda g, ans, x: g * (ans * LN2))
+expm1 = elementwise("expm1", np.expm1, lambda g, ans, x: g * (ans + 1))
+log_ = elementwise("log", np.log, lambda g, ans, x: g / x, domain=(0.5, 2.0))
+log2 = elementwise("log2", np.log2, lambda g, ans, x: g / (x * LN2), domain=(0.5, 2.0))
+log10 = elementwise("log10", np.log10, lambda g, ans, x: g / (x * LN10), domain=(0.5, 2.0))
+log1p = elementwise("log1p", np.log1p, lambda g, ans, x: g / (x + 1), domain=(-0.5, 2.0))
+sqrt = elementwise("sqrt", np.sqrt, lambda g, ans, x: g * 0.5 / ans, domain=(0.5, 2.0))
+cbrt = elementwise(
+    "cbrt", np.cbrt, lambda g, ans, x: g / (3 * ans * ans), domain=(0.5, 2.0), dtypes="f"
+)
+
+
+def _logistic(x):
+    # exp(-|x|) cannot overflow, and keeps full relative accuracy in the lower tail.
+    e = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, e) / (1 + e)
+
+
+logistic = elementwise("logistic", _logistic, lambda g, ans, x: g * (ans * (1 - ans)), dtypes="f")
+
+
+def _difference(x: Any, y: Any) -> Any:
+    # Equal infinities: -inf - -inf is NaN, but the two weigh the same.
+    return np.where(np.isinf(x) & (x == y), 0, x - y)
+
+
+logaddexp = elementwise(
+    "logaddexp",
+    np.logaddexp,
+    lambda g, ans, x, y: g * bind(logistic, _difference(x, y)),
+    lambda g, ans, x, y: g * bind(logistic, _difference(y, x)),
+    dtypes="f",
+)
+logaddexp2 = elementwise(
+    "logaddexp2",
+    np.logaddexp2,
+    lambda g, ans, x, y: g * bind(logistic, LN2 * _difference(x, y)),
+    lambda g, ans, x, y: g * bind(logistic, LN2 * _difference(y, x)),
+    dtypes="f",
+)
+
+# --- trigonometric and hyperbolic -----------------------------------------------------
+
+sin = elementwise("sin", np.sin, lambda g, ans, x: g * np.cos(x))
+cos = elementwise("cos", np.cos, lambda g, ans, x: g * -np.sin(x))
+tan = elementwise("tan", np.tan, lambda g, ans, x: g * (1 + ans * ans), domain=(-1, 1))
+arcsin = elementwise("arcsin", np.arcsin, lambda g, ans, x: g / np.sqrt(1 - x * x), domain=(-0.8, 0.8))
+arccos = elementwise("arccos", np.arccos, lambda g, ans, x: -g / np.sqrt(1 - x * x), domain=(-0.8, 0.8))
+arctan = elementwise("arctan", np.arctan, lambda g, ans, x: g / (1 + x * x), domain=(-0.8, 0.8))
+arctan2 = elementwise(
+    "arctan2",
+    np.arctan2,
+    lambda g, ans, y, x: g * (x / (x * x + y * y)),
+    lambda g, ans, y, x: g * (-y / (x * x + y * y)),
+    domain=(0.5, 2.0),
+    dtypes="f",
+)
+sinh = elementwise("sinh", np.sinh, lambda g, ans, x: g * np.cosh(x))
+cosh = elementwise("cosh", np.cosh, lambda g, ans, x: g * np.sinh(x))
+tanh = elementwise("tanh", np.tanh, lambda g, ans, x: g * (1 - ans * ans))
+arcsinh = elementwise("arcsinh", np.arcsinh, lambda g, ans, x: g / np.sqrt(x * x + 1), domain=(-0.8, 0.8))
+arccosh = elementwise(
+    "arccosh",
+    np.arccosh,
+    lambda g, ans, x: g / (np.sqrt(x - 1) * np.sqrt(x + 1)),
+    domain=(1.5, 3.0),
+)
+arctanh = elementwise("arctanh", np.arctanh, lambda g, ans, x: g / (1 - x * x), domain=(-0.8, 0.8))
+deg2rad = elementwise("deg2rad", np.deg2rad, lambda g, ans, x: g * (pi / 180), dtypes="f")
+rad2deg = elementwise("rad2deg", np.rad2deg, lambda g, ans, x: g * (180 / pi), dtypes="f")
+
+# --- choices --------------------------------------------------------------------------
+
+
+def _share(g: Any, mine: Any, tie: Any) -> Any:
+    """g where this operand is chosen, half of it where both are, else 0."""
+    return np.where(mine, g, np.where(tie, g * 0.5, 0))
+
+
+maximum = elementwise(
+    "maximum",
+    np.maximum,
+    lambda g, ans, x, y: _share(g, x > y, x == y),
+    lambda g, ans, x, y: _share(g, y > x, x == y),
+    dtypes="fi",
+)
+minimum = elementwise(
+    "minimum",
+    np.minimum,
+    lambda g, ans, x, y: _share(g, x < y, x == y),
+    lambda g, ans, x, y: _share(g, y < x, x == y),
+    dtypes="fi",
+)
+fmax = elementwise(
+    "fmax",
+    np.fmax,
+    lambda g, ans, x, y: _share(g, (x > y) | (y != y), x == y),
+    lambda g, ans, x, y: _share(g, ~((x >= y) | (y != y)), x == y),
+    dtypes="fi",
+)
+fmin = elementwise(
+    "fmin",
+    np.fmin,
+    lambda g, ans, x, y: _share(g, (x < y) | (y != y), x == y),
+    lambda g, ans, x, y: _share(g, ~((x <= y) | (y != y)), x == y),
+    dtypes="fi",
+)
+copysign = elementwise(
+    "copysign",
+    np.copysign,
+    lambda g, ans, x, y: np.where(np.signbit(x) == np.signbit(y), g, -g),
+    None,
+    domain=(0.5, 2.0),
+    dtypes="f",
+)
+heaviside = elementwise(
+    "heaviside", np.heaviside, None, lambda g, ans, x, y: np.where(x == 0, g, 0), dtypes="f"
+)
+ldexp = elementwise(
+    "ldexp",
+    np.ldexp,
+    lambda g, ans, x, i: np.ldexp(g, i),
+    None,
+    samples=[sample((3,), np.array([-1, 0, 2]))],
+    dtypes="f",
+)
+
+
+def _where_dtype(cond: Aval, x: Aval, y: Aval) -> np.dtype:
+    return result_dtype(x, y)
+
+
+_CONDITION = np.array([True, False, True])
+where = elementwise(
+    "where",
+    np.where,
+    None,
+    lambda g, ans, c, x, y: np.where(c, g, 0),
+    lambda g, ans, c, x, y: np.where(c, 0, g),
+    dtype=_where_dtype,
+    samples=[
+        sample(_CONDITION, (3,), (3,)),
+        sample(_CONDITION, (2, 3), ()),
+        sample(np.array(True), (3,), (2, 1)),
+    ],
+    dtypes="fci",
+)
+
+# --- complex numbers ------------------------------------------------------------------
+# Cotangents follow JAX's convention: <ct, out> = Re(sum(ct * out)), without conjugation.
+
+
+def _convert(x, dtype):
+    if hasattr(x, "astype"):
+        return x.astype(dtype)
+    return np.asarray(x).astype(dtype)[()]
+
+
+def _real_parts(*avals: Aval) -> np.dtype:
+    return np.empty(0, avals[0].dtype).real.dtype
+
+
+def _pair_dtype(*avals: Aval, **params: Any) -> np.dtype:
+    return np.result_type(avals[0].dtype, np.complex64)
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    """x as dtype; the real part where a complex x becomes real."""
+    have = aval_of(x)
+    if have.dtype.kind == "c" and np.dtype(dtype).kind in "fiub":
+        x = bind(real, x)
+        have = aval_of(x)
+    if have.dtype == dtype and not have.weak:
+        return x
+    return bind(convert, x, dtype=np.dtype(dtype))
+
+
+def _elementwise_aval(dtype: Any) -> Any:
+    return lambda *avals, **params: Aval(
+        np.broadcast_shapes(*(a.shape for a in avals)), dtype(*avals, **params)
+    )
+
+
+def _linear_elementwise(name: str, impl: Any, transpose: Any, dtype: Any, **options: Any) -> Any:
+    return linear(
+        name,
+        impl,
+        transpose,
+        shape=_elementwise_aval(dtype),
+        batch=batch_elementwise,
+        **options,
+    )
+
+
+convert = _linear_elementwise(
+    "convert",
+    _convert,
+    lambda ct, x, dtype: cast(ct, aval_of(x).dtype),
+    lambda x, dtype: dtype,
+    samples=[sample((3,), dtype=np.dtype(np.float32)), sample((), dtype=np.dtype(np.complex128))],
+    source=lambda names, params: f"{names[0]}.astype(np.{params['dtype'].name})",
+    dtypes="fi",
+)
+_COMPLEX = np.array([1.0 + 2.0j, -0.5j, 3.0])
+real = _linear_elementwise(
+    "real",
+    lambda x: np.real(x).copy(),
+    lambda ct, x: cast(ct, aval_of(x).dtype),
+    _real_parts,
+    samples=[sample(_COMPLEX)],
+    source=lambda names, params: f"np.real({names[0]}).copy()",
+    dtypes="c",
+)
+imag = _linear_elementwise(
+    "imag",
+    lambda x: np.imag(x).copy(),
+    lambda ct, x: cast(ct, aval_of(x).dtype) * -1j,
+    _real_parts,
+    samples=[sample(_COMPLEX)],
+    source=lambda names, params: f"np.imag({names[0]}).copy()",
+    dtypes="c",
+)
+conj = _linear_elementwise(
+    "conj",
+    np.conjugate,
+    lambda ct, x: np.conjugate(ct),
+    lambda x: x.dtype,
+    samples=[sample(_COMPLEX)],
+    dtypes="c",
+)
+
+# --- zero derivative ------------------------------------------------------------------
+
+_COMPARISONS = {
+    "equal": "==",
+    "not_equal": "!=",
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+}
+comparisons = {
+    name: elementwise_nondifferentiable(
+        name, getattr(np, name), arity=2, infix=infix, dtypes="fib"
+    )
+    for name, infix in _COMPARISONS.items()
+}
+_BITS = np.array([1, 6, 12])
+_BOOLS = np.array([True, False, True])
+bitwise = {
+    name: elementwise_nondifferentiable(
+        name,
+        getattr(np, name),
+        arity=2,
+        infix=infix,
+        samples=[sample(_BITS, _BITS[::-1])],
+        dtypes="i",
+    )
+    for name, infix in {
+        "bitwise_and": "&",
+        "bitwise_or": "|",
+        "bitwise_xor": "^",
+        "left_shift": "<<",
+        "right_shift": ">>",
+        "gcd": None,
+        "lcm": None,
+    }.items()
+}
+invert = elementwise_nondifferentiable(
+    "invert", np.invert, infix="~", samples=[sample(_BITS), sample(_BOOLS)], dtypes="i"
+)
+bitwise_count = (
+    elementwise_nondifferentiable(
+        "bitwise_count", np.bitwise_count, samples=[sample(_BITS)], dtypes="i"
+    )
+)
+logical = {
+    name: elementwise_nondifferentiable(name, getattr(np, name), arity=arity, dtypes="fib")
+    for name, arity in {
+        "logical_and": 2,
+        "logical_or": 2,
+        "logical_xor": 2,
+        "logical_not": 1,
+        "isfinite": 1,
+        "isinf": 1,
+        "isnan": 1,
+    }.items()
+}
+rounding = {
+    name: elementwise_nondifferentiable(name, getattr(np, name), arity=arity, dtypes="f")
+    for name, arity in {
+        "floor": 1,
+        "ceil": 1,
+        "trunc": 1,
+        "rint": 1,
+        "sign": 1,
+        "signbit": 1,
+        "spacing": 1,
+        "nextafter": 2,
+    }.items()
+}
+
+
+def _stop_gradient(x):
+    return x
+
+
+stop_gradient = elementwise_nondifferentiable(
+    "stop_gradient",
+    _stop_gradient,
+    dtype=lambda x: x.dtype,
+    source=lambda names, params: names[0],
+    view=True,
+    dtypes="fci",
+)

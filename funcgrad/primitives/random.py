@@ -1,0 +1,72 @@
+"""Random bits and new keys from keys: the two primitives that all of `funcgrad.random` rests on.
+
+A key is two uint32, so keys are arrays like any other; both primitives take any number of keys
+at once along leading axes, which is what batching makes of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.aval import Aval, Shape, broadcast_shapes
+from funcgrad.core.primitive import nondifferentiable, pad_rank, sample, shape_of
+from funcgrad.core.tracer import bind
+from funcgrad.primitives import _threefry
+
+_KEY = np.array([0, 42], np.uint32)
+_KEYS = np.arange(6, dtype=np.uint32).reshape(3, 2)
+
+
+def _bits_shape(key: Aval, *, shape: Shape, width: int) -> Aval:
+    return Aval(key.shape[:-1] + shape, np.dtype(f"u{width // 8}"))
+
+
+def _bits_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) -> Any:
+    return bind(prim, args[0], **params), True
+
+
+random_bits = nondifferentiable(
+    "random_bits",
+    _threefry.random_bits,
+    shape=_bits_shape,
+    batch=_bits_batch,
+    samples=[
+        sample(_KEY, shape=(3,), width=32),
+        sample(_KEY, shape=(), width=64),
+        sample(_KEYS, shape=(5, 4), width=64),
+        sample(_KEYS, shape=(0,), width=8),
+    ],
+    dtypes="i",
+)
+
+
+def _split_shape(key: Aval, start: Aval, *, shape: Shape) -> Aval:
+    batch = broadcast_shapes(key.shape[:-1], start.shape)
+    return Aval((*batch, *shape, 2), np.dtype(np.uint32))
+
+
+def _split_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) -> Any:
+    key, start = args
+    rank = max(len(shape_of(key)) - 1 - batched[0], len(shape_of(start)) - batched[1])
+    if batched[0]:
+        key = pad_rank(key, rank + 2)
+    if batched[1]:
+        start = pad_rank(start, rank + 1)
+    return bind(prim, key, start, **params), True
+
+
+random_split = nondifferentiable(
+    "random_split",
+    _threefry.random_split,
+    shape=_split_shape,
+    batch=_split_batch,
+    samples=[
+        sample(_KEY, np.array(0, np.uint32), shape=(2,)),
+        sample(_KEY, np.arange(3, dtype=np.uint32), shape=()),
+        sample(_KEYS, np.arange(3, dtype=np.uint32), shape=(2, 2)),
+        sample(_KEYS, np.array(7, np.uint32), shape=(0,)),
+    ],
+    dtypes="i",
+)

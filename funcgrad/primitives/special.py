@@ -1,0 +1,72 @@
+"""Special functions that NumPy lacks, elementwise."""
+
+from __future__ import annotations
+
+from math import pi, sqrt
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.aval import Aval
+from funcgrad.core.primitive import elementwise, sample
+from funcgrad.primitives import _special
+
+_TWO_OVER_ROOT_PI = 2 / sqrt(pi)
+_HALF_ROOT_PI = sqrt(pi) / 2
+
+
+def _float_dtype(x: Aval) -> np.dtype:
+    """Floats keep their dtype, integers become float64."""
+    if x.dtype.kind == "c":
+        raise TypeError(f"defined for real numbers only, not for {x.dtype}")
+    return x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
+
+
+def _erfinv_slope(g: Any, ans: Any, x: Any) -> Any:
+    return g * (_HALF_ROOT_PI * np.exp(ans * ans))
+
+
+erf = elementwise(
+    "erf",
+    _special.erf,
+    lambda g, ans, x: g * (_TWO_OVER_ROOT_PI * np.exp(-x * x)),
+    dtype=_float_dtype,
+    dtypes="f",
+)
+erfc = elementwise(
+    "erfc",
+    _special.erfc,
+    lambda g, ans, x: g * (-_TWO_OVER_ROOT_PI * np.exp(-x * x)),
+    dtype=_float_dtype,
+    dtypes="f",
+)
+erfinv = elementwise(
+    "erfinv",
+    _special.erfinv,
+    _erfinv_slope,
+    dtype=_float_dtype,
+    domain=(-0.9, 0.9),
+    dtypes="f",
+)
+erfinv_of_draws = elementwise(
+    "erfinv_of_draws",
+    _special.erfinv_of_draws,
+    _erfinv_slope,
+    dtype=_float_dtype,
+    domain=(-0.9, 0.9),
+    dtypes="f",
+)
+fma = elementwise(
+    "fma",
+    _special.fma,
+    lambda g, ans, x, y, z: g * y,
+    lambda g, ans, x, y, z: g * x,
+    lambda g, ans, x, y, z: g,
+    samples=[
+        sample((3,), (3,), (3,)),
+        sample((2, 3), (3,), ()),
+        sample((), (2, 1), (3,)),
+        sample((0,), (), (0,)),
+    ],
+    dtypes="f",
+)

@@ -1,0 +1,81 @@
+"""From a user's function on pytrees to a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad import tree
+from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.graph import Const, Eqn, Graph, Var
+from funcgrad.core.tracer import Recorder, Tracer
+from funcgrad.errors import NotAnArrayError
+
+
+def trace(
+    fun: Callable[..., Any], treedef: Any, avals: Sequence[Aval], purpose: str
+) -> tuple[Graph, Any]:
+    """Record `fun(*args)` for leaves of these avals; the graph and the result's structure.
+
+    `treedef` is the structure of the tuple of arguments.
+    """
+    with Recorder(purpose, concrete=False) as rec:
+        leaves = [rec.abstract_input(a) for a in avals]
+        out = fun(*treedef.unflatten(leaves))
+        out_leaves, out_tree = flatten_result(out, purpose)
+        return rec.graph(out_leaves), out_tree
+
+
+def flatten_result(out: Any, purpose: str) -> tuple[list[Any], Any]:
+    """A function's result as leaves that are arrays, numbers or tracers.
+
+    Raises:
+        NotAnArrayError: a leaf is none of these; the message has its path.
+    """
+    leaves, treedef = tree.flatten(out)
+    for i, leaf in enumerate(leaves):
+        if type(leaf) is not Tracer:
+            try:
+                aval_of(leaf)
+            except NotAnArrayError:
+                path = tree.keystr(tree.flatten_with_path(out)[0][i][0])
+                role = f"under {purpose} a leaf of the result"
+                raise NotAnArrayError.of(leaf, path, role) from None
+    return leaves, treedef
+
+
+def leaf_avals(args: Any, leaves: Sequence[Any], role: str) -> list[Aval]:
+    """The avals of a pytree's leaves.
+
+    Raises:
+        NotAnArrayError: a leaf is no array; the message has its path.
+    """
+    avals = []
+    for i, leaf in enumerate(leaves):
+        try:
+            avals.append(aval_of(leaf))
+        except NotAnArrayError:
+            path = tree.keystr(tree.flatten_with_path(args)[0][i][0])
+            raise NotAnArrayError.of(leaf, path, role) from None
+    return avals
+
+
+def lift_captures(graph: Graph) -> tuple[Graph, list[Tracer]]:
+    """Turn captured tracers of enclosing recordings into leading inputs.
+
+    Graphs that sit in an equation's parameters must be closed, so that a transformation of
+    the enclosing graph sees what they depend on.
+    """
+    captured = [c for c in graph.consts() if type(c.value) is Tracer]
+    if not captured:
+        return graph, []
+    new = {id(c.value): Var(c.aval) for c in captured}
+
+    def swap(atom: Any) -> Any:
+        return new.get(id(atom.value), atom) if type(atom) is Const else atom
+
+    eqns = [
+        Eqn(e.prim, tuple(map(swap, e.ins)), e.params, e.outs, e.source) for e in graph.eqns
+    ]
+    closed = Graph((*new.values(), *graph.inputs), eqns, map(swap, graph.outputs))
+    return closed, [c.value for c in captured]
