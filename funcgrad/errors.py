@@ -405,6 +405,36 @@ class FileFormatError(FuncgradError, ValueError):
     """
 
 
+class RandomKeyError(FuncgradError, TypeError):
+    """What a random function got for a key is none, or is many; or a seed is no integer.
+
+    Fails::
+
+        fg.random.normal(0, (3,))
+        keys = fg.random.split(fg.random.key(0), 8)
+        fg.random.normal(keys, (3,))
+
+    Mended: make a key from the seed; map over many keys::
+
+        fg.random.normal(fg.random.key(0), (3,))
+        fg.vmap(lambda key: fg.random.normal(key, (3,)))(keys)
+    """
+
+
+class ParameterMismatchError(TreeMismatchError):
+    """The parameters in a file have not the structure, shapes and dtypes that were asked for.
+
+    Fails::
+
+        nn.save("model.safetensors", {"w": np.zeros((3, 2))})
+        nn.load("model.safetensors", like={"w": np.zeros((3, 4))})
+
+    Mended: pass parameters of the same model, or load without ``like`` to see what is there::
+
+        nn.load("model.safetensors", like={"w": np.zeros((3, 2))})
+    """
+
+
 class MissingDependencyError(FuncgradError, ImportError):
     """An optional package is needed and not installed.
 

@@ -1,0 +1,23 @@
+"""Packages that only some functions need."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from funcgrad.errors import MissingDependencyError
+
+
+def require(module: str, extra: str) -> Any:
+    """Import a module, or say which extra of the package installs it.
+
+    Raises:
+        MissingDependencyError: the module is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{module.partition('.')[0]} is needed for this and cannot be imported ({error}). "
+            f'Install it with: pip install "funcgrad[{extra}]"'
+        ) from error
