@@ -48,12 +48,11 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     array([[25, 31],
            [47,  8]], dtype=int32)
     """
-    return parse_idx(read_possibly_compressed(path), path)
+    return parse_idx(decompressed(Path(path).read_bytes(), path), path)
 
 
-def read_possibly_compressed(path: str | os.PathLike[str]) -> bytes:
-    """The content of a file, decompressed if it is gzip's; FileFormatError if that fails."""
-    content = Path(path).read_bytes()
+def decompressed(content: bytes, path: str | os.PathLike[str]) -> bytes:
+    """The content of a file without gzip's compression, if it has that; ``path`` names it."""
     if not content.startswith(_GZIP_MAGIC):
         return content
     try:

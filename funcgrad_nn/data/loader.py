@@ -108,15 +108,26 @@ class DataLoader:
 
 
 def _checked_batch_size(batch_size: Any) -> int:
-    # bool is an int to Python, but batch_size=True is a mistake.
-    if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
+    size = _integer(batch_size)
+    if size is None:
         raise DatasetError(f"batch_size must be a positive integer, not {batch_size!r}")
-    if operator.index(batch_size) < 1:
-        raise DatasetError(f"batch_size must be at least 1, not {batch_size}")
-    return operator.index(batch_size)
+    if size < 1:
+        raise DatasetError(f"batch_size must be at least 1, not {size}")
+    return size
 
 
 def _checked_seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or operator.index(seed) < 0:
+    number = _integer(seed)
+    if number is None or number < 0:
         raise DatasetError(f"seed must be a non-negative integer, not {seed!r}")
-    return operator.index(seed)
+    return number
+
+
+def _integer(value: Any) -> int | None:
+    # bool is an int to Python, but batch_size=True is a mistake.
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)
+    except TypeError:
+        return None

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from funcgrad.errors import FileFormatError
 from funcgrad_nn._files import atomic_write
-from funcgrad_nn.data.idx import parse_idx, read_possibly_compressed
+from funcgrad_nn.data.idx import decompressed, parse_idx
 
 _SYSTEM_DATASETS = Path("/usr/share/datasets")
 _CHUNK = 1 << 16
@@ -50,8 +50,8 @@ def load_idx(source: Source, filename: str, download: bool = True) -> NDArray[An
         if not download:
             raise FileNotFoundError(_not_found(source, filename))
         path = _cache_folder(source) / f"{filename}.gz"
-        _download(f"{source.url}{filename}.gz", path, lambda part: _verified(part, source, path))
-    return parse_idx(_verified(path, source, path), path)
+        _download(source, f"{filename}.gz", path)
+    return parse_idx(_verified(path.read_bytes(), source, path), path)
 
 
 def folders(source: Source) -> list[Path]:
@@ -80,39 +80,46 @@ def _not_found(source: Source, filename: str) -> str:
     )
 
 
-def _verified(content_of: Path, source: Source, name: Path) -> bytes:
-    """The decompressed content of a file with the checksum of the file ``name``."""
-    content = read_possibly_compressed(content_of)
-    expected = source.sha256[name.name.removesuffix(".gz")]
+def _verified(content: bytes, source: Source, path: Path) -> bytes:
+    """The content of a file, decompressed, if it has the checksum of the file of that name."""
+    content = decompressed(content, path)
+    expected = source.sha256[path.name.removesuffix(".gz")]
     actual = hashlib.sha256(content).hexdigest()
     if actual != expected:
         raise FileFormatError(
-            f"{name} is not the file of {source.name} that it should be: the SHA-256 of its "
+            f"{path} is not the file of {source.name} that it should be: the SHA-256 of its "
             f"content is {actual}, not {expected}. Remove it, and it is downloaded again."
         )
     return content
 
 
-def _download(url: str, path: Path, check: Callable[[Path], object]) -> None:
-    """Fetch a file; it appears at ``path`` only when it is complete and has passed the check."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _download(source: Source, name: str, path: Path) -> None:
+    """Fetch a file; it appears at ``path`` only when it is complete and has been verified."""
+    url = source.url + name
     try:
-        with (
-            urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response,
-            atomic_write(path) as file,
-        ):
-            total = int(response.headers.get("Content-Length", 0))
-            with _progress(path.name, total) as advance:
-                while chunk := response.read(_CHUNK):
-                    file.write(chunk)
-                    advance(len(chunk))
-            file.flush()
-            check(Path(file.name))
+        content = _fetch(url, name)
     except (OSError, HTTPException) as error:
         raise OSError(
             f"{url} could not be downloaded ({error}). Check the connection, or fetch the file by "
             f"other means and put it into {path.parent} or into $FUNCGRAD_DATA."
         ) from error
+    _verified(content, source, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        file.write(content)
+
+
+def _fetch(url: str, name: str) -> bytes:
+    content = bytearray()
+    with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
+        total = int(response.headers.get("Content-Length", 0))
+        with _progress(name, total) as advance:
+            while chunk := response.read(_CHUNK):
+                content += chunk
+                advance(len(chunk))
+    if len(content) < total:
+        raise OSError(f"the connection ended after {len(content)} of {total} bytes")
+    return bytes(content)
 
 
 @contextlib.contextmanager
