@@ -236,13 +236,15 @@ def _checked(
     path: str | os.PathLike[str], tensors: dict[str, Array], metadata: dict[str, str]
 ) -> Node:
     """The structure in the metadata, if it and the tensors are as they were written."""
-    if metadata.get("funcgrad", _FORMAT_VERSION) != _FORMAT_VERSION:
+    if not _METADATA_KEYS <= metadata.keys():
+        raise FileFormatError(f"{path} is corrupted: a part of its metadata is missing.")
+    if metadata["funcgrad"] != _FORMAT_VERSION:
         raise FileFormatError(
             f"{path} has version {metadata['funcgrad']} of the format, this release of "
             f"funcgrad_nn reads version {_FORMAT_VERSION}; or the file is corrupted."
         )
-    structure = metadata.get("structure", "")
-    if metadata.get("sha256") != _digest(structure, tensors):
+    structure = metadata["structure"]
+    if metadata["sha256"] != _digest(structure, tensors):
         raise FileFormatError(
             f"{path} is corrupted: its content has not the checksum that was saved with it."
         )
