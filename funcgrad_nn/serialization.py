@@ -236,7 +236,7 @@ def _checked(
     path: str | os.PathLike[str], tensors: dict[str, Array], metadata: dict[str, str]
 ) -> Node:
     """The structure in the metadata, if it and the tensors are as they were written."""
-    if not _METADATA_KEYS <= metadata.keys():
+    if not metadata.keys() >= _METADATA_KEYS:
         raise FileFormatError(f"{path} is corrupted: a part of its metadata is missing.")
     if metadata["funcgrad"] != _FORMAT_VERSION:
         raise FileFormatError(

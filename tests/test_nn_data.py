@@ -126,6 +126,13 @@ def test_subsets_of_subsets():
     assert len(Subset(ten(), [])) == 0
 
 
+def test_subsets_take_slices_and_arrays_of_indices():
+    subset = Subset(ten(), [5, 6, 7])
+    np.testing.assert_array_equal(subset[:][1], [25, 36, 49])
+    np.testing.assert_array_equal(subset[np.array([2, 0])][1], [49, 25])
+    np.testing.assert_array_equal(Subset(Squares(4), [3, 1])[::-1]["y"][0], [1, 9])
+
+
 def test_subset_of_a_dataset_of_ones_own():
     batch = Subset(Squares(5), [4, 2]).gather(np.array([0, 1]))
     np.testing.assert_array_equal(batch["y"][0], [16, 4])

@@ -134,11 +134,12 @@ class Subset:
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int, /) -> Any:
-        """The sample at an integer."""
-        return self.dataset[int(self.indices[index])]
+    def __getitem__(self, index: Any, /) -> Any:
+        """The sample at an integer; the batch at a slice or an integer or boolean array."""
+        chosen = self.indices[index]
+        return self.gather(index) if chosen.ndim else self.dataset[int(chosen)]
 
-    def gather(self, indices: Indices) -> Any:
+    def gather(self, indices: Indices | slice) -> Any:
         """The batch of the samples at an array of integers, in fresh arrays."""
         return gather(self.dataset, self.indices[indices])
 
