@@ -8,7 +8,7 @@ every time; for fresh ones, make fresh keys with `split` or `fold_in`:
     >>> key = fg.random.key(0)
     >>> key, subkey = fg.random.split(key)
     >>> fg.random.uniform(subkey, (2,))
-    array([0.51495076, 0.18542482])
+    array([0.08062437, 0.92394884])
 
 The generator is Threefry-2x32 (J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
 SC 2011). Names, signatures and numbers are those of ``jax.random`` (JAX 0.5 and later, with its
@@ -28,19 +28,13 @@ Where JAX has 32-bit defaults, ask for ``np.float32`` or ``np.int32`` here to ge
 
 from __future__ import annotations
 
-import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from funcgrad.core.tracer import Tracer, bind
-from funcgrad.errors import ArgumentError, RandomKeyError, ShapeError
-from funcgrad.primitives import random as _primitives
-from funcgrad.primitives import special as _special
-from funcgrad.primitives.elementwise import cast
+from funcgrad import _sampling
 
 Key = NDArray[np.uint32]
 Array = NDArray[Any]
@@ -63,10 +57,6 @@ __all__ = [
     "uniform",
 ]
 
-_SQRT2 = math.sqrt(2.0)
-_FLOATS = tuple(np.dtype(t) for t in (np.float64, np.float32, np.float16))
-
-
 # --- keys -----------------------------------------------------------------------------
 
 
@@ -85,22 +75,10 @@ def key(seed: ArrayLike) -> Key:
         ArgumentError: a Python integer of more than 64 bits.
 
     Example:
-        >>> key(42)
+        >>> fg.random.key(42)
         array([ 0, 42], dtype=uint32)
     """
-    if isinstance(seed, int):
-        if not -(2**63) <= seed < 2**64:
-            raise ArgumentError(f"key: the seed {seed} does not fit in 64 bits")
-        return np.array([seed >> 32 & 0xFFFFFFFF, seed & 0xFFFFFFFF], np.uint32)
-    number = _as_array(seed)
-    if number.dtype.kind not in "iub" or number.shape != ():
-        raise RandomKeyError(
-            f"key: the seed must be one integer, not {number.dtype}{list(number.shape)}. "
-            "For several keys use split(key(seed), n), or fg.vmap(fg.random.key)(seeds)."
-        )
-    low = cast(number, np.uint32)
-    high = cast(number >> 32, np.uint32) if number.dtype.itemsize == 8 else np.uint32(0)
-    return np.stack([high, low])
+    return _sampling.key(seed)
 
 
 def split(key: Key, num: Shape = 2) -> Key:
@@ -118,14 +96,12 @@ def split(key: Key, num: Shape = 2) -> Key:
         ArgumentError: `num` is negative or no integer.
 
     Example:
-        >>> split(key(0), 3)
+        >>> fg.random.split(fg.random.key(0), 3)
         array([[1797259609, 2579123966],
                [ 928981903, 3453687069],
                [4146024105, 2718843009]], dtype=uint32)
     """
-    _check_key("split", key)
-    shape = _check_shape("split", num)
-    return bind(_primitives.random_split, key, np.zeros((), np.uint32), shape=shape)
+    return _sampling.split(key, num)
 
 
 def fold_in(key: Key, data: ArrayLike) -> Key:
@@ -147,42 +123,13 @@ def fold_in(key: Key, data: ArrayLike) -> Key:
         ArgumentError: a Python integer out of range.
 
     Example:
-        >>> fold_in(key(0), 2)
+        >>> fg.random.fold_in(fg.random.key(0), 2)
         array([4146024105, 2718843009], dtype=uint32)
     """
-    _check_key("fold_in", key)
-    if isinstance(data, int):
-        if not 0 <= data < 2**32:
-            raise ArgumentError(f"fold_in: data must be in [0, 2**32), not {data}")
-        start = np.array(data, np.uint32)
-    else:
-        number = _as_array(data)
-        if number.dtype.kind not in "iub" or number.shape != ():
-            raise RandomKeyError(
-                f"fold_in: data must be one integer, not {number.dtype}{list(number.shape)}. "
-                "For several keys use fg.vmap(fg.random.fold_in, in_axes=(None, 0))(key, data)."
-            )
-        start = cast(number, np.uint32)
-    return bind(_primitives.random_split, key, start, shape=())
+    return _sampling.fold_in(key, data)
 
 
-def _check_key(name: str, key: Any) -> None:
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
-    if dtype == np.uint32 and shape == (2,):
-        return
-    if dtype == np.uint32 and shape and shape[-1] == 2:
-        raise RandomKeyError(
-            f"{name} takes one key, uint32[2], and was given {shape[:-1]} of them, "
-            f"uint32{list(shape)}. Map over them: fg.vmap(lambda key: fg.random.{name}(key, ...))."
-        )
-    given = type(key).__name__ if dtype is None or shape is None else f"{dtype}{list(shape)}"
-    raise RandomKeyError(
-        f"{name} takes a key, uint32[2], as its first argument, not {given}. Make one from a "
-        "seed: fg.random.key(0)."
-    )
-
-
-# --- bits and uniform numbers ---------------------------------------------------------
+# --- bits and continuous distributions -------------------------------------------------
 
 
 def bits(key: Key, shape: Shape = (), dtype: DTypeLike = np.uint64) -> Array:
@@ -198,18 +145,10 @@ def bits(key: Key, shape: Shape = (), dtype: DTypeLike = np.uint64) -> Array:
         ArgumentError: a dtype that is no unsigned integer, or a bad shape.
 
     Example:
-        >>> bits(key(0), (2,), np.uint32)
-        array([4070199207, 3202661630], dtype=uint32)
+        >>> fg.random.bits(fg.random.key(0), (2,), np.uint32)
+        array([4070199207, 4202968722], dtype=uint32)
     """
-    _check_key("bits", key)
-    kind = np.dtype(dtype)
-    if kind.kind != "u":
-        raise ArgumentError(f"bits: dtype must be an unsigned integer's, not {kind}")
-    return _bits(key, _check_shape("bits", shape), kind.itemsize * 8)
-
-
-def _bits(key: Any, shape: tuple[int, ...], width: int) -> Any:
-    return bind(_primitives.random_bits, key, shape=shape, width=width)
+    return _sampling.bits(key, shape, dtype)
 
 
 def uniform(
@@ -237,31 +176,13 @@ def uniform(
         ShapeError: the bounds do not broadcast to `shape`.
 
     Example:
-        >>> uniform(key(0), (3,), np.float32, minval=-1, maxval=1)
-        array([ 0.8953298 ,  0.49133706, -0.5642171 ], dtype=float32)
+        >>> fg.random.uniform(fg.random.key(0), (3,), np.float32, minval=-1, maxval=1)
+        array([ 0.895334  ,  0.95715976, -0.33541703], dtype=float32)
     """
-    _check_key("uniform", key)
-    kind, shape = _check_float("uniform", dtype), _check_shape("uniform", shape)
-    _check_broadcast("uniform", shape, minval=minval, maxval=maxval)
-    unit = _unit(key, shape, kind)
-    if _is_number(minval, 0) and _is_number(maxval, 1):
-        return unit
-    low, high = cast(minval, kind), cast(maxval, kind)
-    return np.maximum(low, bind(_special.fma, unit, high - low, low))
+    return _sampling.uniform(key, shape, dtype, minval, maxval)
 
 
-def _unit(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """Uniform in [0, 1): as many random bits as the dtype has behind the point."""
-    width, digits = dtype.itemsize * 8, np.finfo(dtype).nmant
-    integers = _bits(key, shape, width) >> dtype.type(0).view(f"u{dtype.itemsize}").dtype.type(
-        width - digits
-    )
-    return cast(integers, dtype) * dtype.type(2.0**-digits)
-
-
-def bernoulli(
-    key: Key, p: ArrayLike = 0.5, shape: Shape | None = None
-) -> NDArray[np.bool_]:
+def bernoulli(key: Key, p: ArrayLike = 0.5, shape: Shape | None = None) -> NDArray[np.bool_]:
     """True with probability `p`.
 
     Args:
@@ -275,18 +196,10 @@ def bernoulli(
         ShapeError: `p` does not broadcast to `shape`.
 
     Example:
-        >>> bernoulli(key(0), 0.3, (4,))
-        array([False, False, False,  True])
+        >>> fg.random.bernoulli(fg.random.key(0), 0.3, (4,))
+        array([False,  True, False, False])
     """
-    _check_key("bernoulli", key)
-    chance = p if isinstance(p, float) else _as_array(p)
-    kind = _check_float("bernoulli", np.float64 if isinstance(p, float) else chance.dtype)
-    shape = np.shape(chance) if shape is None else _check_shape("bernoulli", shape)
-    _check_broadcast("bernoulli", shape, p=chance)
-    return _unit(key, shape, kind) < chance
-
-
-# --- normal and other continuous distributions ----------------------------------------
+    return _sampling.bernoulli(key, p, shape)
 
 
 def normal(key: Key, shape: Shape = (), dtype: DTypeLike = np.float64) -> Array:
@@ -306,22 +219,10 @@ def normal(key: Key, shape: Shape = (), dtype: DTypeLike = np.float64) -> Array:
         ArgumentError: a dtype that is neither float nor complex, or a bad shape.
 
     Example:
-        >>> normal(key(0), (3,), np.float32)
+        >>> fg.random.normal(fg.random.key(0), (3,), np.float32)
         array([ 1.6226422 ,  2.0252647 , -0.43359444], dtype=float32)
     """
-    _check_key("normal", key)
-    kind, shape = np.dtype(dtype), _check_shape("normal", shape)
-    if kind.kind == "c":
-        part = np.zeros((), kind).real.dtype
-        real, imaginary = (_normal(k, shape, part) for k in split(key))
-        return (real + kind.type(1j) * imaginary) / kind.type(_SQRT2)
-    return _normal(key, shape, _check_float("normal", kind))
-
-
-def _normal(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    low = np.nextafter(dtype.type(-1), dtype.type(0))
-    draws = _unit(key, shape, dtype) * dtype.type(2) + low
-    return bind(_special.erfinv_of_draws, draws) * dtype.type(_SQRT2)
+    return _sampling.normal(key, shape, dtype)
 
 
 def truncated_normal(
@@ -350,22 +251,10 @@ def truncated_normal(
         ShapeError: the bounds do not broadcast to `shape`.
 
     Example:
-        >>> truncated_normal(key(0), -2.0, 2.0, (3,), np.float32)
-        array([ 1.4513962,  1.7156037, -0.4119577], dtype=float32)
+        >>> fg.random.truncated_normal(fg.random.key(0), -2.0, 2.0, (3,), np.float32)
+        array([ 1.4559592 ,  1.7147487 , -0.41267535], dtype=float32)
     """
-    _check_key("truncated_normal", key)
-    kind = _check_float("truncated_normal", dtype)
-    if shape is None:
-        shape = np.broadcast_shapes(np.shape(lower), np.shape(upper))
-    shape = _check_shape("truncated_normal", shape)
-    _check_broadcast("truncated_normal", shape, lower=lower, upper=upper)
-    low, high = cast(lower, kind), cast(upper, kind)
-    root = kind.type(_SQRT2)
-    ends = (bind(_special.erf, low / root), bind(_special.erf, high / root))
-    draws = uniform(key, shape, kind, *ends)
-    out = bind(_special.erfinv_of_draws, draws) * root
-    inner = np.nextafter(low, kind.type(np.inf)), np.nextafter(high, kind.type(-np.inf))
-    return np.minimum(np.maximum(out, inner[0]), inner[1])
+    return _sampling.truncated_normal(key, lower, upper, shape, dtype)
 
 
 def exponential(key: Key, shape: Shape = (), dtype: DTypeLike = np.float64) -> Array:
@@ -381,12 +270,10 @@ def exponential(key: Key, shape: Shape = (), dtype: DTypeLike = np.float64) -> A
         ArgumentError: a dtype that is no float, or a bad shape.
 
     Example:
-        >>> exponential(key(0), (2,), np.float32)
-        array([2.9508893, 1.3694656], dtype=float32)
+        >>> fg.random.exponential(fg.random.key(0), (2,), np.float32)
+        array([2.950128 , 3.8434246], dtype=float32)
     """
-    _check_key("exponential", key)
-    kind = _check_float("exponential", dtype)
-    return -np.log1p(-_unit(key, _check_shape("exponential", shape), kind))
+    return _sampling.exponential(key, shape, dtype)
 
 
 def gumbel(key: Key, shape: Shape = (), dtype: DTypeLike = np.float64) -> Array:
@@ -402,14 +289,129 @@ def gumbel(key: Key, shape: Shape = (), dtype: DTypeLike = np.float64) -> Array:
         ArgumentError: a dtype that is no float, or a bad shape.
 
     Example:
-        >>> gumbel(key(0), (2,), np.float32)
-        array([2.9241807, 1.2239487], dtype=float32)
+        >>> fg.random.gumbel(fg.random.key(0), (2,), np.float32)
+        array([2.9233725, 3.8326178], dtype=float32)
     """
-    _check_key("gumbel", key)
-    kind = _check_float("gumbel", dtype)
-    return _gumbel(key, _check_shape("gumbel", shape), kind)
+    return _sampling.gumbel(key, shape, dtype)
 
 
-def _gumbel(key: Any, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    draws = np.maximum(_unit(key, shape, dtype), np.finfo(dtype).tiny)
-    return -np.log(-np.log(draws))
+# --- integers and choices -------------------------------------------------------------
+
+
+def randint(
+    key: Key, shape: Shape, minval: ArrayLike, maxval: ArrayLike, dtype: DTypeLike = np.int64
+) -> Array:
+    """Integers uniform in [minval, maxval).
+
+    Bounds beyond what `dtype` holds are clipped to it (so ``maxval=2**32`` makes the whole of
+    ``uint32``). Where ``maxval <= minval`` the result is ``minval``, as bounds that are traced
+    cannot be checked. The bias, from folding 64 bits (128 for 64-bit dtypes) into the range, is
+    below 2**-32.
+
+    Args:
+        key: a key, ``uint32[2]``.
+        shape: the result's shape.
+        minval: lower bounds, integers, which broadcast to `shape`.
+        maxval: upper bounds, integers, which broadcast to `shape`.
+        dtype: an integer dtype.
+
+    Raises:
+        RandomKeyError: `key` is no single key.
+        ArgumentError: bounds or a dtype that are no integers, or a bad shape.
+        ShapeError: the bounds do not broadcast to `shape`.
+
+    Example:
+        >>> fg.random.randint(fg.random.key(0), (5,), 0, 10)
+        array([5, 1, 5, 7, 3])
+    """
+    return _sampling.randint(key, shape, minval, maxval, dtype)
+
+
+def permutation(key: Key, x: ArrayLike, axis: int = 0, independent: bool = False) -> Array:
+    """The integers below `x`, or the slices of `x` along an axis, in random order.
+
+    Args:
+        key: a key, ``uint32[2]``.
+        x: a number of integers, or an array; derivatives flow through the latter.
+        axis: the axis of `x` to permute along.
+        independent: permute each vector along the axis on its own, instead of all alike.
+
+    Returns:
+        An array of the shape and dtype of `x`, or ``int64[x]``.
+
+    Raises:
+        RandomKeyError: `key` is no single key.
+        ArgumentError: `x` is neither an integer nor an array with axes, or there is no such axis.
+
+    Example:
+        >>> fg.random.permutation(fg.random.key(0), 6)
+        array([0, 1, 5, 4, 3, 2])
+    """
+    return _sampling.permutation(key, x, axis, independent)
+
+
+def categorical(
+    key: Key,
+    logits: ArrayLike,
+    axis: int = -1,
+    shape: Shape | None = None,
+    replace: bool = True,
+) -> NDArray[np.int64]:
+    """Indices drawn with probability softmax(logits), by the Gumbel-max trick.
+
+    Args:
+        key: a key, ``uint32[2]``.
+        logits: unnormalised log-probabilities, of a float dtype.
+        axis: the axis of the categories.
+        shape: the result's shape, which ends in one that the shape of `logits` without its
+            `axis` broadcasts to; by default that shape itself.
+        replace: draw each time anew; otherwise no index comes twice along the leading axes
+            that `shape` adds.
+
+    Returns:
+        Indices in [0, logits.shape[axis]), ``int64[shape]``.
+
+    Raises:
+        RandomKeyError: `key` is no single key.
+        ArgumentError: `logits` are of no float dtype or have no such axis, or there are fewer
+            categories than draws without replacement.
+        ShapeError: `shape` does not fit that of `logits`.
+
+    Example:
+        >>> fg.random.categorical(fg.random.key(0), np.log([0.1, 0.2, 0.7]), shape=(5,))
+        array([2, 2, 2, 1, 1])
+    """
+    return _sampling.categorical(key, logits, axis, shape, replace)
+
+
+def choice(
+    key: Key,
+    a: ArrayLike,
+    shape: Shape = (),
+    replace: bool = True,
+    p: ArrayLike | None = None,
+    axis: int = 0,
+) -> Array:
+    """Integers below `a`, or slices of `a` along an axis, drawn at random.
+
+    Args:
+        key: a key, ``uint32[2]``.
+        a: a number of integers, or an array; derivatives flow through the latter.
+        shape: the shape of the draws.
+        replace: whether the same one may come again.
+        p: probabilities, one for each; by default all alike.
+        axis: the axis of `a` to draw along.
+
+    Returns:
+        ``int64[shape]``, or an array with `shape` in the place of the axis of `a`.
+
+    Raises:
+        RandomKeyError: `key` is no single key.
+        ArgumentError: nothing to draw from, more draws without replacement than there are, a
+            `p` of another length, or a bad shape or axis.
+
+    Example:
+        >>> fg.random.choice(fg.random.key(0), np.array([2.0, 3.0, 5.0]), (4,))
+        array([2., 5., 5., 5.])
+    """
+    return _sampling.choice(key, a, shape, replace, p, axis)

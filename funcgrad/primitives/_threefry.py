@@ -112,9 +112,7 @@ def _schedule(keys: np.ndarray, width: int) -> list[np.ndarray]:
     return words if len(keys) == 1 else [np.repeat(k, width) for k in words]
 
 
-def _encrypt(
-    schedule: list[np.ndarray], x0: np.ndarray, x1: np.ndarray, spare: np.ndarray
-) -> None:
+def _encrypt(schedule: list[np.ndarray], x0: np.ndarray, x1: np.ndarray, spare: np.ndarray) -> None:
     """The block function on arrays, in place."""
     x0 += schedule[0]
     x1 += schedule[1]
