@@ -6,10 +6,10 @@ names for the calls that cannot dispatch, such as `fnp.array([t, u])`.
 
 from __future__ import annotations
 
-from funcgrad.numpy import protocol, ufuncs
+from funcgrad.numpy import indexing, protocol, ufuncs
 from funcgrad.numpy.reductions import sum  # noqa: A004
 from funcgrad.numpy.structure import reshape
 
 protocol.attach_methods({"sum": sum}, {})
 
-__all__ = ["protocol", "reshape", "sum", "ufuncs"]
+__all__ = ["indexing", "protocol", "reshape", "sum", "ufuncs"]
