@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 # Rational approximations p(t)/q(t), lowest order first, of Sun Microsystems' fdlibm (s_erf.c,
@@ -219,7 +221,11 @@ def _in_blocks(x: np.ndarray, rule) -> np.ndarray:
 
 
 def _erfinv_accurate(x: np.ndarray) -> np.ndarray:
-    return _erfinv_double(x, -np.log((1.0 - x) * (1.0 + x)))
+    out = _erfinv_double(x, -np.log((1.0 - x) * (1.0 + x)))
+    # A step of Newton's method, on 1 - erf where that is the smaller, halves the error.
+    size, target = np.abs(out), np.abs(x)
+    excess = np.where(target < 0.5, erf(size) - target, (1.0 - target) - erfc(size))
+    return np.copysign(size - excess * (0.5 * math.sqrt(math.pi)) * np.exp(size * size), x)
 
 
 def _erfinv_single(x: np.ndarray) -> np.ndarray:
