@@ -1,8 +1,9 @@
-"""Kernels, in NumPy alone, of the special functions that NumPy lacks: erf, erfc, erfinv, fma."""
+"""Kernels of the special functions that NumPy lacks: erf, erfc, erfinv, fma.
+
+The source of these kernels is copied into exported programs: they use NumPy alone.
+"""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 
@@ -34,6 +35,7 @@ _FAR_TAIL = (
      2553.0504064331644, 474.52854120695537, -22.44095244658582),
 )  # fmt: skip
 _ERX = 0.8450629115104675
+_HALF_ROOT_PI = 0.8862269254527580
 
 # Polynomials in w = -log(1 - x^2), highest order first, of M. Giles, "Approximating the erfinv
 # function", GPU Computing Gems 2 (2011), for float32 (w < 5, then beyond) and for float64
@@ -77,7 +79,7 @@ _LOG1P = (
 )  # fmt: skip
 
 # Elements handled together: the temporaries stay in a core's second-level cache.
-_BLOCK = 1 << 13
+_PIECE = 1 << 13
 
 
 def erf(x: np.ndarray) -> np.ndarray:
@@ -103,7 +105,7 @@ def erfc(x: np.ndarray) -> np.ndarray:
         ((wide >= 0.25) & (wide < 0.84375), lambda a: 0.5 - (_small(a) + (a - 0.5))),
         ((wide >= 0.84375) & (wide < 1.25), lambda a: (1.0 - _ERX) - _middle(a)),
         ((wide <= -0.84375) & (wide > -1.25), lambda a: 1.0 + (_ERX + _middle(-a))),
-        (wide >= 1.25, _tail),
+        (wide >= 1.25, lambda a: _tail(a)),
         (wide <= -1.25, lambda a: 2.0 - _tail(-a)),
     ):
         out[where] = piece(wide[where])
@@ -113,7 +115,11 @@ def erfc(x: np.ndarray) -> np.ndarray:
 def erfinv(x: np.ndarray) -> np.ndarray:
     """The inverse of erf; computed in float64, rounded to the dtype of `x`."""
     wide, dtype = _widen(x)
-    return _in_blocks(wide, _erfinv_accurate).astype(dtype).reshape(np.shape(x))
+    out = np.empty_like(wide)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for some in _pieces(wide.size):
+            out.flat[some] = _erfinv_accurate(wide.flat[some])
+    return _infinite_at_ends(out, wide).astype(dtype).reshape(np.shape(x))
 
 
 def erfinv_of_draws(x: np.ndarray) -> np.ndarray:
@@ -123,9 +129,16 @@ def erfinv_of_draws(x: np.ndarray) -> np.ndarray:
     loses digits where |x| is near 1: the price of the same numbers as other libraries give.
     """
     x = np.asarray(x)
-    rule = _erfinv_single if x.dtype == np.float32 else _erfinv_double
     wide = np.atleast_1d(x if x.dtype == np.float32 else x.astype(np.float64))
-    return _in_blocks(wide, rule).astype(x.dtype).reshape(x.shape)
+    out = np.empty_like(wide)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for some in _pieces(wide.size):
+            draws = wide.flat[some]
+            if x.dtype == np.float32:
+                out.flat[some] = _erfinv_single(draws)
+            else:
+                out.flat[some] = _erfinv_double(draws, _log_of_draws(draws * draws))
+    return _infinite_at_ends(out, wide).astype(x.dtype).reshape(x.shape)
 
 
 def fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
@@ -208,15 +221,14 @@ def _tail(a: np.ndarray) -> np.ndarray:
     return np.exp(-head * head - 0.5625) * np.exp((head - a) * (head + a) + ratio) / a
 
 
-def _in_blocks(x: np.ndarray, rule) -> np.ndarray:
-    """`rule` over `x` piece by piece, and what its formulas cannot give: the ends and beyond."""
-    out = np.empty(x.size, x.dtype)
-    flat = x.ravel()
-    with np.errstate(divide="ignore", invalid="ignore"):
-        for i in range(0, x.size, _BLOCK):
-            out[i : i + _BLOCK] = rule(flat[i : i + _BLOCK])
-        ends = np.flatnonzero(np.abs(flat) == 1)
-        out[ends] = flat[ends] * np.inf
+def _pieces(size: int) -> list[slice]:
+    return [slice(i, i + _PIECE) for i in range(0, size, _PIECE)]
+
+
+def _infinite_at_ends(out: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """`out`, the inverse of erf at `x`, with what the formulas do not give at -1 and 1."""
+    ends = np.abs(x) == 1
+    out[ends] = x[ends] * np.inf
     return out
 
 
@@ -225,7 +237,7 @@ def _erfinv_accurate(x: np.ndarray) -> np.ndarray:
     # A step of Newton's method, on 1 - erf where that is the smaller, halves the error.
     size, target = np.abs(out), np.abs(x)
     excess = np.where(target < 0.5, erf(size) - target, (1.0 - target) - erfc(size))
-    return np.copysign(size - excess * (0.5 * math.sqrt(math.pi)) * np.exp(size * size), x)
+    return np.copysign(size - excess * _HALF_ROOT_PI * np.exp(size * size), x)
 
 
 def _erfinv_single(x: np.ndarray) -> np.ndarray:
@@ -237,10 +249,8 @@ def _erfinv_single(x: np.ndarray) -> np.ndarray:
     return out * x
 
 
-def _erfinv_double(x: np.ndarray, w: np.ndarray | None = None) -> np.ndarray:
+def _erfinv_double(x: np.ndarray, w: np.ndarray) -> np.ndarray:
     near, far, farther = _ERFINV64
-    if w is None:
-        w = _log_of_draws(x * x)
     out = _horner(near[1:], w - near[0])
     for reach, (centre, *coefficients) in ((6.25, far), (16.0, farther)):
         beyond = np.flatnonzero(w >= reach)

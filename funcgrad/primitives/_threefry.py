@@ -1,4 +1,6 @@
-"""Threefry-2x32 in NumPy alone: the block function and the layout of its counters.
+"""Threefry-2x32: the block function and the layout of its counters.
+
+The source of these kernels is copied into exported programs: they use NumPy alone.
 
 The generator is counter based: each 64-bit counter is encrypted on its own under a 64-bit key,
 so any element of any array of random bits can be computed without the ones before it.
@@ -9,8 +11,6 @@ SC 2011 (Threefry-2x32 with 20 rounds, constants of Random123).
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -20,7 +20,7 @@ _MASK = 0xFFFFFFFF
 # Up to this many counters Python's integers beat NumPy's dispatch (107 ufunc calls a block).
 _FEW = 10
 # Counters encrypted together: three such uint32 rows stay in a core's second-level cache.
-_BLOCK = 1 << 15
+_COUNTERS_AT_ONCE = 1 << 15
 
 _SHIFTS = tuple(
     tuple((np.uint32(r), np.uint32(32 - r)) for r in rotations) for rotations in _ROTATIONS
@@ -35,11 +35,11 @@ def random_bits(key: np.ndarray, *, shape: tuple[int, ...], width: int) -> np.nd
     counter encrypts to are put one after the other for a width of 64, and xor-ed, then
     truncated, for less.
     """
-    batch = key.shape[:-1]
-    out = np.empty((math.prod(batch), math.prod(shape)), f"u{width // 8}")
-    keys = np.ascontiguousarray(key).reshape(len(out), 2)
-    _fill(out, keys, np.zeros(len(out), np.uint64))
-    return out.reshape(batch + shape)
+    out = np.empty((*key.shape[:-1], *shape), f"u{width // 8}")
+    if out.size:
+        keys = np.ascontiguousarray(key).reshape(-1, 2)
+        _fill(out.reshape(len(keys), -1), keys, np.zeros(len(keys), np.uint64))
+    return out
 
 
 def random_split(key: np.ndarray, start: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
@@ -49,12 +49,12 @@ def random_split(key: np.ndarray, start: np.ndarray, *, shape: tuple[int, ...]) 
     the result is uint32[*batch, *shape, 2].
     """
     batch = np.broadcast_shapes(key.shape[:-1], np.shape(start))
-    rows = math.prod(batch)
-    out = np.empty((rows, math.prod(shape), 2), np.uint32)
-    keys = np.broadcast_to(key, (*batch, 2)).reshape(rows, 2)
-    starts = np.broadcast_to(np.asarray(start, np.uint64), batch).reshape(rows)
-    _fill(out, keys, starts)
-    return out.reshape((*batch, *shape, 2))
+    out = np.empty((*batch, *shape, 2), np.uint32)
+    if out.size:
+        keys = np.broadcast_to(key, (*batch, 2)).reshape(-1, 2)
+        starts = np.broadcast_to(np.asarray(start, np.uint64), batch).reshape(-1)
+        _fill(out.reshape(len(keys), -1, 2), keys, starts)
+    return out
 
 
 def block(k0: int, k1: int, x0: int, x1: int) -> tuple[int, int]:
@@ -72,9 +72,10 @@ def block(k0: int, k1: int, x0: int, x1: int) -> tuple[int, int]:
 
 def _fill(out: np.ndarray, keys: np.ndarray, starts: np.ndarray) -> None:
     """Write to out[i, j] what the counter starts[i] + j encrypts to under keys[i]."""
-    if out.size:
-        fill = _fill_few if out.shape[0] * out.shape[1] <= _FEW else _fill_blocks
-        fill(out, keys, starts)
+    if out.shape[0] * out.shape[1] <= _FEW:
+        _fill_few(out, keys, starts)
+    else:
+        _fill_blocks(out, keys, starts)
 
 
 def _fill_few(out: np.ndarray, keys: np.ndarray, starts: np.ndarray) -> None:
@@ -88,8 +89,8 @@ def _fill_few(out: np.ndarray, keys: np.ndarray, starts: np.ndarray) -> None:
 
 def _fill_blocks(out: np.ndarray, keys: np.ndarray, starts: np.ndarray) -> None:
     rows, columns = out.shape[:2]
-    width = min(columns, _BLOCK)
-    height = min(rows, _BLOCK // width)
+    width = min(columns, _COUNTERS_AT_ONCE)
+    height = min(rows, _COUNTERS_AT_ONCE // width)
     offsets = np.arange(width, dtype=np.uint64)
     scratch = np.empty((3, height * width), np.uint32)
     for top in range(0, rows, height):
