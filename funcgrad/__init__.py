@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from funcgrad import errors, tree
 from funcgrad import numpy as numpy
+from funcgrad.backends.numpy import backend as _numpy_backend  # noqa: F401  (registers itself)
 from funcgrad.config import config, debug_nans
 from funcgrad.core.graph import Graph
 from funcgrad.transforms.api import (
@@ -27,18 +28,23 @@ from funcgrad.transforms.api import (
     vjp,
     vmap,
 )
+from funcgrad.transforms.jit import Jitted, Lowered, export, jit
 
 __all__ = [
     "Graph",
+    "Jitted",
+    "Lowered",
     "ShapeDtypeStruct",
     "config",
     "debug_nans",
     "errors",
     "eval_shape",
+    "export",
     "grad",
     "hessian",
     "jacfwd",
     "jacrev",
+    "jit",
     "jvp",
     "linearize",
     "make_graph",

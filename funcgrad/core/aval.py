@@ -106,7 +106,7 @@ def aval_of(value: Any) -> Aval:
         if value.dtype.kind not in "fiucb":
             raise NotAnArrayError.of(value)
         return Aval(value.shape, value.dtype)
-    aval = getattr(value, "aval", None)
+    aval = value if isinstance(value, Aval) else getattr(value, "aval", None)
     if isinstance(aval, Aval):
         return aval
     if hasattr(value, "__array_ufunc__") and hasattr(value, "dtype") and hasattr(value, "shape"):

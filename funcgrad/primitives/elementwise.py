@@ -73,7 +73,7 @@ div = elementwise(
     domain=(0.5, 2.0),
 )
 neg = elementwise("neg", np.negative, lambda g, ans, x: -g, infix="-", dtypes="fci")
-square = elementwise("square", np.square, lambda g, ans, x: g * (2 * x), dtypes="fci")
+square = elementwise("square", np.square, lambda g, ans, x: (2 * g) * x, dtypes="fci")
 reciprocal = elementwise(
     "reciprocal", np.reciprocal, lambda g, ans, x: -g * ans * ans, domain=(0.5, 2.0)
 )
@@ -88,7 +88,7 @@ def _power_by_base(g: Any, ans: Any, x: Any, y: Any) -> Any:
             return None
         if y == 1:
             return g
-        return g * (2 * x) if y == 2 else g * (y * x ** (y - 1))
+        return (2 * g) * x if y == 2 else (y * g) * x ** (y - 1)
     # 0 ** (0 - 1) would be infinite where the derivative is 0.
     return g * (y * x ** np.where(y == 0, 1, y - 1))
 

@@ -1,0 +1,16 @@
+"""A compiled function as one equation: what `jit` records where values ride along."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from funcgrad.core.execution import runner
+from funcgrad.core.graph import Graph
+from funcgrad.core.primitive import higher_order
+
+
+def _call(*args: Any, graph: Graph) -> Any:
+    return runner(graph)(*args)
+
+
+call = higher_order("call", _call, shape=lambda *avals, graph: graph.out_avals)

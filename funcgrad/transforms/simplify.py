@@ -1,0 +1,196 @@
+"""Graph to graph: the same numbers from fewer operations.
+
+Only identities that hold exactly in IEEE arithmetic, NaN, infinities and signed zeros
+included. Equal equations are shared and dead ones dropped by recording the graph anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.aval import aval_of, result_dtype
+from funcgrad.core.evaluate import read
+from funcgrad.core.graph import Graph
+from funcgrad.core.primitive import Primitive, batch_elementwise, shape_of
+from funcgrad.core.tracer import Recorder, Tracer, bind, set_source
+from funcgrad.primitives import elementwise as ew
+from funcgrad.primitives import structural as st
+
+# What made a tracer: (primitive, operands, params).
+Origin = tuple[Primitive, Sequence[Any], dict[str, Any]]
+Rewrite = Callable[[Sequence[Any], dict[str, Any], Callable[[Any], Origin | None]], Any]
+
+
+def simplify(graph: Graph) -> Graph:
+    """Rewrite a closed graph; sub-graphs in parameters are left to their own turn."""
+    with Recorder("simplify", concrete=False) as rec:
+        env: dict[int, Any] = {id(v): rec.abstract_input(v.aval) for v in graph.inputs}
+        origins: dict[int, Origin] = {}
+
+        def origin(x: Any) -> Origin | None:
+            return origins.get(id(x))
+
+        before = set_source(None)
+        try:
+            for eqn in graph.eqns:
+                set_source(eqn.source)
+                ins = [read(env, a) for a in eqn.ins]
+                if eqn.prim.multiple:
+                    results = bind(eqn.prim, *ins, **eqn.params)
+                    env.update(zip(map(id, eqn.outs), results, strict=True))
+                    continue
+                result, made = _apply(eqn.prim, ins, eqn.params, origin, eqn.outs[0].aval)
+                if type(result) is Tracer:
+                    origins.setdefault(id(result), made)
+                env[id(eqn.outs[0])] = result
+        finally:
+            set_source(before)
+        return rec.graph([read(env, a) for a in graph.outputs])
+
+
+def _apply(
+    prim: Primitive, ins: list[Any], params: dict[str, Any], origin: Any, aval: Any
+) -> tuple[Any, Origin]:
+    if prim.kind == "elementwise" or prim.batch is batch_elementwise:
+        ins = _drop_broadcasts(prim, ins, params, origin, aval.shape)
+    rewrite = _REWRITES.get(prim.name)
+    if rewrite is not None:
+        found = rewrite(ins, params, origin)
+        if found is not None:
+            if type(found) is tuple:
+                prim, ins, params = found
+            else:
+                return found, (prim, ins, params)
+    return bind(prim, *ins, **params), (prim, ins, params)
+
+
+def _drop_broadcasts(
+    prim: Primitive, ins: list[Any], params: dict[str, Any], origin: Any, shape: tuple[int, ...]
+) -> list[Any]:
+    """Let elementwise operations broadcast by themselves."""
+    if not shape:
+        return ins
+    new = [_unbroadcast_operand(x, origin) for x in ins]
+    if all(a is b for a, b in zip(new, ins, strict=True)):
+        return ins
+    # The result's shape must still follow from the operands that are left.
+    order = range(len(ins))
+    for i in order:
+        trial = [new[j] if j <= i else ins[j] for j in order]
+        if np.broadcast_shapes(*map(shape_of, trial)) != shape:
+            new[i] = ins[i]
+    return new
+
+
+def _unbroadcast_operand(x: Any, origin: Any) -> Any:
+    if type(x) is np.ndarray:
+        return x.flat[0] if _is_uniform(x) else x
+    made = origin(x)
+    if made is not None and made[0] is st.broadcast_to:
+        return made[1][0]
+    return x
+
+
+def _is_uniform(x: np.ndarray) -> bool:
+    """Whether a constant repeats one number, as what comes of the cotangent of a sum does."""
+    if not x.ndim or x.size < 2:
+        return False
+    first = x.flat[0]
+    if not any(x.strides):
+        return True
+    # Zeros may differ in sign, and a look at the last element spares most arrays the pass.
+    return bool(first) and x.flat[-1] == first and bool((x == first).all())
+
+
+def _made_by(x: Any, prim: Primitive, origin: Any) -> Any:
+    made = origin(x)
+    return made[1] if made is not None and made[0] is prim else None
+
+
+def _add(ins: Sequence[Any], params: Any, origin: Any) -> Any:
+    x, y = ins
+    negated = _made_by(y, ew.neg, origin)
+    if negated:
+        return ew.sub, [x, negated[0]], {}
+    negated = _made_by(x, ew.neg, origin)
+    return (ew.sub, [y, negated[0]], {}) if negated else None
+
+
+def _sub(ins: Sequence[Any], params: Any, origin: Any) -> Any:
+    negated = _made_by(ins[1], ew.neg, origin)
+    return (ew.add, [ins[0], negated[0]], {}) if negated else None
+
+
+def _mul(ins: Sequence[Any], params: Any, origin: Any) -> Any:
+    x, y = ins
+    for a, b in ((x, y), (y, x)):
+        if _is_scalar_constant(b) and shape_of(a) == np.broadcast_shapes(shape_of(a), shape_of(b)):
+            if b == 1 and not aval_of(a).weak and aval_of(a).dtype == _dtype_of(a, b):
+                return a
+            if b == -1 and aval_of(a).dtype == _dtype_of(a, b):
+                return ew.neg, [a], {}
+            negated = _made_by(a, ew.neg, origin)
+            if negated:
+                return ew.mul, [negated[0], -b], {}
+    left, right = _made_by(x, ew.neg, origin), _made_by(y, ew.neg, origin)
+    return (ew.mul, [left[0], right[0]], {}) if left and right else None
+
+
+def _div(ins: Sequence[Any], params: Any, origin: Any) -> Any:
+    x, y = ins
+    if _is_scalar_constant(y):
+        negated = _made_by(x, ew.neg, origin)
+        if negated:
+            return ew.div, [negated[0], -y], {}
+    return None
+
+
+def _neg(ins: Sequence[Any], params: Any, origin: Any) -> Any:
+    inner = _made_by(ins[0], ew.neg, origin)
+    if inner:
+        return inner[0]
+    product = _made_by(ins[0], ew.mul, origin)
+    if product:
+        x, y = product
+        if _is_scalar_constant(y):
+            return ew.mul, [x, -y], {}
+        if _is_scalar_constant(x):
+            return ew.mul, [-x, y], {}
+    return None
+
+
+def _is_scalar_constant(x: Any) -> bool:
+    if type(x) in (int, float):
+        return True
+    return isinstance(x, np.generic) and x.dtype.kind == "f"
+
+
+def _dtype_of(x: Any, y: Any) -> np.dtype:
+    return result_dtype(aval_of(x), aval_of(y))
+
+
+def _reshape(ins: Sequence[Any], params: Any, origin: Any) -> Any:
+    inner = _made_by(ins[0], st.reshape, origin)
+    return (st.reshape, [inner[0]], params) if inner else None
+
+
+def _transpose(ins: Sequence[Any], params: Any, origin: Any) -> Any:
+    made = origin(ins[0])
+    if made is None or made[0] is not st.transpose:
+        return None
+    perm = tuple(made[2]["perm"][p] for p in params["perm"])
+    return st.transpose, [made[1][0]], {"perm": perm}
+
+
+_REWRITES: dict[str, Rewrite] = {
+    "add": _add,
+    "sub": _sub,
+    "mul": _mul,
+    "div": _div,
+    "neg": _neg,
+    "reshape": _reshape,
+    "transpose": _transpose,
+}
