@@ -29,6 +29,8 @@ __all__ = [
     "AttrKey",
     "ChildKey",
     "DictKey",
+    "Key",
+    "Path",
     "SequenceKey",
     "TreeDef",
     "broadcast_prefix",
@@ -59,7 +61,11 @@ Spec = tuple[type, Hashable, tuple[Any, ...]] | None
 
 @dataclass(frozen=True, slots=True)
 class DictKey:
-    """A step of a path into a dict; prints as ``['key']``."""
+    """A step of a path into a dict; prints as ``['key']``.
+
+    >>> str(DictKey("w"))
+    "['w']"
+    """
 
     key: Any
 
@@ -69,7 +75,11 @@ class DictKey:
 
 @dataclass(frozen=True, slots=True)
 class SequenceKey:
-    """A step of a path into a list or tuple; prints as ``[0]``."""
+    """A step of a path into a list or tuple; prints as ``[0]``.
+
+    >>> str(SequenceKey(0))
+    '[0]'
+    """
 
     index: int
 
@@ -79,7 +89,11 @@ class SequenceKey:
 
 @dataclass(frozen=True, slots=True)
 class AttrKey:
-    """A step of a path into a named tuple or dataclass; prints as ``.name``."""
+    """A step of a path into a named tuple or dataclass; prints as ``.name``.
+
+    >>> str(AttrKey("bias"))
+    '.bias'
+    """
 
     name: str
 
@@ -89,7 +103,11 @@ class AttrKey:
 
 @dataclass(frozen=True, slots=True)
 class ChildKey:
-    """A step of a path into a node of a registered class; prints as ``<0>``."""
+    """A step of a path into a node of a registered class; prints as ``<0>``.
+
+    >>> str(ChildKey(0))
+    '<0>'
+    """
 
     index: int
 

@@ -21,6 +21,17 @@ class Dataset(Protocol):
 
     A dataset that can do better than one sample at a time may also have a method
     ``gather(indices)``, which takes an integer array to the batch of these samples.
+
+    >>> class Squares:
+    ...     def __len__(self):
+    ...         return 4
+    ...
+    ...     def __getitem__(self, index):
+    ...         return {"x": index, "y": index**2}
+    >>> isinstance(Squares(), Dataset)
+    True
+    >>> gather(Squares(), np.array([3, 1]))
+    {'x': array([3, 1]), 'y': array([9, 1])}
     """
 
     def __len__(self) -> int: ...

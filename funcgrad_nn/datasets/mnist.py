@@ -96,9 +96,8 @@ def fashion_mnist(split: Split = "train", *, download: bool = True) -> ArrayData
         OSError: the download failed.
         ValueError: there is no such split.
 
-    Example::
-
-        train, test = nn.datasets.fashion_mnist("train"), nn.datasets.fashion_mnist("test")
+    >>> fashion_mnist("test")  # doctest: +SKIP
+    ArrayDataset((float32[10000, 28, 28], int64[10000]))
     """
     return _load(_FASHION_MNIST, split, download)
 
@@ -125,9 +124,8 @@ def mnist(split: Split = "train", *, download: bool = True) -> ArrayDataset:
         OSError: the download failed.
         ValueError: there is no such split.
 
-    Example::
-
-        train, test = nn.datasets.mnist("train"), nn.datasets.mnist("test")
+    >>> mnist("test")  # doctest: +SKIP
+    ArrayDataset((float32[10000, 28, 28], int64[10000]))
     """
     return _load(_MNIST, split, download)
 
