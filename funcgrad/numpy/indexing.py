@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from operator import index as to_int
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import NO_VALUE, Tracer, bind
 from funcgrad.errors import IndexRangeError, TracerValueError, at_line
 from funcgrad.numpy.protocol import attach_methods

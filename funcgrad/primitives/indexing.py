@@ -80,9 +80,7 @@ def _gather_shape(x: Aval, *indices: Aval, axes: Axes) -> Aval:
 def _align(indices: Any, batched: Any) -> tuple[list[Any], int]:
     """Batched indices padded so that they broadcast with the others; their common rank."""
     rank = max(len(shape_of(i)) - b for i, b in zip(indices, batched, strict=True))
-    indices = [
-        pad_rank(i, rank + 1) if b else i for i, b in zip(indices, batched, strict=True)
-    ]
+    indices = [pad_rank(i, rank + 1) if b else i for i, b in zip(indices, batched, strict=True)]
     return indices, rank
 
 
@@ -126,9 +124,7 @@ _CASES = [
 gather = linear(
     "gather",
     _gather,
-    lambda ct, x, *indices, axes: bind(
-        scatter_zeros, ct, *indices, shape=shape_of(x), axes=axes
-    ),
+    lambda ct, x, *indices, axes: bind(scatter_zeros, ct, *indices, shape=shape_of(x), axes=axes),
     shape=_gather_shape,
     batch=_gather_batch,
     samples=[sample(shape, *indices, axes=axes) for shape, indices, axes in _CASES],
