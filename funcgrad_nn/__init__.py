@@ -1,0 +1,121 @@
+"""Neural networks with funcgrad: layers, losses, optimisers, data and files.
+
+Layers are immutable descriptions, parameters are pytrees, and everything is a pure function:
+
+>>> model = nn.Sequential(nn.Linear(2, 16), nn.Tanh(), nn.Linear(16, 1))
+>>> params = model.init(0, (2,))
+>>> optimizer = nn.sgd(0.1, momentum=0.9)
+>>> state = optimizer.init(params)
+>>> @fg.jit
+... def step(params, state, x, y):
+...     loss, grads = fg.value_and_grad(lambda p: nn.mse(model(p, x), y))(params)
+...     return *optimizer.update(grads, state, params), loss
+>>> x = np.array([[0, 0], [0, 1], [1, 0], [1, 1]], np.float32)
+>>> y = np.array([[0], [1], [1], [0]], np.float32)
+>>> for _ in range(500):
+...     params, state, loss = step(params, state, x, y)
+>>> bool(loss < 0.01)
+True
+"""
+
+from __future__ import annotations
+
+from . import data, datasets, init
+from .activations import (
+    gelu,
+    leaky_relu,
+    log_softmax,
+    logsumexp,
+    one_hot,
+    relu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+)
+from .data import ArrayDataset, DataLoader, Dataset, Subset, random_split, read_idx, write_idx
+from .layers import (
+    GELU,
+    Flatten,
+    Identity,
+    Lambda,
+    LeakyReLU,
+    Linear,
+    LogSoftmax,
+    ReLU,
+    Sequential,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from .losses import (
+    accuracy,
+    binary_cross_entropy_with_logits,
+    cross_entropy,
+    huber,
+    l1,
+    mse,
+    nll,
+)
+from .module import Layer
+from .optimizers import AdamState, Optimizer, SGDState, adam, adamw, sgd
+from .serialization import load, save
+from .summary import Summary, SummaryRow, summary
+
+__all__ = [
+    "GELU",
+    "AdamState",
+    "ArrayDataset",
+    "DataLoader",
+    "Dataset",
+    "Flatten",
+    "Identity",
+    "Lambda",
+    "Layer",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "Optimizer",
+    "ReLU",
+    "SGDState",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Subset",
+    "Summary",
+    "SummaryRow",
+    "Tanh",
+    "accuracy",
+    "adam",
+    "adamw",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "data",
+    "datasets",
+    "gelu",
+    "huber",
+    "init",
+    "l1",
+    "leaky_relu",
+    "load",
+    "log_softmax",
+    "logsumexp",
+    "mse",
+    "nll",
+    "one_hot",
+    "random_split",
+    "read_idx",
+    "relu",
+    "save",
+    "sgd",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+    "summary",
+    "write_idx",
+]

@@ -1,0 +1,143 @@
+"""Activations and their like, as plain functions of arrays; each has a layer of the same name."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+import funcgrad as fg
+
+__all__ = [
+    "gelu",
+    "leaky_relu",
+    "log_softmax",
+    "logsumexp",
+    "one_hot",
+    "relu",
+    "sigmoid",
+    "silu",
+    "softmax",
+    "softplus",
+]
+
+
+def relu(x: Any) -> Any:
+    """The positive part: x where x > 0, else 0. Its derivative at 0 is 0, as in PyTorch and JAX.
+
+    >>> relu(np.array([-1.0, 0.0, 2.0]))
+    array([0., 0., 2.])
+    """
+    # np.maximum(x, 0) would have the derivative 1/2 at 0; this lets NaN through as well.
+    return np.where(x <= 0, 0, x)
+
+
+def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
+    """x where x > 0, else ``negative_slope * x``.
+
+    >>> leaky_relu(np.array([-1.0, 2.0]))
+    array([-0.01,  2.  ])
+    """
+    return np.where(x <= 0, negative_slope * x, x)
+
+
+def sigmoid(x: Any) -> Any:
+    """1 / (1 + exp(-x)), exact to rounding in both tails, at all orders of derivative.
+
+    For the logarithm of it, ``-softplus(-x)`` loses nothing; for a loss, see
+    :func:`~funcgrad_nn.binary_cross_entropy_with_logits`.
+
+    >>> sigmoid(np.array([-1000.0, 0.0, 1000.0]))
+    array([0. , 0.5, 1. ])
+    """
+    return np.exp(-softplus(-x))
+
+
+def softplus(x: Any) -> Any:
+    """log(1 + exp(x)), without overflow.
+
+    >>> softplus(np.array([0.0, 100.0])).round(4)
+    array([  0.6931, 100.    ])
+    """
+    return np.logaddexp(x, 0.0)
+
+
+def silu(x: Any) -> Any:
+    """``x * sigmoid(x)``, also called swish.
+
+    >>> silu(np.array([0.0, 1.0])).round(4)
+    array([0.    , 0.7311])
+    """
+    return x * sigmoid(x)
+
+
+def gelu(x: Any) -> Any:
+    """x times the normal distribution function of x, by its usual approximation through tanh.
+
+    D. Hendrycks, K. Gimpel (2016), *Gaussian Error Linear Units*; within 5e-4 of the exact
+    function. It is ``approximate="tanh"`` in PyTorch, and the default in JAX.
+
+    >>> gelu(np.array([-1.0, 0.0, 1.0])).round(4)
+    array([-0.1588,  0.    ,  0.8412])
+    """
+    inner = math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
+    return 0.5 * x * (1.0 + np.tanh(inner))
+
+
+def logsumexp(x: Any, axis: int | tuple[int, ...] = -1, keepdims: bool = False) -> Any:
+    """log(sum(exp(x))) along an axis, without overflow.
+
+    >>> float(logsumexp(np.array([1000.0, 1000.0])).round(4))
+    1000.6931
+    """
+    shift = _finite_max(x, axis)
+    total = np.sum(np.exp(x - shift), axis=axis, keepdims=True)
+    result = np.log(total) + shift
+    return result if keepdims else np.squeeze(result, axis=axis)
+
+
+def softmax(x: Any, axis: int = -1) -> Any:
+    """exp(x) / sum(exp(x)) along an axis, without overflow.
+
+    >>> softmax(np.array([1000.0, 1000.0]))
+    array([0.5, 0.5])
+    """
+    weights = np.exp(x - _finite_max(x, axis))
+    return weights / np.sum(weights, axis=axis, keepdims=True)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Any:
+    """log(softmax(x)) along an axis, exact to rounding where softmax would underflow.
+
+    >>> log_softmax(np.array([0.0, -1000.0]))
+    array([    0., -1000.])
+    """
+    shifted, log_total = shifted_logits(x, axis)
+    return shifted - log_total
+
+
+def shifted_logits(x: Any, axis: int = -1) -> tuple[Any, Any]:
+    """x less its largest entry, and the logarithm of the sum of exp of that, axis kept.
+
+    The difference of the two is log_softmax; where only some of it is needed, this saves the rest.
+    """
+    shifted = x - _finite_max(x, axis)
+    return shifted, np.log(np.sum(np.exp(shifted), axis=axis, keepdims=True))
+
+
+def _finite_max(x: Any, axis: Any) -> Any:
+    """What to subtract before exp: a constant, as the results do not depend on it."""
+    highest = fg.stop_gradient(np.max(x, axis=axis, keepdims=True))
+    # -inf - -inf would be NaN.
+    return np.where(np.isfinite(highest), highest, 0)
+
+
+def one_hot(labels: Any, num_classes: int, dtype: Any = np.float32) -> Any:
+    """1 at each label's place on a new last axis, else 0; all 0 for a label that is no class.
+
+    >>> one_hot(np.array([2, 0]), 3)
+    array([[0., 0., 1.],
+           [1., 0., 0.]], dtype=float32)
+    """
+    return (np.expand_dims(labels, -1) == np.arange(num_classes)).astype(dtype)

@@ -1,0 +1,387 @@
+"""Layers: Linear, Flatten, activations, and Sequential, which chains layers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, overload
+
+import numpy as np
+
+from funcgrad import random
+from funcgrad.errors import ArgumentError, TreeMismatchError
+
+from . import activations, init
+from .init import Initializer
+from .module import Key, Layer, Params, Shape, note_child, shape_error
+
+__all__ = [
+    "GELU",
+    "Flatten",
+    "Identity",
+    "Lambda",
+    "LeakyReLU",
+    "Linear",
+    "LogSoftmax",
+    "ReLU",
+    "Sequential",
+    "SiLU",
+    "Sigmoid",
+    "Softmax",
+    "Softplus",
+    "Tanh",
+]
+
+
+class Linear(Layer):
+    """``x @ weight + bias``.
+
+    Parameters: ``{"weight": (in_features, out_features), "bias": (out_features,)}``, without
+    ``"bias"`` if there is none. (PyTorch stores the weight transposed.)
+
+    Args:
+        in_features: the length of the last axis of the inputs.
+        out_features: the length of the last axis of the outputs.
+        bias: whether there is a bias.
+        weight_init: by default uniform in ±1/√in_features, as in PyTorch.
+        bias_init: by default the same.
+
+    Inputs have shape ``(..., in_features)``, with any number of axes before, also none.
+
+    >>> layer = nn.Linear(64, 10)
+    >>> layer
+    Linear(in_features=64, out_features=10, bias=True)
+    >>> params = layer.init(0, (64,))
+    >>> layer(params, np.ones((32, 64), np.float32)).shape
+    (32, 10)
+    """
+
+    in_features: int
+    out_features: int
+    bias: bool = True
+    weight_init: Initializer | None = None
+    bias_init: Initializer | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("in_features", "out_features"):
+            size = getattr(self, name)
+            if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 0:
+                raise ArgumentError(f"Linear: {name} must be a non-negative integer, not {size!r}")
+
+    def init_params(self, key: Key, input_shape: Shape, dtype: np.dtype[Any]) -> Params:
+        self._check_input(input_shape, "input_shape must end in")
+        bound = 1 / math.sqrt(max(1, self.in_features))
+        default = init.uniform(-bound, bound)
+        weight_key, bias_key = random.split(key)
+        weight_shape = (self.in_features, self.out_features)
+        params = {"weight": (self.weight_init or default)(weight_key, weight_shape, dtype)}
+        if self.bias:
+            params["bias"] = (self.bias_init or default)(bias_key, (self.out_features,), dtype)
+        return params
+
+    def apply(self, params: Params, x: Any) -> Any:
+        self._check_input(x.shape, "inputs must have shape (..., n) with n =")
+        self._check_params(params)
+        outputs = x @ params["weight"]
+        return outputs + params["bias"] if self.bias else outputs
+
+    def describe(self) -> str:
+        settings = f"{self.in_features}, out_features={self.out_features}, bias={self.bias}"
+        for name in ("weight_init", "bias_init"):
+            if getattr(self, name) is not None:
+                settings += f", {name}={getattr(self, name)!r}"
+        return f"Linear(in_features={settings})"
+
+    def _check_input(self, shape: Shape, rule: str) -> None:
+        if shape[-1:] == (self.in_features,):
+            return
+        mend = (
+            f"Write Linear({shape[-1]}, {self.out_features}), or change what comes before"
+            if shape
+            else "Give the inputs an axis of features"
+        )
+        raise shape_error(
+            self,
+            f"{rule} {self.in_features}, got {tuple(shape)}. {mend} (nn.Flatten() makes one axis "
+            "of all but the batch's).",
+        )
+
+    def _check_params(self, params: Params) -> None:
+        wanted = {"weight": (self.in_features, self.out_features)}
+        if self.bias:
+            wanted["bias"] = (self.out_features,)
+        try:
+            found = {name: params[name].shape for name in params}
+        except (TypeError, AttributeError, IndexError):
+            raise _no_params(self, params, f"a dict of arrays of shapes {wanted}") from None
+        if found != wanted:
+            raise shape_error(
+                self,
+                f"takes parameters of shapes {wanted}, got {found}. Pass what init has made for "
+                "this very layer.",
+            )
+
+
+def _no_params(layer: Layer, params: Params, wanted: str) -> TreeMismatchError:
+    return TreeMismatchError(
+        f"{layer.describe()} takes parameters that are {wanted}, got a "
+        f"{type(params).__name__}. Pass what init has made: "
+        "params = layer.init(0, input_shape); layer(params, x)."
+    )
+
+
+class Sequential(Layer):
+    """Layers one after the other.
+
+    Parameters: a tuple with those of each layer, an empty dict for one that has none; so the
+    weight of layer 1 is ``params[1]["weight"]``, and is saved under the name ``1.weight``.
+
+    Args:
+        *layers: layers, or plain functions of arrays such as ``np.tanh``.
+
+    ``model[1]`` is the layer at a position, ``model[:2]`` a Sequential of the first two, to be
+    used with ``params[1]`` and ``params[:2]``.
+
+    Raises:
+        ArgumentError: something is neither a layer nor a function.
+
+    >>> model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+    >>> model
+    Sequential(
+      (0): Flatten()
+      (1): Linear(in_features=64, out_features=32, bias=True)
+      (2): ReLU()
+      (3): Linear(in_features=32, out_features=10, bias=True)
+    )
+    >>> params = model.init(0, (8, 8))
+    >>> fg.tree.map(np.shape, params)
+    ({}, {'bias': (32,), 'weight': (64, 32)}, {}, {'bias': (10,), 'weight': (32, 10)})
+    >>> model(params, np.ones((5, 8, 8), np.float32)).shape
+    (5, 10)
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __init__(self, *layers: Layer | Callable[[Any], Any]) -> None:
+        object.__setattr__(self, "layers", tuple([_as_layer(layer) for layer in layers]))
+
+    def init_params(self, key: Key, input_shape: Shape, dtype: np.dtype[Any]) -> Params:
+        params: list[Params] = []
+        shape = input_shape
+        for i, layer in enumerate(self.layers):
+            try:
+                # Folded in rather than split, so that layers added behind change no other.
+                params.append(layer.init(random.fold_in(key, i), shape, dtype))
+                shape = layer.output_shape(params[-1], shape, dtype)
+            except Exception as error:
+                note_child(error, self, str(i), layer)
+                raise
+        return tuple(params)
+
+    def apply(self, params: Params, x: Any) -> Any:
+        if not isinstance(params, (tuple, list)) or len(params) != len(self.layers):
+            raise _wrong_number(self, params)
+        for i, layer in enumerate(self.layers):
+            try:
+                x = layer(params[i], x)
+            except Exception as error:
+                note_child(error, self, str(i), layer)
+                raise
+        return x
+
+    def children(self) -> dict[str, Layer]:
+        return {str(i): layer for i, layer in enumerate(self.layers)}
+
+    def describe(self) -> str:
+        return "Sequential()"
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    @overload
+    def __getitem__(self, index: int) -> Layer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequential: ...
+    def __getitem__(self, index: int | slice) -> Layer:
+        if isinstance(index, slice):
+            return Sequential(*self.layers[index])
+        return self.layers[index]
+
+
+def _wrong_number(model: Sequential, params: Params) -> TreeMismatchError:
+    if isinstance(params, (tuple, list)):
+        count = len(params)  # pyright: ignore[reportUnknownArgumentType]
+        return TreeMismatchError(
+            f"a Sequential of {len(model)} layers takes a tuple of as many parameter trees, got "
+            f"{count}. Pass what init has made; for a part of a model, that part of its "
+            "parameters: model[:2](params[:2], x)."
+        )
+    return _no_params(model, params, f"a tuple of {len(model)}, one for each layer")
+
+
+def _as_layer(layer: Any) -> Layer:
+    if isinstance(layer, Layer):
+        return layer
+    if isinstance(layer, type) and issubclass(layer, Layer):
+        raise ArgumentError(
+            f"Sequential takes layers, and {layer.__name__} is a class: write {layer.__name__}()."
+        )
+    if not callable(layer):
+        raise ArgumentError(
+            f"Sequential takes layers or functions of arrays, not {layer!r:.60}. Give the layers "
+            "one by one, or unpack a list of them: nn.Sequential(*layers)."
+        )
+    return Lambda(layer)
+
+
+class Lambda(Layer):
+    """A function of arrays as a layer without parameters.
+
+    >>> nn.Sequential(nn.Linear(3, 8), np.tanh)
+    Sequential(
+      (0): Linear(in_features=3, out_features=8, bias=True)
+      (1): Lambda(tanh)
+    )
+    """
+
+    function: Callable[[Any], Any]
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return self.function(x)
+
+    def describe(self) -> str:
+        return f"Lambda({getattr(self.function, '__name__', repr(self.function))})"
+
+
+class Identity(Layer):
+    """Gives back its input.
+
+    >>> nn.Identity()({}, np.ones(2))
+    array([1., 1.])
+    """
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return x
+
+
+class Flatten(Layer):
+    """One axis in place of all but the first, which counts the batch.
+
+    >>> nn.Flatten()({}, np.ones((5, 8, 8))).shape
+    (5, 64)
+    """
+
+    def apply(self, params: Params, x: Any) -> Any:
+        if not x.shape:
+            raise shape_error(self, "inputs must have a batch axis first, got shape ().")
+        return np.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+
+
+class ReLU(Layer):
+    """:func:`~funcgrad_nn.relu` of each element.
+
+    >>> nn.ReLU()({}, np.array([-1.0, 2.0]))
+    array([0., 2.])
+    """
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return activations.relu(x)
+
+
+class LeakyReLU(Layer):
+    """:func:`~funcgrad_nn.leaky_relu` of each element.
+
+    >>> nn.LeakyReLU(0.1)({}, np.array([-1.0, 2.0]))
+    array([-0.1,  2. ])
+    """
+
+    negative_slope: float = 0.01
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return activations.leaky_relu(x, self.negative_slope)
+
+
+class Tanh(Layer):
+    """``np.tanh`` of each element.
+
+    >>> nn.Tanh()({}, np.zeros(2))
+    array([0., 0.])
+    """
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return np.tanh(x)
+
+
+class Sigmoid(Layer):
+    """:func:`~funcgrad_nn.sigmoid` of each element.
+
+    >>> nn.Sigmoid()({}, np.zeros(2))
+    array([0.5, 0.5])
+    """
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return activations.sigmoid(x)
+
+
+class GELU(Layer):
+    """:func:`~funcgrad_nn.gelu` of each element.
+
+    >>> nn.GELU()({}, np.array([0.0, 1.0])).round(3)
+    array([0.   , 0.841])
+    """
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return activations.gelu(x)
+
+
+class SiLU(Layer):
+    """:func:`~funcgrad_nn.silu` of each element.
+
+    >>> nn.SiLU()({}, np.array([0.0, 1.0])).round(3)
+    array([0.   , 0.731])
+    """
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return activations.silu(x)
+
+
+class Softplus(Layer):
+    """:func:`~funcgrad_nn.softplus` of each element.
+
+    >>> nn.Softplus()({}, np.array([0.0, 1.0])).round(3)
+    array([0.693, 1.313])
+    """
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return activations.softplus(x)
+
+
+class Softmax(Layer):
+    """:func:`~funcgrad_nn.softmax` along an axis.
+
+    Before :func:`~funcgrad_nn.cross_entropy` leave it out: that takes logits.
+
+    >>> nn.Softmax()({}, np.zeros((1, 4)))
+    array([[0.25, 0.25, 0.25, 0.25]])
+    """
+
+    axis: int = -1
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return activations.softmax(x, self.axis)
+
+
+class LogSoftmax(Layer):
+    """:func:`~funcgrad_nn.log_softmax` along an axis; for :func:`~funcgrad_nn.nll`.
+
+    >>> nn.LogSoftmax()({}, np.zeros((1, 4))).round(3)
+    array([[-1.386, -1.386, -1.386, -1.386]])
+    """
+
+    axis: int = -1
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return activations.log_softmax(x, self.axis)

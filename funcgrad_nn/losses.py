@@ -1,0 +1,260 @@
+"""Losses: how far predictions are from targets; and accuracy.
+
+Each takes predictions first and targets second, both with the batch axis first, and reduces what it
+finds for each example (or element) to its mean, its sum, or not at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from funcgrad.errors import ArgumentError, IndexRangeError, OperandTypeError, ShapeError
+
+from .activations import shifted_logits, softplus
+
+Reduction = Literal["mean", "sum", "none"]
+
+__all__ = [
+    "accuracy",
+    "binary_cross_entropy_with_logits",
+    "cross_entropy",
+    "huber",
+    "l1",
+    "mse",
+    "nll",
+]
+
+
+def cross_entropy(
+    logits: Any,
+    targets: Any,
+    *,
+    label_smoothing: float = 0.0,
+    reduction: Reduction = "mean",
+) -> Any:
+    """Cross-entropy between targets and softmax(logits), without overflow or underflow.
+
+    Args:
+        logits: unnormalised log-probabilities, shape ``(..., classes)``.
+        targets: classes, integers of shape ``(...)`` from 0 to ``classes - 1``; or their
+            probabilities, floats of the shape of the logits.
+        label_smoothing: from 0 to 1; the targets are mixed in this proportion with equal
+            probabilities for all classes.
+        reduction: of the losses of shape ``(...)``: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Returns:
+        The loss, of the logits' dtype (with probabilities: what it promotes to with theirs).
+
+    Raises:
+        ShapeError: the targets' shape is neither of the two.
+        OperandTypeError: targets for classes are no integers.
+        IndexRangeError: a class is out of range; under ``fg.jit``, where targets have no values, a
+            negative one counts from the end instead.
+        ArgumentError: an unknown reduction, or ``label_smoothing`` out of range.
+
+    >>> logits = np.array([[2.0, 0.0, -1000.0], [0.0, 0.0, 0.0]])
+    >>> cross_entropy(logits, np.array([0, 2]), reduction="none").round(4)
+    array([0.1269, 1.0986])
+    >>> cross_entropy(logits[1:], np.array([[0.5, 0.5, 0.0]])).round(4)
+    np.float64(1.0986)
+    """
+    if not 0.0 <= label_smoothing <= 1.0:
+        raise ArgumentError(f"label_smoothing must be from 0 to 1, not {label_smoothing!r}")
+    shifted, log_total = shifted_logits(logits)
+    targets = _as_array(targets)
+    if targets.shape == shifted.shape:
+        losses = -_expected("cross_entropy", shifted - log_total, targets)
+    else:
+        losses = np.squeeze(log_total, -1) - _expected("cross_entropy", shifted, targets)
+    if label_smoothing:
+        even = np.squeeze(log_total, -1) - np.mean(shifted, axis=-1)
+        losses = (1.0 - label_smoothing) * losses + label_smoothing * even
+    return _reduced("cross_entropy", losses, reduction)
+
+
+def nll(log_probs: Any, targets: Any, *, reduction: Reduction = "mean") -> Any:
+    """Negative log-likelihood of targets, given log-probabilities.
+
+    ``nll(log_softmax(logits), targets)`` is ``cross_entropy(logits, targets)``.
+
+    Args:
+        log_probs: shape ``(..., classes)``.
+        targets: as for :func:`cross_entropy`.
+        reduction: of the losses of shape ``(...)``: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Raises:
+        ShapeError, OperandTypeError, IndexRangeError, ArgumentError: as for
+            :func:`cross_entropy`.
+
+    >>> nll(np.log([[0.5, 0.25, 0.25]]), np.array([0])).round(4)
+    np.float64(0.6931)
+    """
+    return _reduced("nll", -_expected("nll", log_probs, _as_array(targets)), reduction)
+
+
+def _as_array(targets: Any) -> Any:
+    return targets if hasattr(targets, "dtype") else np.asarray(targets)
+
+
+def _expected(name: str, scores: Any, targets: Any) -> Any:
+    """The score of each target class, or the mean of the scores over the target probabilities."""
+    shape, wanted = np.shape(scores), targets.shape
+    if not shape or wanted not in (shape, shape[:-1]):
+        raise ShapeError(
+            f"{name}: predictions of shape {shape} take classes as integers of shape "
+            f"{shape[:-1]} or probabilities of shape {shape}, got targets of shape {wanted}."
+        )
+    if wanted == shape:
+        # 0 * -inf would be NaN where a class is impossible in both.
+        return np.sum(np.where(targets == 0, 0, targets * scores), axis=-1)
+    if targets.dtype.kind not in "iu":
+        raise OperandTypeError(
+            f"{name}: classes must be integers, got {targets.dtype} of shape {wanted}. Convert "
+            f"them with targets.astype(int), or give probabilities of shape {shape}."
+        )
+    _check_classes(name, targets, shape[-1])
+    return np.squeeze(np.take_along_axis(scores, np.expand_dims(targets, -1), axis=-1), -1)
+
+
+def _check_classes(name: str, targets: Any, classes: int) -> None:
+    if not isinstance(targets, (np.ndarray, np.generic)) or targets.size == 0:
+        return  # under jit or vmap there are no values to look at
+    low, high = targets.min(), targets.max()
+    if low < 0 or high >= classes:
+        raise IndexRangeError(
+            f"{name}: targets must be classes from 0 to {classes - 1}, as the predictions have "
+            f"{classes} of them, but they go from {low} to {high}."
+        )
+
+
+def binary_cross_entropy_with_logits(
+    logits: Any, targets: Any, *, reduction: Reduction = "mean"
+) -> Any:
+    """Cross-entropy between targets and sigmoid(logits), without overflow or underflow.
+
+    ``softplus(x) - t x``, smooth everywhere, so that second derivatives are right at 0 as well.
+
+    Args:
+        logits: log-odds, of any shape.
+        targets: probabilities, or 0 and 1, of the same shape.
+        reduction: of the losses of that shape: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Raises:
+        ShapeError: the shapes differ.
+        ArgumentError: an unknown reduction.
+
+    >>> binary_cross_entropy_with_logits(np.array([0.0, 1000.0]), np.array([1.0, 1.0])).round(4)
+    np.float64(0.3466)
+    """
+    name = "binary_cross_entropy_with_logits"
+    logits, targets = _alike(name, logits, targets)
+    return _reduced(name, softplus(logits) - targets * logits, reduction)
+
+
+def mse(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Any:
+    """Squared error, by default its mean.
+
+    Args:
+        predictions: of any shape.
+        targets: of the same shape.
+        reduction: of the squares: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Raises:
+        ShapeError: the shapes differ; they are not broadcast, as ``(n,)`` against ``(n, 1)`` would
+            compare each prediction with each target.
+        ArgumentError: an unknown reduction.
+
+    >>> mse(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    np.float64(2.0)
+    """
+    predictions, targets = _alike("mse", predictions, targets)
+    return _reduced("mse", (predictions - targets) ** 2, reduction)
+
+
+def l1(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Any:
+    """Absolute error, by default its mean.
+
+    Args, errors: as for :func:`mse`.
+
+    >>> l1(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
+    np.float64(1.0)
+    """
+    predictions, targets = _alike("l1", predictions, targets)
+    return _reduced("l1", np.abs(predictions - targets), reduction)
+
+
+def huber(
+    predictions: Any, targets: Any, *, delta: float = 1.0, reduction: Reduction = "mean"
+) -> Any:
+    """Half the squared error up to ``delta``, beyond it growing linearly.
+
+    P. Huber (1964), *Robust Estimation of a Location Parameter*.
+
+    Args:
+        predictions: of any shape.
+        targets: of the same shape.
+        delta: the error where the two parts meet, positive.
+        reduction: ``"mean"``, ``"sum"`` or ``"none"``.
+
+    Raises:
+        ShapeError: the shapes differ.
+        ArgumentError: an unknown reduction, or a ``delta`` that is not positive.
+
+    >>> huber(np.array([0.5, 3.0]), np.array([0.0, 0.0]), reduction="none")
+    array([0.125, 2.5  ])
+    """
+    if not delta > 0:
+        raise ArgumentError(f"huber: delta must be positive, not {delta!r}")
+    predictions, targets = _alike("huber", predictions, targets)
+    error = predictions - targets
+    size = np.abs(error)
+    losses = np.where(size <= delta, 0.5 * error**2, delta * (size - 0.5 * delta))
+    return _reduced("huber", losses, reduction)
+
+
+def accuracy(predictions: Any, targets: Any) -> Any:
+    """The share of examples whose highest score is that of their class.
+
+    Args:
+        predictions: logits or probabilities, shape ``(..., classes)``.
+        targets: classes, integers of shape ``(...)``.
+
+    Raises:
+        ShapeError: the shapes do not fit.
+
+    >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
+    np.float64(0.5)
+    """
+    targets = _as_array(targets)
+    if np.shape(predictions)[:-1] != targets.shape:
+        raise ShapeError(
+            f"accuracy: predictions of shape {np.shape(predictions)} take classes of shape "
+            f"{np.shape(predictions)[:-1]}, got targets of shape {targets.shape}."
+        )
+    return np.mean(np.argmax(predictions, axis=-1) == targets)
+
+
+def _alike(name: str, predictions: Any, targets: Any) -> tuple[Any, Any]:
+    found, wanted = np.shape(predictions), np.shape(targets)
+    if found != wanted:
+        hint = " (y[:, None] adds an axis, x[:, 0] drops one)" if _only_ones(found, wanted) else ""
+        raise ShapeError(
+            f"{name}: predictions have shape {found} and targets {wanted}; they are compared "
+            f"element by element and must be the same{hint}."
+        )
+    return predictions, targets
+
+
+def _only_ones(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return [n for n in a if n != 1] == [n for n in b if n != 1]
+
+
+_REDUCTIONS: dict[str, Any] = {"mean": np.mean, "sum": np.sum, "none": lambda losses: losses}
+
+
+def _reduced(name: str, losses: Any, reduction: str) -> Any:
+    if reduction not in _REDUCTIONS:
+        raise ArgumentError(f"{name}: reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
+    return _REDUCTIONS[reduction](losses)

@@ -1,0 +1,306 @@
+"""Optimisers: pairs of pure functions, ``init(params)`` and ``update(grads, state, params)``.
+
+State and parameters are pytrees of arrays, so a step can be compiled by ``fg.jit``, be the body of
+``fg.scan``, or train many models at once under ``fg.vmap``:
+
+>>> optimizer = nn.sgd(0.1, momentum=0.9)
+>>> params = {"w": np.array([1.0, 2.0])}
+>>> state = optimizer.init(params)
+>>> def loss_fn(params):
+...     return np.sum(params["w"] ** 2)
+>>> for _ in range(3):
+...     grads = fg.grad(loss_fn)(params)
+...     params, state = optimizer.update(grads, state, params)
+>>> params["w"]
+array([0.062, 0.124])
+
+A learning rate is a number, or a *schedule*: a function that takes the number of updates made
+before, an integer array, to the rate of the next:
+
+>>> optimizer = nn.sgd(lambda step: 0.1 * 0.99**step)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from funcgrad import tree
+from funcgrad.errors import ArgumentError, ShapeError
+
+Params = Any
+State = Any
+Schedule = Callable[[Any], Any]
+
+__all__ = ["AdamState", "Optimizer", "SGDState", "Schedule", "adam", "adamw", "sgd"]
+
+
+class Optimizer(NamedTuple):
+    """What an optimiser is: two pure functions.
+
+    Attributes:
+        init: ``init(params) -> state``.
+        update: ``update(grads, state, params) -> (params, state)``, the new ones. The gradients
+            have the structure and shapes of the parameters.
+
+    >>> def init(params):
+    ...     return None
+    >>> def update(grads, state, params):
+    ...     return fg.tree.map(lambda p, g: p - 0.1 * np.sign(g), params, grads), state
+    >>> sign_descent = nn.Optimizer(init, update)
+    >>> sign_descent.update({"w": 4.0}, None, {"w": 1.0})
+    ({'w': np.float64(0.9)}, None)
+    """
+
+    init: Callable[[Params], State]
+    update: Callable[[Params, State, Params], tuple[Params, State]]
+
+
+# -- SGD -----------------------------------------------------------------------------------------
+
+
+class SGDState(NamedTuple):
+    """The state of :func:`sgd`.
+
+    Attributes:
+        step: the number of updates made, an integer array; None if the rate is a number.
+        velocity: a pytree like the parameters; None without momentum.
+
+    >>> nn.sgd(0.1).init({"w": np.zeros(2)})
+    SGDState(step=None, velocity=None)
+    """
+
+    step: Any
+    velocity: Any
+
+
+def sgd(
+    learning_rate: Any,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+) -> Optimizer:
+    """Stochastic gradient descent, with the meaning PyTorch's ``SGD`` gives to its options.
+
+    With gradient g, parameter p and velocity v, which begins as 0::
+
+        g = g + weight_decay * p
+        v = momentum * v + g
+        d = g + momentum * v  if nesterov else  v
+        p = p - learning_rate * d
+
+    I. Sutskever et al. (2013), *On the importance of initialization and momentum in deep
+    learning*; unlike there, the rate multiplies the velocity and is not part of it.
+
+    Args:
+        learning_rate: a number, an array or tracer without axes, or a schedule.
+        momentum: not negative.
+        nesterov: whether to look ahead by one more step of the velocity; needs momentum.
+        weight_decay: not negative.
+
+    Returns:
+        The optimiser; its state is an :class:`SGDState`. Parameters keep their dtypes.
+
+    Raises:
+        ArgumentError: an option is out of range.
+        TreeMismatchError: (``update``) gradients or state have another structure than the
+            parameters.
+        ShapeError: (``update``) a gradient has another shape than its parameter.
+
+    >>> optimizer = nn.sgd(0.5)
+    >>> params = {"w": np.array([1.0, 2.0], np.float32)}
+    >>> optimizer.update({"w": np.array([1.0, -1.0])}, optimizer.init(params), params)[0]
+    {'w': array([0.5, 2.5], dtype=float32)}
+    """
+    rate = _checked_rate("sgd", learning_rate)
+    _check_not_negative("sgd", momentum=momentum, weight_decay=weight_decay)
+    if nesterov and not momentum:
+        raise ArgumentError("sgd: nesterov=True needs momentum, such as momentum=0.9")
+
+    def init(params: Params) -> SGDState:
+        return SGDState(
+            step=np.zeros((), np.int64) if callable(rate) else None,
+            velocity=tree.map(_zeros_like, params) if momentum else None,
+        )
+
+    def update(grads: Params, state: SGDState, params: Params) -> tuple[Params, SGDState]:
+        slopes = tree.map_with_path(_matching, params, grads)
+        if weight_decay:
+            slopes = tree.map(lambda g, p: g + weight_decay * p, slopes, params)
+        velocity = None
+        if momentum:
+            velocity = tree.map(lambda v, g: momentum * v + g, state.velocity, slopes)
+            if nesterov:
+                slopes = tree.map(lambda g, v: g + momentum * v, slopes, velocity)
+            else:
+                slopes = velocity
+        now, step = _advance(rate, state.step)
+        return tree.map(lambda p, d: p - _like(now, p) * d, params, slopes), SGDState(
+            step, velocity
+        )
+
+    return Optimizer(init, update)
+
+
+# -- Adam ----------------------------------------------------------------------------------------
+
+
+class AdamState(NamedTuple):
+    """The state of :func:`adam` and :func:`adamw`.
+
+    Attributes:
+        step: the number of updates made, an integer array.
+        mean: running means of the gradients, a pytree like the parameters.
+        square: running means of their squares.
+
+    >>> nn.adam().init(np.zeros(2, np.float32)).mean
+    array([0., 0.], dtype=float32)
+    """
+
+    step: Any
+    mean: Any
+    square: Any
+
+
+def adam(
+    learning_rate: Any = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> Optimizer:
+    """Adam, with the meaning PyTorch's ``Adam`` gives to its options.
+
+    D. Kingma, J. Ba (2014), *Adam: A Method for Stochastic Optimization*.
+
+    Args:
+        learning_rate: a number, an array or tracer without axes, or a schedule.
+        beta1: how much of the mean of the gradients is kept, from 0 to below 1.
+        beta2: how much of the mean of their squares is kept, from 0 to below 1.
+        eps: added to the root of the squares' mean.
+        weight_decay: times the parameters, added to the gradients; see :func:`adamw`.
+
+    Returns:
+        The optimiser; its state is an :class:`AdamState`. Parameters keep their dtypes.
+
+    Raises:
+        ArgumentError, TreeMismatchError, ShapeError: as for :func:`sgd`.
+
+    >>> optimizer = nn.adam(0.1)
+    >>> params = np.array([1.0, 2.0])
+    >>> optimizer.update(np.array([3.0, -5.0]), optimizer.init(params), params)[0].round(4)
+    array([0.9, 2.1])
+    """
+    return _adam("adam", learning_rate, (beta1, beta2), eps, weight_decay, decoupled=False)
+
+
+def adamw(
+    learning_rate: Any = 1e-3,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+) -> Optimizer:
+    """Adam with decoupled weight decay: parameters shrink by ``learning_rate * weight_decay``.
+
+    I. Loshchilov, F. Hutter (2017), *Decoupled Weight Decay Regularization*; the options are
+    those of :func:`adam`, their meaning that of PyTorch's ``AdamW``.
+
+    >>> optimizer = nn.adamw(0.1, weight_decay=0.5)
+    >>> params = np.array([1.0, 2.0])
+    >>> optimizer.update(np.array([3.0, -5.0]), optimizer.init(params), params)[0].round(4)
+    array([0.85, 2.  ])
+    """
+    return _adam("adamw", learning_rate, (beta1, beta2), eps, weight_decay, decoupled=True)
+
+
+def _adam(
+    name: str,
+    learning_rate: Any,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    decoupled: bool,
+) -> Optimizer:
+    rate = _checked_rate(name, learning_rate)
+    _check_not_negative(name, eps=eps, weight_decay=weight_decay)
+    for beta in betas:
+        if not 0.0 <= beta < 1.0:
+            raise ArgumentError(f"{name}: betas must be from 0 to below 1, not {beta!r}")
+    beta1, beta2 = betas
+
+    def init(params: Params) -> AdamState:
+        zeros = [tree.map(_zeros_like, params) for _ in range(2)]
+        return AdamState(np.zeros((), np.int64), *zeros)
+
+    def update(grads: Params, state: AdamState, params: Params) -> tuple[Params, AdamState]:
+        slopes = tree.map_with_path(_matching, params, grads)
+        if weight_decay and not decoupled:
+            slopes = tree.map(lambda g, p: g + weight_decay * p, slopes, params)
+        mean = tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, state.mean, slopes)
+        square = tree.map(lambda s, g: beta2 * s + (1 - beta2) * g * g, state.square, slopes)
+        now, step = _advance(rate, state.step)
+        # Both means begin as 0; this undoes what is left of that.
+        gain, root = 1 / (1 - beta1**step), (1 - beta2**step) ** 0.5
+
+        def moved(p: Any, m: Any, s: Any) -> Any:
+            shrunk = p - _like(now * weight_decay, p) * p if decoupled else p
+            return shrunk - _like(now * gain, p) * m / (np.sqrt(s) / _like(root, p) + eps)
+
+        return tree.map(moved, params, mean, square), AdamState(step, mean, square)
+
+    return Optimizer(init, update)
+
+
+# -- What both need ------------------------------------------------------------------------------
+
+
+def _checked_rate(name: str, rate: Any) -> Any:
+    if isinstance(rate, (int, float, np.number)):
+        if not rate >= 0:
+            raise ArgumentError(f"{name}: learning_rate must not be negative, got {rate!r}")
+        return float(rate)  # a NumPy scalar would impose its dtype
+    if not callable(rate) and not hasattr(rate, "dtype"):
+        raise ArgumentError(
+            f"{name}: learning_rate must be a number or a function of the step, not {rate!r:.60}"
+        )
+    return rate
+
+
+def _check_not_negative(name: str, **options: float) -> None:
+    for option, value in options.items():
+        if not value >= 0:
+            raise ArgumentError(f"{name}: {option} must not be negative, got {value!r}")
+
+
+def _advance(rate: Any, step: Any) -> tuple[Any, Any]:
+    """The rate of this update, and the number of updates after it."""
+    now = rate(step) if callable(rate) else rate
+    return now, None if step is None else step + 1
+
+
+def _like(number: Any, leaf: Any) -> Any:
+    """A number that does not promote the leaf when they meet."""
+    if type(number) in (int, float) or not hasattr(leaf, "dtype"):
+        return number
+    return number if number.dtype == leaf.dtype else number.astype(leaf.dtype)
+
+
+def _zeros_like(leaf: Any) -> Any:
+    return np.zeros(np.shape(leaf), getattr(leaf, "dtype", float))
+
+
+def _matching(path: tree.Path, leaf: Any, grad: Any) -> Any:
+    if np.shape(grad) != np.shape(leaf):
+        raise ShapeError(
+            f"update: the gradient{_at(path)} has shape {np.shape(grad)}, its parameter "
+            f"{np.shape(leaf)}. Call update(grads, state, params) with the gradients of one loss, "
+            "averaged over the batch."
+        )
+    return _like(grad, leaf)
+
+
+def _at(path: tree.Path) -> str:
+    return f" at {tree.keystr(path)}" if path else ""
