@@ -435,6 +435,34 @@ class ParameterMismatchError(TreeMismatchError):
     """
 
 
+class LayerShapeError(ShapeError):
+    """Inputs or parameters of a layer have not the shapes that the layer needs.
+
+    Fails::
+
+        model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(16, 10))
+        model.init(0, (64,))
+
+    Mended: let each layer take what the one before it gives; the message names the layer::
+
+        model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+        model.init(0, (64,))
+    """
+
+    def __init__(self, layer: str, problem: str) -> None:
+        super().__init__(layer, problem)
+        self.layer = layer
+        self.problem = problem
+        self.path: tuple[str, ...] = ()
+        """Where the layer is within the model that was called, outermost name first."""
+        self.outermost: object = None
+        """The outermost layer that the error has come out of."""
+
+    def __str__(self) -> str:
+        where = f"layer {'.'.join(self.path)}, " if self.path else ""
+        return f"{where}{self.layer}: {self.problem}"
+
+
 class MissingDependencyError(FuncgradError, ImportError):
     """An optional package is needed and not installed.
 
