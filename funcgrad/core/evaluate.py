@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcgrad.core.graph import Const, Graph
+from funcgrad.core.graph import Const, Eqn, Graph
 from funcgrad.core.tracer import bind, set_source
 
 
@@ -13,8 +13,21 @@ def read(env: dict[int, Any], atom: Any) -> Any:
     return atom.value if type(atom) is Const else env[id(atom)]
 
 
-def run_into(env: dict[int, Any], graph: Graph, args: Sequence[Any]) -> list[Any]:
-    """Run a graph and leave each variable's value in `env`, by the variable's id."""
+def apply_eqn(eqn: Eqn, ins: Sequence[Any]) -> Any:
+    """The result of an equation for these operands."""
+    return bind(eqn.prim, *ins, **eqn.params)
+
+
+def run_into(
+    env: dict[int, Any],
+    graph: Graph,
+    args: Sequence[Any],
+    apply: Callable[[Eqn, Sequence[Any]], Any] = apply_eqn,
+) -> list[Any]:
+    """Run a graph and leave each variable's value in `env`, by the variable's id.
+
+    `apply(eqn, operands)` gives an equation's result.
+    """
     for var, arg in zip(graph.inputs, args, strict=True):
         env[id(var)] = arg
     before = set_source(None)
@@ -22,7 +35,7 @@ def run_into(env: dict[int, Any], graph: Graph, args: Sequence[Any]) -> list[Any
         for eqn in graph.eqns:
             set_source(eqn.source)
             ins = [read(env, a) for a in eqn.ins]
-            result = bind(eqn.prim, *ins, **eqn.params)
+            result = apply(eqn, ins)
             if eqn.prim.multiple:
                 for var, value in zip(eqn.outs, result, strict=True):
                     env[id(var)] = value

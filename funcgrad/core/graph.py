@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,9 +48,12 @@ Atom = Var | Const
 
 
 class Eqn:
-    """One equation: `outs = prim[params](*ins)`, with the user's line it came from."""
+    """One equation: `outs = prim[params](*ins)`, with the user's line it came from.
 
-    __slots__ = ("ins", "outs", "params", "prim", "source")
+    On a tape where values ride along, `values` are those of `ins`.
+    """
+
+    __slots__ = ("ins", "outs", "params", "prim", "source", "values")
 
     def __init__(
         self,
@@ -59,12 +62,14 @@ class Eqn:
         params: dict[str, Any],
         outs: Sequence[Any],
         source: Any = None,
+        values: Sequence[Any] | None = None,
     ):
         self.prim = prim
         self.ins = ins
         self.params = params
         self.outs = outs
         self.source = source
+        self.values = values
 
     def __repr__(self) -> str:
         return f"<Eqn {self.prim.name} {list(self.ins)} -> {list(self.outs)}>"
@@ -73,8 +78,8 @@ class Eqn:
 class Graph:
     """An immutable program: inputs, equations, outputs. Compared and hashed by identity.
 
-    `executable` caches what a backend compiled of it, so that a graph that sits in an
-    equation (the body of a scan, say) is compiled once.
+    `cache` keeps what is derived of it, so that a graph that sits in an equation (the body of
+    a scan, say) is transformed and compiled once.
     """
 
     __slots__ = ("__weakref__", "cache", "eqns", "inputs", "outputs")
@@ -92,6 +97,25 @@ class Graph:
     @property
     def out_avals(self) -> tuple[Aval, ...]:
         return tuple(a.aval for a in self.outputs)
+
+    def derive(self, key: Any, make: Callable[[], Any]) -> Any:
+        """What `make()` derives of this graph, kept with it under `key`."""
+        found = self.cache.get(key)
+        if found is None:
+            found = self.cache[key] = make()
+        return found
+
+    def restrict(self, inputs: Sequence[bool], outputs: Sequence[bool]) -> Graph:
+        """The graph of the chosen outputs; it must not depend on inputs that are not chosen."""
+        kept = [a for a, keep in zip(self.outputs, outputs, strict=True) if keep]
+        chosen = [v for v, keep in zip(self.inputs, inputs, strict=True) if keep]
+        return Graph(chosen, live_eqns(self.eqns, kept), kept)
+
+    def reads(self, outputs: Sequence[bool]) -> list[bool]:
+        """Which inputs the chosen outputs depend on."""
+        kept = [a for a, keep in zip(self.outputs, outputs, strict=True) if keep]
+        read = {id(a) for e in live_eqns(self.eqns, kept) for a in e.ins} | set(map(id, kept))
+        return [id(v) in read for v in self.inputs]
 
     def consts(self) -> list[Const]:
         """Captured values that are no literals, each once, in order of first use."""
@@ -176,6 +200,8 @@ def live_eqns(eqns: Sequence[Eqn], outputs: Iterable[Any]) -> list[Eqn]:
     live: list[Eqn] = []
     for eqn in reversed(eqns):
         if any(id(o) in needed for o in eqn.outs):
+            if eqn.prim.prune is not None:
+                eqn = eqn.prim.prune(eqn, tuple(id(o) in needed for o in eqn.outs))
             live.append(eqn)
             needed.update(map(id, eqn.ins))
     live.reverse()

@@ -24,6 +24,12 @@ record, so that higher derivatives come free. The signatures that all kinds shar
 - ``batch(prim, args, batched, size, params)`` gives the result over a leading batch axis and
   whether it has one; batched operands carry theirs as axis 0.
 
+Two more serve primitives that hold graphs, whose values inside are not seen from outside:
+
+- ``pullback(ins, params, need)`` gives the results and ``pull(cts, need)``, which gives a
+  cotangent per operand from what was kept on the way forward;
+- ``pushforward(tangents, ins, params)`` gives the results and their tangents in one pass.
+
 For primitives with several results ``ans``, ``ct``, tangents and ``batched`` are sequences.
 """
 
@@ -78,6 +84,8 @@ class Primitive:
         infix: Python's operator for it, for readable source; None if there is none.
         source: spelling in generated NumPy source, `source(names, params) -> str`;
             without it a call of `impl`.
+        prune: `prune(eqn, used)` gives an equal equation without the results (and whatever
+            made them) that are not used.
         simplify: `simplify(ins, params)` gives an equal value that exists already, or None;
             only identities exact in IEEE arithmetic.
         dtypes: the dtype kinds the contract test tries ("f", "c", "i", "b").
@@ -90,6 +98,9 @@ class Primitive:
     jvp: Rule | None = None
     vjp: Rule | None = None
     batch: Rule | None = None
+    pullback: Rule | None = None
+    pushforward: Rule | None = None
+    prune: Rule | None = None
     multiple: bool = False
     view: bool = False
     infix: str | None = None
@@ -246,18 +257,29 @@ def _elementwise_jvp(partials: Sequence[Partial]) -> Rule:
 
 
 def _elementwise_vjp(partials: Sequence[Partial]) -> Rule:
+    if len(partials) == 1:
+        return _unary_vjp(partials[0])
+
     def vjp(ct: Any, ans: Any, ins: Sequence[Any], params: dict, need: Sequence[bool]) -> list:
-        cts = []
-        for partial, wanted, x in zip(partials, need, ins, strict=True):
-            if not wanted or partial is None:
+        cts: list[Any] = []
+        for i, partial in enumerate(partials):
+            if not need[i] or partial is None:
                 cts.append(None)
                 continue
             term = partial(ct, ans, *ins, **params)
-            shape = getattr(x, "shape", ())
-            if term is not None and getattr(term, "shape", ()) != shape:
-                term = unbroadcast(term, shape)
+            if term is not None:
+                shape = getattr(ins[i], "shape", ())
+                if term.shape != shape:
+                    term = unbroadcast(term, shape)
             cts.append(term)
         return cts
+
+    return vjp
+
+
+def _unary_vjp(partial: Partial) -> Rule:
+    def vjp(ct: Any, ans: Any, ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any:
+        return (None if partial is None else partial(ct, ans, ins[0], **params),)
 
     return vjp
 

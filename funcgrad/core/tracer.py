@@ -98,13 +98,27 @@ class Recorder:
         purpose: the transformation that records, for messages.
         concrete: values ride along where operands have them.
         captures: operands of enclosing recordings were met.
+        pulls: under `reverse`, what equations kept on the way forward, by the equation's id.
     """
 
-    __slots__ = ("active", "captures", "concrete", "eqns", "inputs", "level", "memo", "purpose")
+    __slots__ = (
+        "active",
+        "captures",
+        "concrete",
+        "eqns",
+        "inputs",
+        "level",
+        "memo",
+        "pulls",
+        "purpose",
+        "reverse",
+    )
 
-    def __init__(self, purpose: str, concrete: bool):
+    def __init__(self, purpose: str, concrete: bool, reverse: bool = False):
         self.purpose = purpose
         self.concrete = concrete
+        self.reverse = reverse
+        self.pulls: dict[int, Any] = {}
         self.level = 0
         self.active = False
         self.captures = False
@@ -155,6 +169,8 @@ class Recorder:
                 values.append(value)
             else:
                 values.append(a)
+        if prim.kind == "higher-order":
+            return self.record_graphs(prim, args, values, params)
         try:
             result = prim.impl(*values, **params)
         except (ValueError, TypeError, IndexError) as error:
@@ -164,8 +180,28 @@ class Recorder:
         if config.debug_nans:
             source = _recorders.source or user_line()
             check_nans(prim.name, [t.value for t in outs], source)
-        self.eqns.append(Eqn(prim, args, params, outs, source))
+        self.eqns.append(Eqn(prim, args, params, outs, source, values))
         return outs if prim.multiple else outs[0]
+
+    def record_graphs(
+        self, prim: Primitive, args: tuple, values: Sequence[Any], params: dict[str, Any]
+    ) -> list[Tracer]:
+        """Record a primitive that holds graphs, with what reverse mode will need of its run."""
+        need = [type(a) is Tracer and a.aval.inexact for a in args]
+        pull = None
+        if self.reverse and prim.pullback is not None and any(need):
+            result, pull = prim.pullback(values, params, need)
+        else:
+            result = prim.impl(*values, **params)
+        outs = [Tracer(self, r) for r in result]
+        source = _recorders.source or user_line()
+        if config.debug_nans:
+            check_nans(prim.name, result, source)
+        eqn = Eqn(prim, args, params, outs, source, values)
+        self.eqns.append(eqn)
+        if pull is not None:
+            self.pulls[id(eqn)] = pull
+        return outs
 
     def stage(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
         """Record without computing; shares equal equations and drops identities."""

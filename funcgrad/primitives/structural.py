@@ -82,6 +82,9 @@ def inverse_permutation(perm: Sequence[int]) -> tuple[int, ...]:
 
 
 def _broadcast_to(x, shape):
+    if isinstance(x, np.generic):
+        # A view of one element, at a tenth of what np.broadcast_to takes.
+        return np.ndarray(shape, x.dtype, np.array(x), 0, (0,) * len(shape))
     return np.broadcast_to(x, shape)
 
 

@@ -148,6 +148,44 @@ def _check_scalar(out: Any, name: str, holomorphic: bool) -> None:
         raise at_line(GradDtypeError, f"{name}: the function returned a {aval.dtype.name}; {hint}")
 
 
+_REAL_SCALARS = frozenset({np.float64, np.float32})
+_ONES = {np.float64: np.float64(1), np.float32: np.float32(1)}
+
+
+def _one_like(x: Any) -> Any:
+    one = _ONES.get(type(x))
+    return aval_of(x).dtype.type(1) if one is None else one
+
+
+def _value_and_aux(out: Any, name: str) -> Any:
+    if not isinstance(out, (tuple, list)) or len(out) != 2:
+        raise at_line(
+            NonScalarError,
+            f"{name} with has_aux=True needs a function that returns (loss, aux), this one "
+            f"returned {type(out).__name__}",
+        )
+    return out
+
+
+def own_results(
+    cts: Sequence[Any], leaves: Sequence[Any], given: Sequence[Any] = ()
+) -> list[Any]:
+    """Cotangents as users may keep them: matching their inputs, and in memory of their own.
+
+    `given` are arrays of the caller's that must not be handed back.
+    """
+    taken = {*map(id, leaves), *map(id, given)}
+    results = []
+    for ct, leaf in zip(cts, leaves, strict=True):
+        ct = match_cotangent(ct, leaf)
+        if type(ct) is np.ndarray:
+            if id(ct) in taken or (ct.base is not None and ct.ndim):
+                ct = ct.copy()
+            taken.add(id(ct))
+        results.append(ct)
+    return results
+
+
 def value_and_grad(
     fun: Callable[..., Any],
     argnums: Argnums = 0,
@@ -181,26 +219,40 @@ def value_and_grad(
     """
     name = "value_and_grad"
 
+    single = isinstance(argnums, int)
+
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        chosen, place = select_arguments(args, argnums, name)
+        if single and 0 <= argnums < len(args):
+            chosen, place = args[argnums], None
+        else:
+            chosen, place = select_arguments(args, argnums, name)
         leaves, treedef = tree.flatten(chosen)
         _check_differentiable(chosen, leaves, name)
         with Recorder("grad", concrete=True) as rec:
-            inputs = [rec.input(leaf) for leaf in leaves]
-            out = fun(*place(treedef.unflatten(inputs)), **kwargs)
-            out, aux = out if has_aux else (out, None)
-        _check_scalar(out, name, holomorphic)
-        aux_leaves, aux_tree = tree.flatten(aux)
-        full, where, pull = _results(rec, [out, *aux_leaves], leaves, pullback_of)
-        one = aval_of(full[0]).dtype.type(1)
-        with np.errstate(all="ignore"):
-            cts = pull([one if i == 0 else None for i in where])
-        grads = treedef.unflatten(
-            [match_cotangent(ct, leaf) for ct, leaf in zip(cts, leaves, strict=True)]
-        )
+            new = treedef.unflatten([rec.input(leaf) for leaf in leaves])
+            full = place(new) if place else (*args[:argnums], new, *args[argnums + 1 :])
+            out = fun(*full, **kwargs)
+        aux: Any = None
         if has_aux:
-            return (full[0], aux_tree.unflatten(full[1:])), grads
-        return full[0], grads
+            out, aux = _value_and_aux(out, name)
+        if type(out) is not Tracer or type(out.value) not in _REAL_SCALARS:
+            _check_scalar(out, name, holomorphic)
+        if has_aux:
+            aux_leaves, aux_tree = tree.flatten(aux)
+            results, where, pull = _results(rec, [out, *aux_leaves], leaves, pullback_of)
+            cts: list[Any] = [None] * len(where)
+            if type(out) is Tracer:
+                cts[0] = _one_like(results[0])
+            aux = aux_tree.unflatten(results[1:])
+        elif type(out) is Tracer:
+            results, pull = pullback_of(rec, [out], leaves)
+            cts = [_one_like(results[0])]
+        else:
+            results, pull, cts = [out], lambda _: [None] * len(leaves), []
+        with np.errstate(all="ignore"):
+            found = pull(cts)
+        grads = treedef.unflatten(own_results(found, leaves))
+        return ((results[0], aux), grads) if has_aux else (results[0], grads)
 
     return _wraps(fun, name)(wrapper)
 
@@ -279,9 +331,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[
         cts = _matching_leaves(ct, result_tree, avals, "vjp: the cotangent", "the result")
         with np.errstate(all="ignore"):
             found = pull([cts[i] if i < len(cts) else None for i in where])
-        return treedef.unflatten(
-            [match_cotangent(c, leaf) for c, leaf in zip(found, leaves, strict=True)]
-        )
+        return treedef.unflatten(own_results(found, leaves, cts))
 
     return (result, pullback, aux) if has_aux else (result, pullback)
 

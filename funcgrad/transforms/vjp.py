@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from funcgrad.core.aval import aval_of
-from funcgrad.core.evaluate import read, run_into
+import numpy as np
+
+from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.core.primitive import zeros_like
 from funcgrad.core.tracer import Recorder, Tracer, set_source
@@ -20,12 +22,14 @@ def backward(
     cts: Iterable[Any],
     value: Callable[[Any], Any],
     active: Callable[[Any], bool],
+    pulls: Mapping[int, Any],
 ) -> dict[int, Any]:
     """Pull cotangents of `outputs` back through `eqns`.
 
     Args:
         value: gives the value of an atom.
         active: whether an atom depends on what is differentiated by.
+        pulls: by the id of an equation, the pullback it made on the way forward.
 
     Returns:
         Cotangents by the id of their atom; those that are zero are absent.
@@ -52,10 +56,12 @@ def backward(
             if prim.vjp is None:
                 continue
             set_source(eqn.source)
-            ins = [value(a) for a in eqn.ins]
-            for atom, wanted, term in zip(
-                eqn.ins, need, prim.vjp(ct, ans, ins, eqn.params, need), strict=True
-            ):
+            pull = pulls.get(id(eqn)) if prim.pullback is not None else None
+            if pull is not None:
+                terms = pull(ct, need)
+            else:
+                terms = prim.vjp(ct, ans, [value(a) for a in eqn.ins], eqn.params, need)
+            for atom, wanted, term in zip(eqn.ins, need, terms, strict=True):
                 if wanted and term is not None:
                     _accumulate(pending, id(atom), term)
     finally:
@@ -69,38 +75,108 @@ def _accumulate(pending: dict[int, Any], key: int, ct: Any) -> None:
 
 
 def backward_tape(rec: Recorder, outputs: Sequence[Any], cts: Iterable[Any]) -> list[Any]:
-    """The cotangents of a recording's inputs, computed on the values that rode along."""
+    """The cotangents of a recording's inputs, computed on the values that rode along.
 
-    def value(a: Any) -> Any:
-        return a.value if type(a) is Tracer else a
-
-    def active(a: Any) -> bool:
-        return type(a) is Tracer
-
-    pending = backward(rec.eqns, outputs, cts, value, active)
+    The same pass as `backward`, without looking anything up: this is what eager `grad` waits
+    for.
+    """
+    if rec.pulls:
+        return _backward_pulls(rec, outputs, cts)
+    pending: dict[int, Any] = {}
+    for tracer, ct in zip(outputs, cts, strict=True):
+        if ct is not None and type(tracer) is Tracer:
+            _accumulate(pending, id(tracer), ct)
+    for eqn in reversed(rec.eqns):
+        prim, outs = eqn.prim, eqn.outs
+        if prim.multiple:
+            ct: Any = [pending.pop(id(o), None) for o in outs]
+            if prim.vjp is None or all(c is None for c in ct):
+                continue
+            ans: Any = [o.value for o in outs]
+        else:
+            out = outs[0]
+            ct = pending.pop(id(out), None)
+            if ct is None or prim.vjp is None:
+                continue
+            ans = out.value
+        ins = eqn.ins
+        need = [type(a) is Tracer for a in ins]
+        for tracer, wanted, term in zip(
+            ins, need, prim.vjp(ct, ans, eqn.values, eqn.params, need), strict=False
+        ):
+            if wanted and term is not None:
+                key = id(tracer)
+                have = pending.get(key)
+                pending[key] = term if have is None else have + term
     return [pending.get(id(t)) for t in rec.inputs]
 
 
-def active_vars(graph: Graph, wrt: Sequence[bool]) -> set[int]:
-    """Ids of the variables that depend differentiably on the chosen inputs."""
-    active = {id(v) for v, w in zip(graph.inputs, wrt, strict=True) if w}
-    for eqn in graph.eqns:
+def _backward_pulls(rec: Recorder, outputs: Sequence[Any], cts: Iterable[Any]) -> list[Any]:
+    """`backward_tape` where equations hold graphs.
+
+    Their pullbacks can be costly, or not exist: they are asked only for what is needed.
+    """
+    active = _active((t for t in rec.inputs if t.aval.inexact), rec.eqns)
+    pending = backward(
+        rec.eqns,
+        outputs,
+        cts,
+        lambda a: a.value if type(a) is Tracer else a,
+        lambda a: type(a) is Tracer and id(a) in active,
+        rec.pulls,
+    )
+    return [pending.get(id(t)) for t in rec.inputs]
+
+
+def _active(inputs: Iterable[Any], eqns: Iterable[Eqn]) -> set[int]:
+    active = set(map(id, inputs))
+    for eqn in eqns:
         if eqn.prim.differentiable and any(id(a) in active for a in eqn.ins):
             active.update(id(o) for o in eqn.outs if o.aval.inexact)
     return active
 
 
+def active_vars(graph: Graph, wrt: Sequence[bool]) -> set[int]:
+    """Ids of the variables that depend differentiably on the chosen inputs."""
+    return _active((v for v, w in zip(graph.inputs, wrt, strict=True) if w), graph.eqns)
+
+
+def run_forward(
+    env: dict[int, Any], graph: Graph, args: Sequence[Any], active: set[int]
+) -> tuple[list[Any], dict[int, Any]]:
+    """Run a graph as `run_into` does, in the forward pass of reverse mode.
+
+    Active equations that have a pullback make it on the way, so that nothing inside them is
+    computed twice; they are given by the equation's id.
+    """
+    pulls: dict[int, Any] = {}
+
+    def apply(eqn: Eqn, ins: Sequence[Any]) -> Any:
+        if eqn.prim.pullback is not None:
+            need = [type(a) is Var and id(a) in active for a in eqn.ins]
+            if any(need):
+                outs, pulls[id(eqn)] = eqn.prim.pullback(ins, eqn.params, need)
+                return outs
+        return apply_eqn(eqn, ins)
+
+    return run_into(env, graph, args, apply), pulls
+
+
 def backward_graph(
-    graph: Graph, env: dict[int, Any], cts: Iterable[Any], wrt: Sequence[bool]
+    graph: Graph,
+    env: dict[int, Any],
+    cts: Iterable[Any],
+    active: set[int],
+    pulls: Mapping[int, Any],
 ) -> list[Any]:
-    """The cotangents of a graph's inputs, given the values of its variables."""
-    active = active_vars(graph, wrt)
+    """The cotangents of a graph's inputs, given what `run_forward` left."""
     pending = backward(
         graph.eqns,
         graph.outputs,
         cts,
         lambda a: read(env, a),
         lambda a: type(a) is Var and id(a) in active,
+        pulls,
     )
     return [pending.get(id(v)) for v in graph.inputs]
 
@@ -117,14 +193,17 @@ def pullback_of(rec: Recorder, outputs: Sequence[Any], args: Sequence[Any]) -> t
         return results, lambda cts: backward_tape(rec, outputs, cts)
     graph = rec.graph(outputs)
     env: dict[int, Any] = {}
-    results = run_into(env, graph, args)
-    wrt = [v.aval.inexact for v in graph.inputs]
-    return results, lambda cts: backward_graph(graph, env, cts, wrt)
+    active = active_vars(graph, [v.aval.inexact for v in graph.inputs])
+    results, pulls = run_forward(env, graph, args, active)
+    return results, lambda cts: backward_graph(graph, env, cts, active, pulls)
 
 
 def match_cotangent(ct: Any, like: Any) -> Any:
     """A cotangent with the shape and dtype of the input it belongs to."""
-    aval = aval_of(like)
+    if type(ct) is np.ndarray and type(like) is np.ndarray:
+        if ct.dtype is like.dtype and ct.shape == like.shape:
+            return ct
+    aval = like if isinstance(like, Aval) else aval_of(like)
     if ct is None:
         return zeros_like(aval)
     if aval.dtype != ct.dtype:
@@ -138,8 +217,13 @@ def match_cotangent(ct: Any, like: Any) -> Any:
     return ct
 
 
-def vjp_graph(graph: Graph, wrt: Sequence[bool], ct_mask: Sequence[bool]) -> Graph:
-    """The graph `(inputs, cotangents of the masked outputs) -> cotangents of inputs in wrt`."""
+def vjp_graph(
+    graph: Graph, wrt: Sequence[bool], ct_mask: Sequence[bool], with_outputs: bool = False
+) -> Graph:
+    """The graph `(inputs, cotangents of the masked outputs) -> cotangents of inputs in wrt`.
+
+    `with_outputs`: its results are `(outputs, cotangents)`.
+    """
     with Recorder("vjp", concrete=False) as rec:
         args = [rec.abstract_input(v.aval) for v in graph.inputs]
         given = [
@@ -148,12 +232,13 @@ def vjp_graph(graph: Graph, wrt: Sequence[bool], ct_mask: Sequence[bool]) -> Gra
         supply = iter(given)
         cts = [next(supply) if m else None for m in ct_mask]
         env: dict[int, Any] = {}
-        run_into(env, graph, args)
-        found = backward_graph(graph, env, cts, wrt)
+        active = active_vars(graph, wrt)
+        results, pulls = run_forward(env, graph, args, active)
+        found = backward_graph(graph, env, cts, active, pulls)
         outs = [
             match_cotangent(ct, v.aval)
             for ct, v, w in zip(found, graph.inputs, wrt, strict=True)
             if w
         ]
-        return rec.graph(outs)
+        return rec.graph([*results, *outs] if with_outputs else outs)
 
