@@ -95,7 +95,7 @@ def _fill_blocks(out: np.ndarray, keys: np.ndarray, starts: np.ndarray) -> None:
     scratch = np.empty((3, height * width), np.uint32)
     for top in range(0, rows, height):
         some = slice(top, top + height)
-        schedule = _schedule(keys[some], width)
+        schedule = _key_words(keys[some], width)
         for left in range(0, columns, width):
             part = out[some, left : left + width]
             counters = starts[some, None] + np.uint64(left) + offsets[: part.shape[1]]
@@ -106,7 +106,7 @@ def _fill_blocks(out: np.ndarray, keys: np.ndarray, starts: np.ndarray) -> None:
             _store(part, x0.reshape(counters.shape), x1.reshape(counters.shape))
 
 
-def _schedule(keys: np.ndarray, width: int) -> list[np.ndarray]:
+def _key_words(keys: np.ndarray, width: int) -> list[np.ndarray]:
     """The three key words: of one key, to broadcast; of many, repeated to run along the block."""
     k0, k1 = keys.T
     words = [k0, k1, k0 ^ k1 ^ np.uint32(_PARITY)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import keyword
 import linecache
 import re
 from collections.abc import Sequence
@@ -39,7 +40,9 @@ class NumpyBackend:
         """The complete source of a module with a function of that signature."""
         parameters = [name for name, _ in signature.parameters]
         unpack, leaves = unpack_lines(signature.parameters)
-        name = re.sub(r"\W+", "_", signature.name).strip("_") or "main"
+        name = re.sub(r"\W+", "_", signature.name).strip("_")
+        if not name.isidentifier() or keyword.iskeyword(name):  # a lambda's, say
+            name = "main"
         module, lines = write_function(
             graph, name, parameters, unpack, leaves, lambda texts: render_tree(out_tree, texts)
         )
