@@ -44,7 +44,7 @@ types: $(VENV)/.stamp-dev
 	$(BIN)/pyright
 
 docs: $(VENV)/.stamp-docs
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(BENCH_VENV)/.stamp-bench
 	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)

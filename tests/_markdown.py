@@ -55,7 +55,8 @@ def _run_statements(block: Block, page: Path, namespace: dict[str, object]) -> N
     with contextlib.redirect_stdout(printed):
         exec(code, namespace)
     got = printed.getvalue()
-    if not doctest.OutputChecker().check_output(block.output, got, doctest.ELLIPSIS):
+    checker = doctest.OutputChecker()
+    if not checker.check_output(block.output.rstrip(), got.rstrip(), doctest.ELLIPSIS):
         raise AssertionError(
             f"{page.name}:{block.line} prints\n{got}\nbut the page shows\n{block.output}"
         )

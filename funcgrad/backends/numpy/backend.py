@@ -70,20 +70,20 @@ def write_function(
         render: from the outputs' expressions to the result's.
     """
     graph = simplify(graph)
-    module = Module()
     leaves = list(parameters) if leaves is None else list(leaves)
+    module = Module(reserved=(name, *parameters, *leaves))
     names = Names([*parameters, *leaves])
     lines: list[str] = []
-    body = Body(graph, module, names, lines, "        ")
-    lines += ["        " + line for line in unpack]
+    body = Body(graph, module, names, lines, "    ")
+    lines += ["    " + line for line in unpack]
     for i, (var, leaf) in enumerate(zip(graph.inputs, leaves, strict=True)):
         if var.aval.weak:
             leaves[i] = names.fresh()
-            lines.append(f"        {leaves[i]} = np.{var.aval.dtype.name}({leaf})")
+            lines.append(f"    {leaves[i]} = np.{var.aval.dtype.name}({leaf})")
     outputs = [_fresh(body, a, t) for a, t in zip(graph.outputs, body.run(leaves), strict=True)]
     result = render(outputs) if render else f"[{', '.join(outputs)}]"
-    lines.append(f"        return {result}")
-    head = [f"def {name}({', '.join(parameters)}):", '    with np.errstate(all="ignore"):']
+    lines.append(f"    return {result}")
+    head = ['@np.errstate(all="ignore")', f"def {name}({', '.join(parameters)}):"]
     return module, [*head, *lines]
 
 

@@ -7,6 +7,7 @@ import dis
 import inspect
 import re
 import textwrap
+from collections.abc import Iterable
 from types import FunctionType
 from typing import Any
 
@@ -18,12 +19,16 @@ INLINE_CONSTANT = 64
 class Module:
     """Collects what a program needs besides its own lines.
 
+    Args:
+        reserved: names that the program gives itself, so that no helper may take them.
+
     Attributes:
         namespace: what the program's text refers to, for running it in this process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, reserved: Iterable[str] = ()) -> None:
         self.namespace: dict[str, Any] = {"np": np}
+        self._reserved = frozenset(reserved)
         self._helpers: dict[str, str] = {}
         self._names: dict[int, str] = {}
         self._constants: dict[str, Any] = {}
@@ -41,7 +46,7 @@ class Module:
 
     def _unused(self, name: str) -> str:
         candidate, n = name, 1
-        while candidate in self.namespace:
+        while candidate in self.namespace or candidate in self._reserved:
             n += 1
             candidate = f"{name}_{n}"
         return candidate
