@@ -12,7 +12,7 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.config import config
-from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.aval import aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.execution import BACKENDS, Runner
 from funcgrad.core.graph import Graph
@@ -20,6 +20,7 @@ from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import ArgumentError, StaticArgumentError, at_line
 from funcgrad.primitives.call import call
 from funcgrad.transforms import call as _call_rules  # noqa: F401  (sets the rules)
+from funcgrad.transforms.dispatch import MISS, Guard, make_guard
 from funcgrad.transforms.explain import explain_miss
 from funcgrad.transforms.trace import leaf_avals, trace
 
@@ -32,6 +33,7 @@ class Program(NamedTuple):
     graph: Graph
     out_tree: Any
     run: Callable[..., Any]
+    guard: Guard | None
 
 
 class Lowered:
@@ -72,6 +74,7 @@ class Jitted:
         self._has_static = bool(static_argnums or static_argnames)
         self._programs: dict[Any, Program] = {}
         self._graphs: dict[Any, tuple[Graph, Any]] = {}
+        self._guard: Guard | None = None
         self._last_miss: tuple[Any, list[Any]] | None = None
         self._lock = threading.RLock()
 
@@ -82,6 +85,11 @@ class Jitted:
         return f"<jit of {getattr(self.fun, '__qualname__', self.fun)!s}>"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        guard = self._guard
+        if guard is not None and not kwargs and not config.debug_nans:
+            result = guard(args)
+            if result is not MISS:
+                return result
         static: Any = None
         if self._has_static:
             static, args, kwargs = self._split_static(args, kwargs)
@@ -97,6 +105,9 @@ class Jitted:
                 parts.append(leaf.dtype)
             elif kind in _SCALARS:
                 parts.append(kind)
+            elif isinstance(leaf, np.generic):
+                parts.append(())
+                parts.append(leaf.dtype)
             elif kind is Tracer:
                 return self._call_traced(leaves, treedef, static, bool(kwargs))
             else:
@@ -109,6 +120,7 @@ class Jitted:
             program = self._compile(key, leaves, treedef, static, bool(kwargs))
             if program is None:
                 return self._call_traced(leaves, treedef, static, bool(kwargs))
+        self._guard = None if static or kwargs else program.guard
         return program.run(*leaves)
 
     # -- keys -------------------------------------------------------------------------
@@ -174,7 +186,7 @@ class Jitted:
                 return None
             self._last_miss = (key, list(self._programs))
             flat: Runner = BACKENDS[self.backend].compile(graph, out_tree)
-            program = Program(graph, out_tree, flat)
+            program = Program(graph, out_tree, flat, make_guard(treedef, leaves, flat))
             self._programs[key] = program
             return program
 
@@ -273,8 +285,6 @@ def _parameter_names(fun: Callable[..., Any], count: int, fixed: set[Any]) -> li
 
 
 def _leaf_key(leaf: Any, leaves: Sequence[Any], treedef: Any) -> Any:
-    if isinstance(leaf, np.generic):
-        return Aval((), leaf.dtype)
     leaf_avals(treedef.unflatten(leaves), leaves, "jit: a leaf of its arguments")
     # Arrays of another library, CuPy's say, run another program.
     return (type(leaf), aval_of(leaf))

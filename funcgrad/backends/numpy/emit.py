@@ -20,6 +20,8 @@ from funcgrad.primitives.contraction import matmul
 
 # From this many bytes on, writing into a dead buffer beats allocating a new one.
 REUSE_BYTES = 16384
+# Below this size the conversion of a Python scalar takes longer than the arithmetic.
+SCALAR_BYTES = 4096
 _RESERVED = frozenset({"np", "as", "if", "in", "is", "or", "do"})
 
 Emitter = Callable[["Body", Eqn, list[str]], list[str]]
@@ -126,9 +128,26 @@ class Body:
             return f"({text})" if text.startswith("-") else text
         return self.module.constant(value)
 
+    def _operands(self, eqn: Eqn) -> list[str]:
+        if not eqn.prim.infix:
+            return [self.operand(a) for a in eqn.ins]
+        strong = next((a.aval for a in eqn.ins if type(a) is Var and not a.aval.weak), None)
+        if strong is None:
+            return [self.operand(a) for a in eqn.ins]
+        if strong.shape and strong.dtype.kind == "f" and strong.nbytes < SCALAR_BYTES:
+            return [self._small_operand(a, strong.dtype) for a in eqn.ins]
+        return [self.operand(a, strong.dtype) for a in eqn.ins]
+
+    def _small_operand(self, atom: Any, dtype: np.dtype) -> str:
+        """Beside a small array a scalar is kept as one: converting it takes as long as the sum."""
+        if type(atom) is Const and not atom.aval.shape and atom.aval.dtype.kind in "fi":
+            value = np.asarray(atom.value)
+            if atom.aval.weak or value.dtype == dtype:
+                return self.module.scalar(value.item(), dtype)
+        return self.operand(atom, dtype)
+
     def _equation(self, number: int, eqn: Eqn) -> None:
-        strong = next((a.aval.dtype for a in eqn.ins if type(a) is Var and not a.aval.weak), None)
-        ins = [self.operand(a, strong if eqn.prim.infix else None) for a in eqn.ins]
+        ins = self._operands(eqn)
         emitter = EMITTERS.get(eqn.prim.name)
         if emitter is not None:
             for out, text in zip(eqn.outs, emitter(self, eqn, ins), strict=True):

@@ -32,6 +32,7 @@ class Module:
         self._helpers: dict[str, str] = {}
         self._names: dict[int, str] = {}
         self._constants: dict[str, Any] = {}
+        self._scalars: dict[Any, np.ndarray] = {}
 
     def helper(self, function: FunctionType) -> str:
         """The name under which a primitive's own implementation is available."""
@@ -87,6 +88,13 @@ class Module:
             # Keep the original alive as long as its id is a key.
             self.namespace[f"__original_{name}"] = value
         return name
+
+    def scalar(self, value: float, dtype: np.dtype) -> str:
+        """The name of a scalar kept as an array of shape ()."""
+        key = (repr(value), dtype)
+        if key not in self._scalars:
+            self._scalars[key] = np.array(value, dtype)
+        return self.constant(self._scalars[key])
 
     def text(self, docstring: str, body: str) -> str:
         """The complete module."""
@@ -146,8 +154,8 @@ def _spell_array(value: np.ndarray) -> str:
     dtype = f"np.{value.dtype.name}" if value.dtype != bool else "np.bool_"
     if value.size <= INLINE_CONSTANT:
         flat = ", ".join(spell_python(v) for v in value.ravel().tolist())
-        base = f"np.array([{flat}], dtype={dtype})"
-        return base if value.ndim == 1 else f"{base}.reshape({value.shape})"
+        base = f"np.array({flat}, dtype={dtype})" if not value.ndim else f"np.array([{flat}], dtype={dtype})"
+        return base if value.ndim <= 1 else f"{base}.reshape({value.shape})"
     data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
     lines = "\n".join(f'    "{line}"' for line in textwrap.wrap(data, 90))
     return (
