@@ -1,43 +1,42 @@
 """NumPy's namespace over funcgrad's primitives: `import funcgrad.numpy as fnp`.
 
 Plain `np.` functions work on tracers wherever NumPy dispatches; this namespace has the same
-names for the calls that cannot dispatch, such as `fnp.array([t, u])`.
+names for the calls that cannot dispatch, such as `fnp.array([t, u])`. Each takes arrays,
+tracers, numbers and nested lists of them, and is NumPy's own where no tracer is involved.
+
+>>> import numpy as np, funcgrad as fg, funcgrad.numpy as fnp
+>>> fg.grad(lambda x: fnp.sum([x, x**2]))(3.0)
+np.float64(7.0)
+>>> fnp.array([1.0, 2.0])
+array([1., 2.])
 """
 
 from __future__ import annotations
 
-from funcgrad.numpy import indexing, protocol, ufuncs
-from funcgrad.numpy.contraction import (
-    dot,
-    inner,
-    matvec,
-    multi_dot,
-    outer,
-    tensordot,
-    vdot,
-    vecdot,
-    vecmat,
+from typing import Any
+
+from funcgrad.numpy import (
+    contraction,
+    creation,
+    einstein,
+    elementary,
+    indexing,
+    norms,
+    protocol,
+    reductions,
+    structure,
+    ufuncs,
 )
-from funcgrad.numpy.einstein import einsum
-from funcgrad.numpy.reductions import sum
-from funcgrad.numpy.structure import reshape
+from funcgrad.numpy.namespace import public_names, resolve
 
-protocol.attach_methods({"sum": sum}, {})
 
-__all__ = [
-    "dot",
-    "einsum",
-    "indexing",
-    "inner",
-    "matvec",
-    "multi_dot",
-    "outer",
-    "protocol",
-    "reshape",
-    "sum",
-    "tensordot",
-    "ufuncs",
-    "vdot",
-    "vecdot",
-    "vecmat",
-]
+def __getattr__(name: str) -> Any:
+    value = globals()[name] = resolve(name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return public_names()
+
+
+protocol.attach_namespace(__name__)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -198,6 +199,15 @@ def attach_methods(methods: dict[str, Callable[..., Any]], properties: dict[str,
         setattr(Tracer, name, function)
     for name, getter in properties.items():
         setattr(Tracer, name, property(getter))
+
+
+def attach_namespace(name: str) -> None:
+    """Answer NEP 47's `__array_namespace__` with the module of this name."""
+
+    def namespace(self: Tracer, *, api_version: str | None = None) -> Any:
+        return import_module(name)
+
+    setattr(Tracer, "__array_namespace__", namespace)
 
 
 _attach_operators()

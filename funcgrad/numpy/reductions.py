@@ -2,32 +2,440 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from math import prod as count_of
 from typing import Any
 
 import numpy as np
 
-from funcgrad.core.primitive import shape_of
-from funcgrad.core.tracer import bind
-from funcgrad.numpy.protocol import UFUNC_METHODS, implements
-from funcgrad.numpy.structure import normalize_axis
+from funcgrad.core.aval import aval_of
+from funcgrad.core.primitive import Primitive, shape_of
+from funcgrad.core.tracer import Tracer, bind
+from funcgrad.errors import ArgumentError, OutArgumentError, at_line
+from funcgrad.numpy.convert import as_array, normalize_axes, normalize_axis
+from funcgrad.numpy.protocol import UFUNC_METHODS, attach_methods, implements
+from funcgrad.primitives import cumulative as cu
+from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import reduction as rd
+from funcgrad.primitives.elementwise import cast
 
 
-def normalize_axes(axis: Any, rank: int) -> tuple[int, ...]:
-    """Sorted non-negative axes; None stands for all of them."""
-    if axis is None:
-        return tuple(range(rank))
-    if isinstance(axis, (int, np.integer)):
-        return (normalize_axis(int(axis), rank),)
-    return tuple(sorted(normalize_axis(int(a), rank) for a in axis))
+
+def _check_out(out: Any, name: str) -> None:
+    if out is not None:
+        raise OutArgumentError.of(name)
 
 
-@implements(np.sum)
-def sum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, keepdims: Any = False) -> Any:
-    axes = normalize_axes(axis, len(shape_of(a)))
-    return bind(rd.sum_, a, axes=axes, keepdims=bool(keepdims))
+def _masked(a: Any, where: Any, fill: Any) -> Any:
+    """a with `fill` where the mask is false; the mask may broadcast a to more elements."""
+    return a if where is True or where is None else np.where(where, a, fill)
 
 
-UFUNC_METHODS[np.add, "reduce"] = lambda a, axis=0, dtype=None, out=None, keepdims=False: sum(
-    a, axis, dtype, out, keepdims
+def _reduce(prim: Primitive, a: Any, axis: Any, keepdims: Any) -> Any:
+    return bind(prim, a, axes=normalize_axes(axis, len(shape_of(a))), keepdims=bool(keepdims))
+
+
+# --- sums and products ----------------------------------------------------------------
+
+
+def _monoid(name: str, ufunc: np.ufunc, prim: Primitive, identity: int) -> Callable[..., Any]:
+    def reduction(
+        a: Any,
+        axis: Any = None,
+        dtype: Any = None,
+        out: Any = None,
+        keepdims: Any = False,
+        initial: Any = None,
+        where: Any = True,
+    ) -> Any:
+        _check_out(out, name)
+        a = as_array(a)
+        if dtype is not None:
+            a = cast(a, dtype)
+        if where is not True:
+            a = _masked(a, where, identity)
+        result = _reduce(prim, a, axis, keepdims)
+        return result if initial is None else ufunc(result, initial)
+
+    reduction.__name__ = name
+    return reduction
+
+
+sum = implements(np.sum)(_monoid("sum", np.add, rd.sum_, 0))
+prod = implements(np.prod)(_monoid("prod", np.multiply, rd.prod, 1))
+
+
+def _extremum(name: str, ufunc: np.ufunc, prim: Primitive) -> Callable[..., Any]:
+    def reduction(
+        a: Any,
+        axis: Any = None,
+        out: Any = None,
+        keepdims: Any = False,
+        initial: Any = None,
+        where: Any = True,
+    ) -> Any:
+        _check_out(out, name)
+        a = as_array(a)
+        if where is not True:
+            if initial is None:
+                raise at_line(
+                    ArgumentError,
+                    f"np.{name} with where= needs initial=, the result where no element is chosen",
+                )
+            a = _masked(a, where, initial)
+        if initial is None:
+            return _reduce(prim, a, axis, keepdims)
+        axes = normalize_axes(axis, a.ndim)
+        if 0 in [a.shape[i] for i in axes]:
+            shape = rd.reduced_shape(a.shape, axes, bool(keepdims))
+            return np.full(shape, initial, np.result_type(a.dtype, initial))
+        return ufunc(_reduce(prim, a, axes, keepdims), initial)
+
+    reduction.__name__ = name
+    return reduction
+
+
+max = implements(np.max, np.amax)(_extremum("max", np.maximum, rd.max_))
+min = implements(np.min, np.amin)(_extremum("min", np.minimum, rd.min_))
+
+
+def _position(name: str, prim: Primitive) -> Callable[..., Any]:
+    def reduction(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Any:
+        _check_out(out, name)
+        a = as_array(a)
+        rank = a.ndim
+        if axis is None:
+            found = bind(prim, a.reshape((-1,)), axis=0)
+            return found.reshape((1,) * rank) if keepdims else found
+        axis = normalize_axis(axis, rank)
+        found = bind(prim, a, axis=axis)
+        return rd.expand_reduced(found, a.shape, (axis,)) if keepdims else found
+
+    reduction.__name__ = name
+    return reduction
+
+
+argmax = implements(np.argmax)(_position("argmax", rd.argmax))
+argmin = implements(np.argmin)(_position("argmin", rd.argmin))
+
+
+def _truth(name: str, prim: Primitive, identity: bool) -> Callable[..., Any]:
+    def reduction(
+        a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True
+    ) -> Any:
+        _check_out(out, name)
+        return _reduce(prim, _masked(as_array(a), where, identity), axis, keepdims)
+
+    reduction.__name__ = name
+    return reduction
+
+
+any = implements(np.any)(_truth("any", rd.any_, False))
+all = implements(np.all)(_truth("all", rd.all_, True))
+
+
+@implements(np.count_nonzero)
+def count_nonzero(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
+    return sum(as_array(a) != 0, axis, keepdims=keepdims)
+
+
+@implements(np.ptp)
+def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Any:
+    _check_out(out, "ptp")
+    return max(a, axis, keepdims=keepdims) - min(a, axis, keepdims=keepdims)
+
+
+# --- means and variances --------------------------------------------------------------
+
+
+def _count(a: Any, axes: tuple[int, ...], where: Any, keepdims: Any) -> Any:
+    """How many elements are averaged: a float, or an array of counts under a mask."""
+    if where is True:
+        shape = a.shape
+        return float(count_of([shape[i] for i in axes]))
+    mask = np.broadcast_to(where, a.shape)
+    return sum(mask, axes, dtype=a.real.dtype, keepdims=keepdims)
+
+
+def _accumulated_in(a: Any, dtype: Any) -> tuple[Any, Any]:
+    """a in the dtype NumPy averages it in, and the dtype of the result.
+
+    Integers average in float64, and float16 in float32.
+    """
+    if dtype is not None:
+        dtype = np.dtype(dtype)
+        return cast(a, dtype), dtype
+    dtype = a.dtype
+    if dtype.kind in "iub":
+        return cast(a, np.dtype(np.float64)), np.dtype(np.float64)
+    return (cast(a, np.dtype(np.float32)) if dtype == np.float16 else a), dtype
+
+
+@implements(np.mean)
+def mean(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    keepdims: Any = False,
+    *,
+    where: Any = True,
+) -> Any:
+    _check_out(out, "mean")
+    a, result = _accumulated_in(as_array(a), dtype)
+    axes = normalize_axes(axis, a.ndim)
+    total = sum(a, axes, keepdims=keepdims, where=where)
+    out = total / _count(a, axes, where, keepdims)
+    return out if out.dtype == result else cast(out, result)
+
+
+@implements(np.var)
+def var(
+    a: Any,
+    axis: Any = None,
+    dtype: Any = None,
+    out: Any = None,
+    ddof: float = 0,
+    keepdims: Any = False,
+    *,
+    where: Any = True,
+    mean: Any = None,
+    correction: Any = None,
+) -> Any:
+    _check_out(out, "var")
+    a, result = _accumulated_in(as_array(a), dtype)
+    axes = normalize_axes(axis, a.ndim)
+    if mean is None:
+        mean = _mean(a, axes, keepdims=True, where=where)
+    away = a - mean
+    squares = away.real**2 + away.imag**2 if a.dtype.kind == "c" else away * away
+    n = _count(a, axes, where, keepdims) - (ddof if correction is None else correction)
+    out = sum(squares, axes, keepdims=keepdims, where=where)
+    out = out / (np.maximum(n, 0) if isinstance(n, Tracer) else n * (n > 0))
+    real = np.empty(0, result).real.dtype
+    return out if out.dtype == real else cast(out, real)
+
+
+_mean = mean
+
+
+@implements(np.std)
+def std(a: Any, *args: Any, **kwargs: Any) -> Any:
+    # The derivative where all elements are equal is taken as 0, which lies in the subgradient.
+    return bind(ew.root, var(a, *args, **kwargs))
+
+
+@implements(np.average)
+def average(
+    a: Any, axis: Any = None, weights: Any = None, returned: bool = False, *, keepdims: Any = False
+) -> Any:
+    a = as_array(a)
+    if weights is None:
+        result = mean(a, axis, keepdims=keepdims)
+        total: Any = np.full(result.shape, a.size / (result.size or 1), result.dtype)
+        return (result, total) if returned else result
+    weights = as_array(weights)
+    axes = normalize_axes(axis, a.ndim)
+    if weights.shape != a.shape:
+        if weights.shape != tuple([a.shape[i] for i in axes]):
+            raise at_line(
+                ArgumentError,
+                f"np.average: weights of shape {weights.shape} fit neither the array's shape "
+                f"{a.shape} nor its lengths along axis={axis}",
+            )
+        order = np.argsort(np.argsort(axes if axis is None else _given_axes(axis, a.ndim)))
+        weights = np.transpose(weights, np.argsort(order))
+        weights = weights.reshape([n if i in axes else 1 for i, n in enumerate(a.shape)])
+    total = sum(np.broadcast_to(weights, a.shape), axes, keepdims=keepdims)
+    total = total if total.dtype.kind in "fc" else total * 1.0
+    result = sum(a * weights, axes, keepdims=keepdims) / total
+    return (result, np.broadcast_to(total, result.shape)) if returned else result
+
+
+def _given_axes(axis: Any, rank: int) -> list[int]:
+    axes = axis if isinstance(axis, (tuple, list)) else (axis,)
+    return [normalize_axis(a, rank) for a in axes]
+
+
+# --- ignoring NaN ---------------------------------------------------------------------
+
+
+def _without_nan(a: Any, fill: Any) -> tuple[Any, Any]:
+    """a with its NaNs replaced, and where they were."""
+    a = as_array(a)
+    if a.dtype.kind not in "fc":
+        return a, np.zeros((), bool)
+    missing = np.isnan(a)
+    return np.where(missing, fill, a), missing
+
+
+@implements(np.nansum)
+def nansum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, **options: Any) -> Any:
+    return sum(_without_nan(a, 0)[0], axis, dtype, out, **options)
+
+
+@implements(np.nanprod)
+def nanprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, **options: Any) -> Any:
+    return prod(_without_nan(a, 1)[0], axis, dtype, out, **options)
+
+
+def _nan_statistic(name: str, statistic: Callable[..., Any]) -> Callable[..., Any]:
+    def reduction(a: Any, axis: Any = None, *args: Any, **options: Any) -> Any:
+        a, missing = _without_nan(a, 0)
+        present = np.broadcast_to(~missing, a.shape)
+        mask = options.pop("where", True)
+        return statistic(a, axis, *args, **options, where=present if mask is True else present & mask)
+
+    reduction.__name__ = name
+    return reduction
+
+
+nanmean = implements(np.nanmean)(_nan_statistic("nanmean", mean))
+nanvar = implements(np.nanvar)(_nan_statistic("nanvar", var))
+nanstd = implements(np.nanstd)(_nan_statistic("nanstd", std))
+
+
+def _nan_extremum(name: str, extremum: Callable[..., Any], worst: float) -> Callable[..., Any]:
+    def reduction(
+        a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, **options: Any
+    ) -> Any:
+        a, missing = _without_nan(a, worst)
+        found = extremum(a, axis, out, keepdims, **options)
+        if not missing.ndim or options:
+            return found
+        return np.where(all(missing, axis, keepdims=keepdims), np.nan, found)
+
+    reduction.__name__ = name
+    return reduction
+
+
+nanmax = implements(np.nanmax)(_nan_extremum("nanmax", max, -np.inf))
+nanmin = implements(np.nanmin)(_nan_extremum("nanmin", min, np.inf))
+
+
+# --- running reductions ---------------------------------------------------------------
+
+
+def _running(name: str, prim: Primitive) -> Callable[..., Any]:
+    def running(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+        _check_out(out, name)
+        a = as_array(a)
+        if dtype is not None:
+            a = cast(a, dtype)
+        if axis is None:
+            return bind(prim, a.reshape((-1,)), axis=0)
+        return bind(prim, a, axis=normalize_axis(axis, a.ndim))
+
+    running.__name__ = name
+    return running
+
+
+cumsum = implements(np.cumsum)(_running("cumsum", cu.cumsum))
+cumprod = implements(np.cumprod)(_running("cumprod", cu.cumprod))
+
+
+def _cumulative(running: Callable[..., Any], identity: int) -> Callable[..., Any]:
+    def cumulative(
+        x: Any,
+        /,
+        *,
+        axis: Any = None,
+        dtype: Any = None,
+        out: Any = None,
+        include_initial: bool = False,
+    ) -> Any:
+        x = as_array(x)
+        if axis is None and x.ndim > 1:
+            raise ValueError(f"an array of {x.ndim} axes needs axis=")
+        axis = normalize_axis(axis or 0, x.ndim)
+        result = running(x, axis, dtype, out)
+        if not include_initial:
+            return result
+        shape = (*result.shape[:axis], 1, *result.shape[axis + 1 :])
+        return np.concatenate([np.full(shape, identity, result.dtype), result], axis)
+
+    return cumulative
+
+
+if hasattr(np, "cumulative_sum"):  # NumPy 2.1
+    cumulative_sum = implements(np.cumulative_sum)(_cumulative(cumsum, 0))
+    cumulative_prod = implements(np.cumulative_prod)(_cumulative(cumprod, 1))
+
+
+# --- methods of ufuncs ----------------------------------------------------------------
+
+
+def logsumexp(a: Any, axis: Any = None, keepdims: Any = False) -> Any:
+    """log(sum(exp(a))) over axes, of a float array; see `funcgrad.scipy.special.logsumexp`."""
+    return _reduce(rd.logsumexp, a, axis, keepdims)
+
+
+def _by_method(reduction: Callable[..., Any]) -> Callable[..., Any]:
+    """`ufunc.reduce`: like the function, but over the first axis unless told otherwise."""
+
+    def reduce(array: Any, axis: Any = 0, dtype: Any = None, out: Any = None, *args: Any, **kw: Any) -> Any:
+        options = dict(zip(("keepdims", "initial", "where"), args, strict=False)) | kw
+        if isinstance(out, tuple):
+            (out,) = out
+        _check_out(out, "reduce")
+        array = as_array(array)
+        if dtype is not None:
+            array = cast(array, dtype)
+        return reduction(array, axis, **options)
+
+    return reduce
+
+
+def _sum_reduce(
+    array: Any, axis: Any = 0, dtype: Any = None, out: Any = None, keepdims: Any = False, **kw: Any
+) -> Any:
+    # Rules sum by np.add.reduce, so this path is kept short.
+    if dtype is None and out is None and not kw and type(array) is Tracer:
+        return _reduce(rd.sum_, array, axis, keepdims)
+    return sum(array, axis, dtype, out, keepdims, **kw)
+
+
+UFUNC_METHODS |= {
+    (np.add, "reduce"): _sum_reduce,
+    (np.multiply, "reduce"): _by_method(prod),
+    (np.maximum, "reduce"): _by_method(max),
+    (np.minimum, "reduce"): _by_method(min),
+    (np.fmax, "reduce"): _by_method(nanmax),
+    (np.fmin, "reduce"): _by_method(nanmin),
+    (np.logical_or, "reduce"): _by_method(any),
+    (np.logical_and, "reduce"): _by_method(all),
+    (np.logaddexp, "reduce"): _by_method(logsumexp),
+}
+UFUNC_METHODS |= {
+    (ufunc, "accumulate"): (
+        lambda array, axis=0, dtype=None, out=None, run=_running(f"{ufunc.__name__}.accumulate", prim): (
+            run(array, axis, dtype, out)
+        )
+    )
+    for ufunc, prim in {
+        np.add: cu.cumsum,
+        np.multiply: cu.cumprod,
+        np.maximum: cu.cummax,
+        np.minimum: cu.cummin,
+        np.logaddexp: cu.cumlogsumexp,
+    }.items()
+}
+
+attach_methods(
+    {
+        "sum": sum,
+        "prod": prod,
+        "max": max,
+        "min": min,
+        "argmax": argmax,
+        "argmin": argmin,
+        "any": any,
+        "all": all,
+        "mean": mean,
+        "var": var,
+        "std": std,
+        "cumsum": cumsum,
+        "cumprod": cumprod,
+    },
+    {},
 )

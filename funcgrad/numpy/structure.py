@@ -1,49 +1,124 @@
-"""Shapes and order: reshape, transpose, concatenate and their like."""
+"""Shapes and order: reshape, transpose, concatenate, split, repeat, flip, diagonals."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from math import prod
+from operator import index as to_int
 from typing import Any
 
 import numpy as np
 
 from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import Tracer, bind
+from funcgrad.errors import OutArgumentError, ShapeError, UnsupportedFunctionError, at_line
+from funcgrad.numpy.convert import as_array, as_shape, normalize_axes, normalize_axis, promote
 from funcgrad.numpy.protocol import attach_methods, implements
 from funcgrad.primitives import structural as st
+from funcgrad.primitives.elementwise import cast
+
+# --- shape ----------------------------------------------------------------------------
 
 
-def normalize_axis(axis: int, rank: int) -> int:
-    """A non-negative axis.
+def _check_order(order: Any, allowed: str = "CF") -> None:
+    if order not in allowed:
+        raise UnsupportedFunctionError.of(
+            f"order={order!r}", "A traced array has no layout in memory: use order='C' or 'F'."
+        )
+
+
+def _complete_shape(shape: tuple[int, ...], old: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape with -1 replaced.
 
     Raises:
-        numpy.exceptions.AxisError: the array has no such axis.
+        ShapeError: the numbers of elements differ.
     """
-    if not -rank <= axis < rank:
-        raise np.exceptions.AxisError(axis, rank)
-    return axis % rank
+    size, known = prod(old), prod([n for n in shape if n != -1])
+    if shape.count(-1) == 1 and known and size % known == 0:
+        shape = tuple([size // known if n == -1 else n for n in shape])
+    if -1 in shape or prod(shape) != size:
+        raise at_line(
+            ShapeError, f"cannot reshape an array of shape {old} ({size} elements) into {shape}"
+        )
+    return shape
 
 
 @implements(np.reshape)
-def reshape(a: Any, /, shape: Any = None, order: str = "C") -> Any:
-    size = prod(shape_of(a))
-    shape = (shape,) if isinstance(shape, (int, np.integer)) else tuple(map(int, shape))
-    if -1 in shape:
-        known = prod(n for n in shape if n != -1)
-        if shape.count(-1) > 1 or known == 0 or size % known:
-            raise ValueError(f"cannot reshape array of shape {shape_of(a)} into {shape}")
-        shape = tuple(size // known if n == -1 else n for n in shape)
+def reshape(a: Any, /, shape: Any = None, order: str = "C", *, copy: bool | None = None) -> Any:
+    _check_order(order, "CFA")
+    a = as_array(a)
+    shape = _complete_shape(as_shape(shape), a.shape)
+    if order == "F":
+        return bind(st.reshape, _reversed_axes(a), shape=shape[::-1]).T
     return bind(st.reshape, a, shape=shape)
 
 
-def _reshape_method(self: Tracer, *shape: Any, order: str = "C") -> Any:
+def _reversed_axes(a: Any) -> Any:
+    return bind(st.transpose, a, perm=tuple(range(a.ndim))[::-1])
+
+
+def _reshape_method(self: Tracer, *shape: Any, order: str = "C", copy: Any = None) -> Any:
     return reshape(self, shape[0] if len(shape) == 1 else shape, order)
+
+
+@implements(np.ravel)
+def ravel(a: Any, order: str = "C") -> Any:
+    _check_order(order, "CFAK")
+    return reshape(a, -1 if shape_of(a) else 1, "F" if order == "F" else "C")
+
+
+@implements(np.squeeze)
+def squeeze(a: Any, axis: Any = None) -> Any:
+    a = as_array(a)
+    shape = a.shape
+    axes = normalize_axes(axis, len(shape))
+    if axis is None:
+        axes = [i for i in axes if shape[i] == 1]
+    if any(shape[i] != 1 for i in axes):
+        raise at_line(
+            ShapeError, f"squeeze takes away axes of length 1 only; axis={axis} of shape {shape}"
+        )
+    return bind(st.reshape, a, shape=tuple([n for i, n in enumerate(shape) if i not in axes]))
+
+
+@implements(np.expand_dims)
+def expand_dims(a: Any, axis: Any) -> Any:
+    a = as_array(a)
+    axis = axis if isinstance(axis, (tuple, list)) else (axis,)
+    rank = a.ndim + len(axis)
+    axes = normalize_axes(axis, rank)
+    rest = iter(a.shape)
+    return bind(st.reshape, a, shape=tuple([1 if i in axes else next(rest) for i in range(rank)]))
+
+
+def _at_least(rank: int, name: str, place: Callable[[tuple[int, ...]], tuple[int, ...]]) -> Any:
+    def at_least(*arys: Any) -> Any:
+        found = []
+        for a in map(as_array, arys):
+            found.append(a if a.ndim >= rank else bind(st.reshape, a, shape=place(a.shape)))
+        return found[0] if len(found) == 1 else tuple(found)
+
+    at_least.__name__ = name
+    return at_least
+
+
+atleast_1d = implements(np.atleast_1d)(_at_least(1, "atleast_1d", lambda s: (1,)))
+atleast_2d = implements(np.atleast_2d)(_at_least(2, "atleast_2d", lambda s: (1, *(s or (1,)))))
+# A vector becomes (1, n, 1), a matrix (m, n, 1).
+atleast_3d = implements(np.atleast_3d)(
+    _at_least(3, "atleast_3d", lambda s: ((1, *s, 1) if len(s) == 1 else (*s, 1, 1, 1)[:3]))
+)
+
+# --- order of axes --------------------------------------------------------------------
 
 
 @implements(np.transpose)
 def transpose(a: Any, axes: Any = None) -> Any:
-    rank = len(shape_of(a))
-    perm = range(rank)[::-1] if axes is None else [normalize_axis(int(i), rank) for i in axes]
+    a = as_array(a)
+    rank = a.ndim
+    perm = range(rank)[::-1] if axes is None else [normalize_axis(i, rank) for i in axes]
+    if len(set(perm)) != rank:
+        raise at_line(ShapeError, f"axes={axes} is no permutation of the axes of shape {a.shape}")
     return bind(st.transpose, a, perm=tuple(perm))
 
 
@@ -53,29 +128,443 @@ def _transpose_method(self: Tracer, *axes: Any) -> Any:
     return transpose(self, axes or None)
 
 
+@implements(np.swapaxes)
+def swapaxes(a: Any, axis1: int, axis2: int) -> Any:
+    a = as_array(a)
+    i, j = normalize_axis(axis1, a.ndim), normalize_axis(axis2, a.ndim)
+    perm = list(range(a.ndim))
+    perm[i], perm[j] = j, i
+    return bind(st.transpose, a, perm=tuple(perm))
+
+
+@implements(np.moveaxis)
+def moveaxis(a: Any, source: Any, destination: Any) -> Any:
+    a = as_array(a)
+    sources, places = (
+        [normalize_axis(i, a.ndim) for i in (ax if isinstance(ax, (tuple, list)) else (ax,))]
+        for ax in (source, destination)
+    )
+    if len(sources) != len(places) or len({*sources}) != len(sources):
+        raise ValueError(f"moveaxis needs as many destinations as sources: {source}, {destination}")
+    perm = [i for i in range(a.ndim) if i not in sources]
+    for place, i in sorted(zip(places, sources, strict=True)):
+        perm.insert(place, i)
+    return bind(st.transpose, a, perm=tuple(perm))
+
+
+@implements(np.rollaxis)
+def rollaxis(a: Any, axis: int, start: int = 0) -> Any:
+    a = as_array(a)
+    axis = normalize_axis(axis, a.ndim)
+    start = a.ndim if start == a.ndim else normalize_axis(start, a.ndim)
+    return moveaxis(a, axis, start - (axis < start))
+
+
+@implements(np.linalg.matrix_transpose, np.matrix_transpose)
+def matrix_transpose(x: Any, /) -> Any:
+    x = as_array(x)
+    if x.ndim < 2:
+        raise at_line(ShapeError, f"a matrix transpose needs two axes, got shape {x.shape}")
+    return swapaxes(x, -1, -2)
+
+
+# --- broadcasting ---------------------------------------------------------------------
+
+
 @implements(np.broadcast_to)
 def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    return bind(st.broadcast_to, array, shape=shape)
+    return bind(st.broadcast_to, as_array(array), shape=as_shape(shape))
 
 
-@implements(np.where)
-def where(condition: Any, x: Any, y: Any) -> Any:
-    from funcgrad.core.aval import aval_of, result_dtype
-    from funcgrad.numpy.ufuncs import as_operand
-    from funcgrad.primitives import elementwise as ew
+@implements(np.broadcast_arrays)
+def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Any, ...]:
+    arrays = list(map(as_array, args))
+    shape = np.broadcast_shapes(*[a.shape for a in arrays])
+    return tuple([bind(st.broadcast_to, a, shape=shape) for a in arrays])
 
-    condition, x, y = map(as_operand, (condition, x, y))
-    a, b = aval_of(x), aval_of(y)
-    dtype = result_dtype(a, b)
-    if type(condition) is Tracer and condition.dtype != bool:
-        condition = condition != 0
-    x = ew.cast(x, dtype) if type(x) is Tracer and (a.dtype != dtype or a.weak) else x
-    y = ew.cast(y, dtype) if type(y) is Tracer and (b.dtype != dtype or b.weak) else y
-    return bind(ew.where, condition, x, y)
+
+# --- joining --------------------------------------------------------------------------
+
+
+def _items(arrays: Any, name: str) -> list[Any]:
+    items = list(arrays)
+    if not items:
+        raise ValueError(f"np.{name} needs at least one array")
+    return items
+
+
+@implements(np.concatenate)
+def concatenate(
+    arrays: Any, /, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
+) -> Any:
+    if out is not None:
+        raise OutArgumentError.of("concatenate")
+    parts = promote(_items(arrays, "concatenate"), dtype)
+    if axis is None:
+        parts, axis = [p.reshape((-1,)) for p in parts], 0
+    ranks = {p.ndim for p in parts}
+    if len(ranks) > 1 or ranks == {0}:
+        raise at_line(
+            ShapeError,
+            "np.concatenate needs arrays of one number of axes, and at least one axis; got the "
+            f"shapes {[p.shape for p in parts]} (np.stack adds an axis)",
+        )
+    return bind(st.concatenate, *parts, axis=normalize_axis(axis, parts[0].ndim))
+
+
+@implements(np.stack)
+def stack(
+    arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
+) -> Any:
+    if out is not None:
+        raise OutArgumentError.of("stack")
+    parts = promote(_items(arrays, "stack"), dtype)
+    shape = parts[0].shape
+    if any(p.shape != shape for p in parts):
+        raise at_line(
+            ShapeError, f"np.stack needs equal shapes, got {[p.shape for p in parts]}"
+        )
+    axis = normalize_axis(axis, len(shape) + 1)
+    shape = (*shape[:axis], 1, *shape[axis:])
+    return bind(st.concatenate, *[bind(st.reshape, p, shape=shape) for p in parts], axis=axis)
+
+
+def _joining(name: str, prepare: Callable[[Any], Any], axis: int) -> Callable[..., Any]:
+    def join(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
+        parts = [prepare(a) for a in _items(tup, name)]
+        return concatenate(parts, 0 if parts[0].ndim == 1 else axis, dtype=dtype)
+
+    join.__name__ = name
+    return join
+
+
+def _as_columns(a: Any) -> Any:
+    a = as_array(a)
+    return a.reshape((-1, 1)) if a.ndim < 2 else a
+
+
+hstack = implements(np.hstack)(_joining("hstack", atleast_1d, 1))
+vstack = implements(np.vstack)(_joining("vstack", atleast_2d, 0))
+dstack = implements(np.dstack)(_joining("dstack", atleast_3d, 2))
+column_stack = implements(np.column_stack)(_joining("column_stack", _as_columns, 1))
+
+
+@implements(np.append)
+def append(arr: Any, values: Any, axis: Any = None) -> Any:
+    return concatenate([arr, values], axis)
+
+
+@implements(np.block)
+def block(arrays: Any) -> Any:
+    def depth(x: Any) -> int:
+        return 1 + max(map(depth, x)) if type(x) is list else 0
+
+    def join(x: Any, level: int) -> Any:
+        if type(x) is list:
+            return concatenate([join(item, level - 1) for item in x], -level)
+        x = as_array(x)
+        return x.reshape((1,) * (rank - x.ndim) + x.shape)
+
+    def ranks(x: Any) -> int:
+        return max(map(ranks, x)) if type(x) is list else len(shape_of(as_array(x)))
+
+    levels = depth(arrays)
+    rank = max(levels, ranks(arrays))
+    return join(arrays, levels)
+
+
+# --- splitting ------------------------------------------------------------------------
+
+
+def _split_at(a: Any, axis: int, cuts: Sequence[int]) -> list[Any]:
+    length = a.shape[axis]
+    # As NumPy slices: negative cuts count from the end, those beyond it stop there.
+    edges = [slice(c).indices(length)[1] for c in cuts]
+    pairs = zip([0, *edges], [*edges, length], strict=True)
+    return [st.slice_axis(a, axis, lo, max(lo, hi)) for lo, hi in pairs]
+
+
+@implements(np.array_split)
+def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    ary = as_array(ary)
+    axis = normalize_axis(axis, ary.ndim)
+    if hasattr(indices_or_sections, "__len__"):
+        return _split_at(ary, axis, [to_int(i) for i in indices_or_sections])
+    sections = to_int(indices_or_sections)
+    if sections <= 0:
+        raise ValueError(f"the number of sections must be positive, got {sections}")
+    each, more = divmod(ary.shape[axis], sections)
+    return _split_at(ary, axis, [i * each + min(i, more) for i in range(1, sections)])
+
+
+@implements(np.split)
+def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
+    ary = as_array(ary)
+    length = ary.shape[normalize_axis(axis, ary.ndim)]
+    if not hasattr(indices_or_sections, "__len__") and length % to_int(indices_or_sections):
+        raise at_line(
+            ShapeError,
+            f"axis {axis} of shape {ary.shape} does not split into {indices_or_sections} equal "
+            "parts (np.array_split makes unequal ones)",
+        )
+    return array_split(ary, indices_or_sections, axis)
+
+
+@implements(np.hsplit)
+def hsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
+    return split(ary, indices_or_sections, 0 if len(shape_of(ary)) == 1 else 1)
+
+
+@implements(np.vsplit)
+def vsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
+    return split(ary, indices_or_sections, 0)
+
+
+@implements(np.dsplit)
+def dsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
+    return split(ary, indices_or_sections, 2)
+
+
+def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
+    return tuple(moveaxis(x, axis, 0))
+
+
+if hasattr(np, "unstack"):  # NumPy 2.1
+    implements(np.unstack)(unstack)
+
+# --- repeating ------------------------------------------------------------------------
+
+
+@implements(np.tile)
+def tile(A: Any, reps: Any) -> Any:
+    a, reps = as_array(A), as_shape(reps)
+    rank = max(a.ndim, len(reps))
+    shape = (1,) * (rank - a.ndim) + a.shape
+    reps = (1,) * (rank - len(reps)) + reps
+    pairs = [n for pair in zip((1,) * rank, shape, strict=True) for n in pair]
+    wide = [n for pair in zip(reps, shape, strict=True) for n in pair]
+    out = bind(st.broadcast_to, bind(st.reshape, a, shape=tuple(pairs)), shape=tuple(wide))
+    return bind(st.reshape, out, shape=tuple([r * n for r, n in zip(reps, shape, strict=True)]))
+
+
+@implements(np.repeat)
+def repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
+    a = as_array(a)
+    if axis is None:
+        a, axis = a.reshape((-1,)), 0
+    axis = normalize_axis(axis, a.ndim)
+    lead, n, rest = a.shape[:axis], a.shape[axis], a.shape[axis + 1 :]
+    repeats = np.asarray(repeats)
+    if repeats.size != 1:
+        return np.take(a, np.repeat(np.arange(n), repeats), axis)
+    times = int(repeats.reshape(()))
+    a = bind(st.reshape, a, shape=(*lead, n, 1, *rest))
+    a = bind(st.broadcast_to, a, shape=(*lead, n, times, *rest))
+    return bind(st.reshape, a, shape=(*lead, n * times, *rest))
+
+
+# --- flipping and rolling -------------------------------------------------------------
+
+
+@implements(np.flip)
+def flip(m: Any, axis: Any = None) -> Any:
+    m = as_array(m)
+    return bind(st.flip, m, axes=normalize_axes(axis, m.ndim))
+
+
+@implements(np.fliplr)
+def fliplr(m: Any) -> Any:
+    return flip(m, 1)
+
+
+@implements(np.flipud)
+def flipud(m: Any) -> Any:
+    return flip(m, 0)
+
+
+@implements(np.rot90)
+def rot90(m: Any, k: int = 1, axes: Any = (0, 1)) -> Any:
+    m = as_array(m)
+    first, second = (normalize_axis(i, m.ndim) for i in axes)
+    if first == second:
+        raise ValueError(f"rot90 turns the plane of two different axes, got axes={axes}")
+    turned = {
+        0: lambda: m,
+        1: lambda: swapaxes(flip(m, second), first, second),
+        2: lambda: flip(m, (first, second)),
+        3: lambda: flip(swapaxes(m, first, second), second),
+    }
+    return turned[k % 4]()
+
+
+@implements(np.roll)
+def roll(a: Any, shift: Any, axis: Any = None) -> Any:
+    a = as_array(a)
+    if axis is None:
+        return roll(a.reshape((-1,)), shift, 0).reshape(a.shape)
+    shifts, axes = np.broadcast_arrays(shift if type(shift) is Tracer else np.asarray(shift), axis)
+    for s, i in zip(shifts.reshape((-1,)), axes.reshape((-1,)), strict=True):
+        a = _roll_axis(a, s, normalize_axis(i, a.ndim))
+    return a
+
+
+def _roll_axis(a: Any, shift: Any, axis: int) -> Any:
+    n = a.shape[axis]
+    if n == 0:
+        return a
+    if type(shift) is Tracer:
+        return np.take(a, (np.arange(n) - shift) % n, axis)
+    cut = -int(shift) % n
+    if cut == 0:
+        return a
+    parts = st.slice_axis(a, axis, cut, None), st.slice_axis(a, axis, 0, cut)
+    return bind(st.concatenate, *parts, axis=axis)
+
+
+# --- padding --------------------------------------------------------------------------
+
+# Modes that copy elements: where from is what NumPy makes of a range of positions.
+_COPYING = ("edge", "reflect", "symmetric", "wrap")
+
+
+@implements(np.pad)
+def pad(array: Any, pad_width: Any, mode: str = "constant", **options: Any) -> Any:
+    array = as_array(array)
+    widths = _pad_widths(pad_width, array.ndim)
+    if mode == "constant":
+        fills = _pairs(options.pop("constant_values", 0), array.ndim)
+        if not options:
+            return _pad_constant(array, widths, fills)
+    elif mode in _COPYING:
+        for axis, width in enumerate(widths):
+            if any(width):
+                positions = np.pad(np.arange(array.shape[axis]), width, mode, **options)
+                array = np.take(array, positions, axis)
+        return array
+    elif mode == "empty":
+        return _pad_constant(array, widths, [(0, 0)] * array.ndim)
+    raise UnsupportedFunctionError.of(
+        f"np.pad with mode={mode!r}{''.join(f', {o}=' for o in options)}",
+        f"The modes constant, empty, {', '.join(_COPYING)} are there.",
+    )
+
+
+def _pad_widths(pad_width: Any, rank: int) -> list[tuple[int, int]]:
+    if isinstance(pad_width, dict):
+        given = {normalize_axis(axis, rank): width for axis, width in pad_width.items()}
+        pad_width = [_pairs(given.get(i, 0), 1)[0] for i in range(rank)]
+    widths = [(to_int(b), to_int(a)) for b, a in _pairs(pad_width, rank)]
+    if any(n < 0 for width in widths for n in width):
+        raise ValueError(f"np.pad takes no negative widths, got {pad_width}")
+    return widths
+
+
+def _pairs(given: Any, rank: int) -> list[tuple[Any, Any]]:
+    """(before, after) for each axis, of a number, a pair, or a sequence of pairs."""
+    given = as_array(given)
+    if given.ndim == 2 and given.shape[1] == 1:
+        given = np.concatenate([given, given], 1)
+    given = np.broadcast_to(given, (rank, 2))
+    return [(given[i, 0], given[i, 1]) for i in range(rank)]
+
+
+def _pad_constant(a: Any, widths: list[tuple[int, int]], fills: list[tuple[Any, Any]]) -> Any:
+    if all(type(f) is not Tracer and f == 0 for pair in fills for f in pair):
+        shape = tuple([b + n + e for n, (b, e) in zip(a.shape, widths, strict=True)])
+        idx = tuple([(b, b + n, 1) for n, (b, _) in zip(a.shape, widths, strict=True)])
+        return a if shape == a.shape else bind(st.embed, a, shape=shape, idx=idx)
+    for axis, (width, pair) in enumerate(zip(widths, fills, strict=True)):
+        lead, rest = a.shape[:axis], a.shape[axis + 1 :]
+        before, after = (
+            np.broadcast_to(cast(fill, a.dtype), (*lead, n, *rest))
+            for n, fill in zip(width, pair, strict=True)
+        )
+        a = bind(st.concatenate, before, a, after, axis=axis)
+    return a
+
+
+# --- diagonals and triangles ----------------------------------------------------------
+
+
+def _diagonal_slice(rows: int, columns: int, offset: int) -> tuple[int, int, int]:
+    """Where a diagonal lies in the flattened matrix: first, one beyond the last, step."""
+    start = offset if offset >= 0 else -offset * columns
+    count = max(0, min(rows, columns - offset) if offset >= 0 else min(rows + offset, columns))
+    if count == 0:
+        return 0, 0, 1
+    return start, start + (count - 1) * (columns + 1) + 1, columns + 1
+
+
+@implements(np.diagonal)
+def diagonal(a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
+    a = as_array(a)
+    if a.ndim < 2:
+        raise at_line(ShapeError, f"a diagonal needs two axes, got shape {a.shape}")
+    a = moveaxis(a, (axis1, axis2), (-2, -1))
+    *lead, rows, columns = a.shape
+    flat = bind(st.reshape, a, shape=(*lead, rows * columns))
+    start, stop, step = _diagonal_slice(rows, columns, to_int(offset))
+    return st.slice_axis(flat, len(lead), start, stop, step)
+
+
+@implements(np.linalg.diagonal)
+def _matrix_diagonal(x: Any, /, *, offset: int = 0) -> Any:
+    return diagonal(x, offset, -2, -1)
+
+
+@implements(np.diag)
+def diag(v: Any, k: int = 0) -> Any:
+    v = as_array(v)
+    if v.ndim == 2:
+        return diagonal(v, k)
+    if v.ndim != 1:
+        raise at_line(ShapeError, f"np.diag needs one or two axes, got shape {v.shape}")
+    n = v.shape[0] + abs(k)
+    entry = _diagonal_slice(n, n, k)
+    flat = bind(st.embed, v, shape=(n * n,), idx=(entry,))
+    return bind(st.reshape, flat, shape=(n, n))
+
+
+@implements(np.diagflat)
+def diagflat(v: Any, k: int = 0) -> Any:
+    return diag(ravel(v), k)
+
+
+@implements(np.trace)
+def trace(
+    a: Any, offset: int = 0, axis1: int = 0, axis2: int = 1, dtype: Any = None, out: Any = None
+) -> Any:
+    return np.sum(diagonal(a, offset, axis1, axis2), axis=-1, dtype=dtype, out=out)
+
+
+@implements(np.linalg.trace)
+def _matrix_trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
+    return trace(x, offset, -2, -1, dtype)
+
+
+@implements(np.tril)
+def tril(m: Any, k: int = 0) -> Any:
+    m = atleast_1d(m)
+    return np.where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, np.zeros((), m.dtype))
+
+
+@implements(np.triu)
+def triu(m: Any, k: int = 0) -> Any:
+    m = atleast_1d(m)
+    return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), np.zeros((), m.dtype), m)
 
 
 attach_methods(
-    {"reshape": _reshape_method, "transpose": _transpose_method},
-    {"T": transpose},
+    {
+        "reshape": _reshape_method,
+        "transpose": _transpose_method,
+        "ravel": ravel,
+        "flatten": ravel,
+        "squeeze": squeeze,
+        "swapaxes": swapaxes,
+        "repeat": repeat,
+        "diagonal": diagonal,
+        "trace": trace,
+    },
+    {"T": _reversed_axes, "mT": matrix_transpose},
 )

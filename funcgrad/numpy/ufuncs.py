@@ -11,6 +11,7 @@ from funcgrad.core.aval import aval_of, promotion_kind, resolve_ufunc
 from funcgrad.core.primitive import REGISTRY, Primitive
 from funcgrad.core.tracer import Tracer, bind, own_value
 from funcgrad.errors import OperandTypeError, PrimitiveError
+from funcgrad.numpy.convert import as_array
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.contraction import matmul as matmul_p
 
@@ -22,11 +23,7 @@ def as_operand(x: Any) -> Any:
     """Lists become arrays, as NumPy has it; everything else stays."""
     if type(x) is Tracer or type(x) is np.ndarray or type(x) in PYTHON_SCALARS:
         return x
-    if isinstance(x, (list, tuple)):
-        from funcgrad.numpy.creation import array
-
-        return array(x)
-    return x
+    return as_array(x) if isinstance(x, (list, tuple)) else x
 
 
 def promote_to_ufunc(ufunc: np.ufunc, args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -160,6 +157,10 @@ def _exponent(x: Any) -> Any:
 
 
 def matmul(x: Any, y: Any) -> Any:
+    if type(y) is Tracer and type(x) is np.ndarray and x.dtype is _dtype(y):
+        return y.rec.record(matmul_p, (x, y), {})
+    if type(x) is Tracer and type(y) is np.ndarray and y.dtype is _dtype(x):
+        return x.rec.record(matmul_p, (x, y), {})
     return bind(matmul_p, *promote_to_ufunc(np.matmul, (x, y)))
 
 
@@ -229,10 +230,10 @@ def binary_operator(ufunc: np.ufunc, reflected: bool = False) -> Callable[[Any, 
         dtype = getattr(x.value, "dtype", None)
         if dtype is _F64 or dtype is _F32:
             if kind is Tracer:
-                if getattr(y.value, "dtype", None) == dtype:
+                if getattr(y.value, "dtype", None) is dtype:
                     rec = x.rec if x.rec.level >= y.rec.level else y.rec
                     return rec.record(prim, (x, y), {})
-            elif kind is float or (kind is np.ndarray and y.dtype == dtype):
+            elif kind is float or kind is int or (kind is np.ndarray and y.dtype is dtype):
                 return x.rec.record(prim, (x, y), {})
         if not _is_operand(y):
             return NotImplemented
@@ -240,8 +241,9 @@ def binary_operator(ufunc: np.ufunc, reflected: bool = False) -> Callable[[Any, 
 
     def rop(x: Any, y: Any) -> Any:
         kind = type(y)
-        if kind is float or (kind is np.ndarray and y.dtype == getattr(x.value, "dtype", None)):
-            if is_plain_float(getattr(x.value, "dtype", None)):
+        dtype = getattr(x.value, "dtype", None)
+        if dtype is _F64 or dtype is _F32:
+            if kind is float or kind is int or (kind is np.ndarray and y.dtype is dtype):
                 return x.rec.record(prim, (y, x), {})
         if not _is_operand(y):
             return NotImplemented

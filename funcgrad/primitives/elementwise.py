@@ -6,7 +6,7 @@ Python scalars in the formulas are weak, so float32 stays float32.
 
 from __future__ import annotations
 
-from math import log, pi
+from math import factorial, log, pi
 from typing import Any
 
 import numpy as np
@@ -151,6 +151,21 @@ log2 = elementwise("log2", np.log2, lambda g, ans, x: g / (x * LN2), domain=(0.5
 log10 = elementwise("log10", np.log10, lambda g, ans, x: g / (x * LN10), domain=(0.5, 2.0))
 log1p = elementwise("log1p", np.log1p, lambda g, ans, x: g / (x + 1), domain=(-0.5, 2.0))
 sqrt = elementwise("sqrt", np.sqrt, lambda g, ans, x: g * 0.5 / ans, domain=(0.5, 2.0))
+
+
+def _root(x):
+    return np.sqrt(x)
+
+
+# A square root whose derivative at 0 is 0: for lengths and deviations, which have a minimum
+# there, 0 lies in the subgradient, where the square root's own derivative is infinite.
+root = elementwise(
+    "root",
+    _root,
+    lambda g, ans, x: np.where(ans == 0, 0, g * 0.5 / np.where(ans == 0, 1, ans)),
+    source=lambda names, params: f"np.sqrt({names[0]})",
+    domain=(0.5, 2.0),
+)
 cbrt = elementwise(
     "cbrt", np.cbrt, lambda g, ans, x: g / (3 * ans * ans), domain=(0.5, 2.0), dtypes="f"
 )
@@ -212,6 +227,34 @@ arccosh = elementwise(
     domain=(1.5, 3.0),
 )
 arctanh = elementwise("arctanh", np.arctanh, lambda g, ans, x: g / (1 - x * x), domain=(-0.8, 0.8))
+
+
+# sin(y)/y = 1 - y**2/3! + y**4/5! - ...; the coefficients of its derivative over y, in y**2.
+_SINC_SLOPE = [(-1) ** k * 2 * k / factorial(2 * k + 1) for k in range(11, 0, -1)]
+
+
+def _sinc_slope(x: Any) -> Any:
+    """The derivative of sin(pi x) / (pi x): near 0, where its terms cancel, by the series."""
+    y = pi * x
+    near = np.abs(y) < 1
+    squared = np.where(near, y * y, 0)
+    series = _SINC_SLOPE[0] * squared
+    for c in _SINC_SLOPE[1:-1]:
+        series = (series + c) * squared
+    far = np.where(near, 1, y)
+    return pi * np.where(near, y * (series + _SINC_SLOPE[-1]), (np.cos(far) - np.sin(far) / far) / far)
+
+
+def _sinc(x):
+    return np.sinc(x)
+
+
+sinc = elementwise(
+    "sinc",
+    _sinc,
+    lambda g, ans, x: g * _sinc_slope(x),
+    source=lambda names, params: f"np.sinc({names[0]})",
+)
 deg2rad = elementwise("deg2rad", np.deg2rad, lambda g, ans, x: g * (pi / 180), dtypes="f")
 rad2deg = elementwise("rad2deg", np.rad2deg, lambda g, ans, x: g * (180 / pi), dtypes="f")
 

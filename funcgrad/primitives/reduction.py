@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape
-from funcgrad.core.primitive import linear, sample, shape_of
+from funcgrad.core.primitive import (
+    custom,
+    linear,
+    nondifferentiable,
+    sample,
+    shape_of,
+)
 from funcgrad.core.tracer import bind
-from funcgrad.primitives.structural import broadcast_to
+from funcgrad.primitives.cumulative import exclusive_product
+from funcgrad.primitives.structural import broadcast_to, inverse_permutation, transpose
 
 Axes = tuple[int, ...]
 
@@ -49,30 +56,243 @@ REDUCTION_SAMPLES = [
     sample((2, 3), axes=(0, 1), keepdims=False),
     sample((3,), axes=(), keepdims=False),
 ]
+# What has a value over no elements can reduce an empty axis, too.
+EMPTY_SAMPLE = sample((0, 2), axes=(0,), keepdims=False)
+
+
+def _same_dtype(x: Aval, axes: Axes, keepdims: bool) -> Aval:
+    return Aval(reduced_shape(x.shape, axes, keepdims), x.dtype)
+
+
+def _accumulator_dtype(x: Aval, axes: Axes, keepdims: bool) -> Aval:
+    # NumPy widens small integers and booleans to the platform's integer before adding.
+    dtype = np.add.reduce(np.empty(0, x.dtype)).dtype
+    return Aval(reduced_shape(x.shape, axes, keepdims), dtype)
+
+
+# --- sum ------------------------------------------------------------------------------
 
 
 def _sum(x, axes, keepdims):
     return np.add.reduce(x, axes, None, None, keepdims)
 
 
-def _sum_shape(x: Aval, axes: Axes, keepdims: bool) -> Aval:
-    # NumPy widens small integers and booleans to the platform's integer before adding.
-    dtype = np.add.reduce(np.empty(0, x.dtype)).dtype
-    return Aval(reduced_shape(x.shape, axes, keepdims), dtype)
-
-
 def _sum_transpose(ct: Any, x: Any, axes: Axes, keepdims: bool) -> Any:
     shape = shape_of(x)
-    return bind(broadcast_to, expand_reduced(ct, shape, axes), shape=shape)
+    if shape_of(ct):
+        ct = expand_reduced(ct, shape, axes)
+    return bind(broadcast_to, ct, shape=shape)
 
 
 sum_ = linear(
     "sum",
     _sum,
     _sum_transpose,
-    shape=_sum_shape,
+    shape=_accumulator_dtype,
     batch=batch_reduction,
-    samples=[*REDUCTION_SAMPLES, sample((0, 2), axes=(0,), keepdims=False)],
+    samples=[*REDUCTION_SAMPLES, EMPTY_SAMPLE],
     source=reduction_source("add"),
     dtypes="fci",
+)
+
+# --- product --------------------------------------------------------------------------
+
+
+def _prod(x, axes, keepdims):
+    return np.multiply.reduce(x, axes, None, None, keepdims)
+
+
+def product_of_others(x: Any, axes: Axes) -> Any:
+    """For each element the product of all others over `axes`; no division, so right at zeros."""
+    shape = shape_of(x)
+    kept = [i for i in range(len(shape)) if i not in axes]
+    perm = (*kept, *axes)
+    lead = tuple(shape[i] for i in kept)
+    moved = bind(transpose, x, perm=perm)
+    size = 1
+    for i in axes:
+        size *= shape[i]
+    flat = moved.reshape((*lead, size))
+    rank = len(lead)
+    others = exclusive_product(flat, rank) * exclusive_product(flat, rank, reverse=True)
+    return bind(transpose, others.reshape(moved.shape), perm=inverse_permutation(perm))
+
+
+def _prod_jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
+    terms = product_of_others(ins[0], params["axes"]) * tangents[0]
+    return bind(sum_, terms, **params)
+
+
+def _prod_vjp(ct: Any, ans: Any, ins: Any, params: Any, need: Any) -> list[Any]:
+    (x,), axes = ins, params["axes"]
+    return [expand_reduced(ct, shape_of(x), axes) * product_of_others(x, axes)]
+
+
+prod = custom(
+    "prod",
+    _prod,
+    shape=_accumulator_dtype,
+    jvp=_prod_jvp,
+    vjp=_prod_vjp,
+    batch=batch_reduction,
+    samples=[
+        *REDUCTION_SAMPLES,
+        EMPTY_SAMPLE,
+        sample(np.array([[2.0, 0.0, 3.0], [0.0, 0.0, 1.0]]), axes=(1,), keepdims=False),
+    ],
+    source=reduction_source("multiply"),
+    dtypes="fci",
+)
+
+# --- extrema --------------------------------------------------------------------------
+
+
+def _max(x, axes, keepdims):
+    return np.maximum.reduce(x, axes, None, None, keepdims)
+
+
+def _min(x, axes, keepdims):
+    return np.minimum.reduce(x, axes, None, None, keepdims)
+
+
+def _extremum_shape(x: Aval, axes: Axes, keepdims: bool) -> Aval:
+    if any(x.shape[i] == 0 for i in axes):
+        raise ValueError(f"no extremum over an empty axis: shape {x.shape}, axes {axes}")
+    return _same_dtype(x, axes, keepdims)
+
+
+def _chosen(ans: Any, x: Any, axes: Axes, dtype: Any) -> tuple[Any, Any]:
+    """Which elements are the extremum, and how many; ties share a (co)tangent equally."""
+    chosen = x == expand_reduced(ans, shape_of(x), axes)
+    return chosen, np.add.reduce(chosen, axis=axes, dtype=dtype, keepdims=True)
+
+
+def _extremum_jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
+    (tangent,) = tangents
+    chosen, count = _chosen(ans, ins[0], params["axes"], tangent.dtype)
+    return bind(sum_, np.where(chosen, tangent / count, 0), **params)
+
+
+def _extremum_vjp(ct: Any, ans: Any, ins: Any, params: Any, need: Any) -> list[Any]:
+    (x,), axes = ins, params["axes"]
+    chosen, count = _chosen(ans, x, axes, ct.dtype)
+    return [np.where(chosen, expand_reduced(ct, shape_of(x), axes) / count, 0)]
+
+
+_TIES = np.array([[1.0, 3.0, 3.0], [2.0, -1.0, 2.0]])
+max_, min_ = (
+    custom(
+        name,
+        impl,
+        shape=_extremum_shape,
+        jvp=_extremum_jvp,
+        vjp=_extremum_vjp,
+        batch=batch_reduction,
+        samples=[*REDUCTION_SAMPLES, sample((0, 2), axes=(1,), keepdims=False)],
+        source=reduction_source(ufunc),
+        dtypes="fi",
+    )
+    for name, impl, ufunc in (("max", _max, "maximum"), ("min", _min, "minimum"))
+)
+
+# --- logsumexp ------------------------------------------------------------------------
+
+
+def _logsumexp(x, axes, keepdims):
+    top = np.maximum.reduce(x, axes, None, None, True, initial=-np.inf)
+    # Nothing to shift by where all are -inf or one is inf: inf - inf would be NaN.
+    top = np.where(np.isfinite(top), top, 0)
+    total = np.add.reduce(np.exp(x - top), axes, None, None, keepdims)
+    with np.errstate(divide="ignore"):
+        out = np.log(total)
+    return out + (top if keepdims else top.reshape(np.shape(out)))
+
+
+def softmax_weights(x: Any, total: Any) -> Any:
+    """exp(x - logsumexp(x)): 0 for -inf, also where all are; 1 for the only inf."""
+    shift = np.where(total == -np.inf, 0, total)
+    return np.exp(np.where(x == shift, 0, x - shift))
+
+
+def _logsumexp_jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
+    (x,), axes = ins, params["axes"]
+    weights = softmax_weights(x, expand_reduced(ans, shape_of(x), axes))
+    return bind(sum_, weights * tangents[0], **params)
+
+
+def _logsumexp_vjp(ct: Any, ans: Any, ins: Any, params: Any, need: Any) -> list[Any]:
+    (x,), axes = ins, params["axes"]
+    shape = shape_of(x)
+    return [expand_reduced(ct, shape, axes) * softmax_weights(x, expand_reduced(ans, shape, axes))]
+
+
+logsumexp = custom(
+    "logsumexp",
+    _logsumexp,
+    shape=_same_dtype,
+    jvp=_logsumexp_jvp,
+    vjp=_logsumexp_vjp,
+    batch=batch_reduction,
+    samples=[*REDUCTION_SAMPLES, EMPTY_SAMPLE],
+    dtypes="f",
+)
+
+# --- zero derivative ------------------------------------------------------------------
+
+
+def _any(x, axes, keepdims):
+    return np.logical_or.reduce(x, axes, None, None, keepdims)
+
+
+def _all(x, axes, keepdims):
+    return np.logical_and.reduce(x, axes, None, None, keepdims)
+
+
+def _truth_shape(x: Aval, axes: Axes, keepdims: bool) -> Aval:
+    return Aval(reduced_shape(x.shape, axes, keepdims), np.dtype(bool))
+
+
+any_, all_ = (
+    nondifferentiable(
+        name,
+        impl,
+        shape=_truth_shape,
+        batch=batch_reduction,
+        samples=[*REDUCTION_SAMPLES, EMPTY_SAMPLE],
+        source=reduction_source(ufunc),
+        dtypes="fib",
+    )
+    for name, impl, ufunc in (("any", _any, "logical_or"), ("all", _all, "logical_and"))
+)
+
+
+def _argmax(x, axis):
+    return np.argmax(x, axis)
+
+
+def _argmin(x, axis):
+    return np.argmin(x, axis)
+
+
+def _position_shape(x: Aval, axis: int) -> Aval:
+    if x.shape[axis] == 0:
+        raise ValueError(f"no extremum over an empty axis: shape {x.shape}, axis {axis}")
+    return Aval(reduced_shape(x.shape, (axis,), False), np.dtype(np.intp))
+
+
+def _batch_position(prim: Any, args: Any, batched: Any, size: int, params: Any) -> Any:
+    return bind(prim, args[0], axis=params["axis"] + 1), True
+
+
+argmax, argmin = (
+    nondifferentiable(
+        name,
+        impl,
+        shape=_position_shape,
+        batch=_batch_position,
+        samples=[sample((3,), axis=0), sample((2, 3), axis=1), sample(_TIES, axis=0)],
+        source=lambda names, params, name=name: f"np.{name}({names[0]}, {params['axis']})",
+        dtypes="fi",
+    )
+    for name, impl in (("argmax", _argmax), ("argmin", _argmin))
 )

@@ -1,0 +1,99 @@
+"""What users pass, made an operand: lists, Python numbers, mixed dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.aval import aval_of, result_dtype
+from funcgrad.core.primitive import shape_of
+from funcgrad.core.tracer import Tracer, bind
+from funcgrad.errors import ShapeError, at_line
+from funcgrad.primitives import structural as st
+from funcgrad.primitives.elementwise import cast
+
+
+def contains_tracer(x: Any) -> bool:
+    """Whether a value, or a list, tuple or dict at any depth, holds a tracer."""
+    kind = type(x)
+    if kind is Tracer:
+        return True
+    if kind is list or kind is tuple:
+        return any(map(contains_tracer, x))
+    return isinstance(x, dict) and any(map(contains_tracer, x.values()))
+
+
+def as_array(x: Any) -> Any:
+    """x as NumPy's functions take it: an array, or a tracer that stands for one.
+
+    Raises:
+        ShapeError: a nested list has rows of different shapes.
+    """
+    kind = type(x)
+    if kind is np.ndarray:
+        return x
+    if kind is Tracer:
+        if hasattr(x.value, "dtype") or not x.aval.weak:
+            return x
+        return cast(x, x.dtype)
+    if kind is list or kind is tuple:
+        return _from_nested(x)
+    return x if hasattr(x, "__array_function__") else np.asarray(x)
+
+
+def _from_nested(items: Sequence[Any]) -> Any:
+    if not contains_tracer(items):
+        return np.asarray(items)
+    rows = promote(items)
+    shapes = [shape_of(row) for row in rows]
+    if any(shape != shapes[0] for shape in shapes):
+        raise at_line(ShapeError, f"an array needs rows of one shape, got the shapes {shapes}")
+    return bind(st.concatenate, *[bind(st.reshape, r, shape=(1, *shapes[0])) for r in rows], axis=0)
+
+
+def promote(items: Iterable[Any], dtype: Any = None) -> list[Any]:
+    """The items as arrays of one dtype: NumPy's common one, or the one given."""
+    arrays = list(map(as_array, items))
+    if dtype is None:
+        dtype = result_dtype(*map(aval_of, arrays))
+    return [a if a.dtype == dtype else cast(a, dtype) for a in arrays]
+
+
+def normalize_axis(axis: Any, rank: int) -> int:
+    """A non-negative axis.
+
+    Raises:
+        numpy.exceptions.AxisError: the array has no such axis.
+    """
+    number = axis.__index__()
+    if not -rank <= number < rank:
+        raise np.exceptions.AxisError(number, rank)
+    return number % rank
+
+
+def normalize_axes(axis: Any, rank: int) -> tuple[int, ...]:
+    """Sorted non-negative axes; None stands for all of them.
+
+    Raises:
+        numpy.exceptions.AxisError: the array has no such axis.
+        ValueError: an axis is named twice.
+    """
+    if axis is None:
+        return tuple(range(rank))
+    if not isinstance(axis, (tuple, list)):
+        return (normalize_axis(axis, rank),)
+    axes = tuple(sorted([normalize_axis(a, rank) for a in axis]))
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"an axis is named twice in axis={axis}")
+    return axes
+
+
+def as_shape(shape: Any) -> tuple[int, ...]:
+    """A shape as NumPy takes it: an integer stands for a tuple of one."""
+    if isinstance(shape, (tuple, list)):
+        return tuple([n.__index__() for n in shape])
+    if isinstance(shape, np.ndarray) and shape.ndim:
+        return tuple(shape.tolist())
+    return (shape.__index__(),)

@@ -1,0 +1,190 @@
+"""Making arrays: of nested lists that hold tracers, and in the likeness of tracers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.aval import aval_of, result_dtype
+from funcgrad.core.tracer import Tracer
+from funcgrad.numpy.convert import as_array, as_shape, contains_tracer
+from funcgrad.numpy.protocol import attach_methods, implements
+from funcgrad.primitives.elementwise import cast
+
+
+def array(
+    object: Any,
+    dtype: Any = None,
+    *,
+    copy: bool | None = True,
+    order: str = "K",
+    subok: bool = False,
+    ndmin: int = 0,
+    like: Any = None,
+) -> Any:
+    """`np.array`, also of tracers and of nested lists that hold them.
+
+    Args:
+        object: an array, a tracer, a number, or nested lists or tuples of them.
+        dtype: of the result; NumPy's common dtype of the elements if None.
+        ndmin: the least number of axes; those that lack are put in front.
+
+    Raises:
+        ShapeError: rows of a nested list differ in shape.
+
+    Example:
+        >>> import numpy as np, funcgrad as fg, funcgrad.numpy as fnp
+        >>> fg.grad(lambda x: np.sum(fnp.array([x, 2 * x]) ** 2))(3.0)
+        np.float64(30.0)
+    """
+    if not contains_tracer(object):
+        return np.array(object, dtype, copy=copy, order=order, subok=subok, ndmin=ndmin)
+    result = as_array(object)
+    if dtype is not None:
+        result = cast(result, np.dtype(dtype))
+    return result.reshape((1,) * (ndmin - result.ndim) + result.shape)
+
+
+def asarray(a: Any, dtype: Any = None, order: Any = None, **options: Any) -> Any:
+    """`np.asarray`, also of tracers and of nested lists that hold them; see `array`."""
+    if not contains_tracer(a):
+        return np.asarray(a, dtype, order, **options)
+    return array(a, dtype)
+
+
+def _likeness(name: str) -> Any:
+    make = getattr(np, name.removesuffix("_like"))
+
+    def like(
+        a: Any,
+        dtype: Any = None,
+        order: str = "K",
+        subok: bool = True,
+        shape: Any = None,
+        *,
+        device: Any = None,
+    ) -> Any:
+        a = as_array(a)
+        return make(a.shape if shape is None else as_shape(shape), a.dtype if dtype is None else dtype)
+
+    like.__name__ = name
+    return implements(getattr(np, name))(like)
+
+
+zeros_like, ones_like, empty_like = map(_likeness, ("zeros_like", "ones_like", "empty_like"))
+
+
+@implements(np.full_like)
+def full_like(
+    a: Any,
+    fill_value: Any,
+    dtype: Any = None,
+    order: str = "K",
+    subok: bool = True,
+    shape: Any = None,
+    *,
+    device: Any = None,
+) -> Any:
+    a = as_array(a)
+    return full(
+        a.shape if shape is None else shape, fill_value, a.dtype if dtype is None else dtype
+    )
+
+
+def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", **options: Any) -> Any:
+    """`np.full`, also with a tracer for the value."""
+    shape = as_shape(shape)
+    if not contains_tracer(fill_value):
+        return np.full(shape, fill_value, dtype, order, **options)
+    return np.broadcast_to(array(fill_value, dtype), shape)
+
+
+@implements(np.linspace)
+def linspace(
+    start: Any,
+    stop: Any,
+    num: int = 50,
+    endpoint: bool = True,
+    retstep: bool = False,
+    dtype: Any = None,
+    axis: int = 0,
+    *,
+    device: Any = None,
+) -> Any:
+    start, stop = as_array(start), as_array(stop)
+    common = np.result_type(result_dtype(aval_of(start), aval_of(stop)), np.float64)
+    start, stop = cast(start, common), cast(stop, common)
+    intervals = num - 1 if endpoint else num
+    step = (stop - start) / (intervals or np.nan)
+    rank = max(start.ndim, stop.ndim)
+    part = (np.arange(num) / (intervals or 1)).reshape((num,) + (1,) * rank)
+    # The weights make both ends exact.
+    out = start * (1 - part) + stop * part
+    out = np.moveaxis(out if dtype is None else cast(out, dtype), 0, axis)
+    return (out, step) if retstep else out
+
+
+@implements(np.meshgrid)
+def meshgrid(*xi: Any, copy: bool = True, sparse: bool = False, indexing: str = "xy") -> Any:
+    if indexing not in ("xy", "ij"):
+        raise ValueError(f"indexing is 'xy' or 'ij', got {indexing!r}")
+    rank = len(xi)
+    swap = indexing == "xy" and rank > 1
+    grids = []
+    for i, x in enumerate(map(as_array, xi)):
+        place = 1 - i if swap and i < 2 else i
+        grids.append(x.reshape((1,) * place + (-1,) + (1,) * (rank - place - 1)))
+    return tuple(grids) if sparse else np.broadcast_arrays(*grids)
+
+
+# --- what is known without values -----------------------------------------------------
+
+
+@implements(np.shape)
+def shape(a: Any) -> tuple[int, ...]:
+    return as_array(a).shape
+
+
+@implements(np.ndim)
+def ndim(a: Any) -> int:
+    return as_array(a).ndim
+
+
+@implements(np.size)
+def size(a: Any, axis: Any = None) -> int:
+    if axis is None:
+        return as_array(a).size
+    lengths = as_array(a).shape
+    return int(np.prod([lengths[i] for i in (axis if isinstance(axis, tuple) else (axis,))]))
+
+
+def _stand_in(x: Any) -> Any:
+    """What has the same part in promotion: a dtype, or a Python number for a weak tracer."""
+    if type(x) is not Tracer:
+        return x
+    return x.aval.dtype.type(0).item() if x.aval.weak else x.dtype
+
+
+@implements(np.result_type)
+def result_type(*arrays_and_dtypes: Any) -> np.dtype:
+    return np.result_type(*map(_stand_in, arrays_and_dtypes))
+
+
+@implements(np.can_cast)
+def can_cast(from_: Any, to: Any, casting: str = "safe") -> bool:
+    return np.can_cast(_stand_in(from_), _stand_in(to), casting)
+
+
+@implements(np.may_share_memory, np.shares_memory)
+def shares_memory(a: Any, b: Any, /, max_work: Any = None) -> bool:
+    return a is b
+
+
+attach_methods(
+    {},
+    {
+        "nbytes": lambda self: self.aval.nbytes,
+        "itemsize": lambda self: self.dtype.itemsize,
+    },
+)

@@ -1,0 +1,379 @@
+"""Elementwise functions that are no ufuncs: choices, comparisons, parts, differences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.aval import aval_of, result_dtype
+from funcgrad.core.tracer import Tracer, bind
+from funcgrad.errors import ArgumentError, OutArgumentError, ShapeError, at_line
+from funcgrad.numpy.convert import as_array, normalize_axis
+from funcgrad.numpy.protocol import attach_methods, concrete_value, implements
+from funcgrad.numpy.ufuncs import as_operand, conjugate
+from funcgrad.primitives import elementwise as ew
+from funcgrad.primitives.elementwise import cast
+
+# --- choices --------------------------------------------------------------------------
+
+
+@implements(np.where)
+def where(condition: Any, *choices: Any) -> Any:
+    if not choices:
+        return nonzero(condition)
+    x, y = choices
+    condition, x, y = map(as_operand, (condition, x, y))
+    a, b = aval_of(x), aval_of(y)
+    dtype = result_dtype(a, b)
+    if type(condition) is Tracer and condition.dtype != bool:
+        condition = condition != 0
+    x = cast(x, dtype) if type(x) is Tracer and (a.dtype != dtype or a.weak) else x
+    y = cast(y, dtype) if type(y) is Tracer and (b.dtype != dtype or b.weak) else y
+    return bind(ew.where, condition, x, y)
+
+
+def _positions(name: str) -> Any:
+    function = getattr(np, name)
+
+    def positions(a: Any) -> Any:
+        # Positions have no derivative; how many there are depends on the values.
+        return function(concrete_value(a, f"np.{name}(x), whose result's shape depends on x,"))
+
+    positions.__name__ = name
+    return implements(function)(positions)
+
+
+nonzero, flatnonzero, argwhere = map(_positions, ("nonzero", "flatnonzero", "argwhere"))
+
+
+@implements(np.select)
+def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
+    if len(condlist) != len(choicelist) or not len(condlist):
+        raise at_line(
+            ArgumentError,
+            "np.select needs as many choices as conditions, and at least one; got "
+            f"{len(condlist)} conditions and {len(choicelist)} choices",
+        )
+    result = default
+    for condition, choice in reversed(list(zip(condlist, choicelist, strict=True))):
+        result = np.where(condition, choice, result)
+    return result
+
+
+@implements(np.clip)
+def clip(
+    a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None
+) -> Any:
+    if out is not None:
+        raise OutArgumentError.of("clip")
+    lower, upper = (min if a_min is None else a_min), (max if a_max is None else a_max)
+    a = as_operand(a)
+    if lower is not None:
+        a = np.maximum(a, lower)
+    return a if upper is None else np.minimum(a, upper)
+
+
+def _clip_method(self: Tracer, min: Any = None, max: Any = None, out: Any = None) -> Any:
+    return clip(self, min, max, out)
+
+
+@implements(np.nan_to_num)
+def nan_to_num(
+    x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
+) -> Any:
+    x = as_array(x)
+    if x.dtype.kind == "c":
+        return _complex(*(nan_to_num(p, copy, nan, posinf, neginf) for p in (x.real, x.imag)))
+    if x.dtype.kind != "f":
+        return x
+    largest = float(np.finfo(x.dtype).max)
+    x = np.where(np.isnan(x), nan, x)
+    x = np.where(x == np.inf, largest if posinf is None else posinf, x)
+    return np.where(x == -np.inf, -largest if neginf is None else neginf, x)
+
+
+def _complex(re: Any, im: Any) -> Any:
+    return re + 1j * im
+
+
+# --- rounding and parts ---------------------------------------------------------------
+
+
+@implements(np.round, np.around)
+def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
+    if out is not None:
+        raise OutArgumentError.of("round")
+    a = as_array(a)
+    if a.dtype.kind in "iub":
+        if decimals >= 0:
+            return a
+        unit = 10**-decimals
+        return cast(np.rint(a / unit) * unit, a.dtype)
+    if a.dtype.kind == "c":
+        return _complex(round(a.real, decimals), round(a.imag, decimals))
+    if decimals == 0:
+        return np.rint(a)
+    unit = float(10 ** abs(decimals))
+    return np.rint(a * unit) / unit if decimals > 0 else np.rint(a / unit) * unit
+
+
+@implements(np.fix)
+def fix(x: Any, out: Any = None) -> Any:
+    if out is not None:
+        raise OutArgumentError.of("fix")
+    return np.trunc(x)
+
+
+@implements(np.real)
+def real(val: Any) -> Any:
+    val = as_array(val)
+    return bind(ew.real, val) if val.dtype.kind == "c" else val
+
+
+@implements(np.imag)
+def imag(val: Any) -> Any:
+    val = as_array(val)
+    return bind(ew.imag, val) if val.dtype.kind == "c" else np.zeros(val.shape, val.dtype)
+
+
+@implements(np.angle)
+def angle(z: Any, deg: bool = False) -> Any:
+    z = as_array(z)
+    out = np.arctan2(imag(z), real(z))
+    return out * (180 / np.pi) if deg else out
+
+
+@implements(np.real_if_close)
+def real_if_close(a: Any, tol: float = 100) -> Any:
+    a = as_array(a)
+    if a.dtype.kind != "c":
+        return a
+    if tol > 1:
+        tol *= np.finfo(a.dtype).eps
+    return a.real if bool(np.all(np.abs(a.imag) < tol)) else a
+
+
+@implements(np.iscomplexobj)
+def iscomplexobj(x: Any) -> bool:
+    return as_array(x).dtype.kind == "c"
+
+
+@implements(np.isrealobj)
+def isrealobj(x: Any) -> bool:
+    return not iscomplexobj(x)
+
+
+@implements(np.iscomplex)
+def iscomplex(x: Any) -> Any:
+    return imag(x) != 0
+
+
+@implements(np.isreal)
+def isreal(x: Any) -> Any:
+    return imag(x) == 0
+
+
+@implements(np.isposinf)
+def isposinf(x: Any, out: Any = None) -> Any:
+    return as_array(x) == np.inf
+
+
+@implements(np.isneginf)
+def isneginf(x: Any, out: Any = None) -> Any:
+    return as_array(x) == -np.inf
+
+
+@implements(np.copy)
+def copy(a: Any, order: str = "K", subok: bool = False) -> Any:
+    # A traced array is never written to, so that it is its own copy.
+    return as_array(a)
+
+
+def _astype_method(
+    self: Tracer,
+    dtype: Any,
+    order: str = "K",
+    casting: str = "unsafe",
+    subok: bool = True,
+    copy: bool = True,
+) -> Any:
+    dtype = np.dtype(dtype)
+    if not np.can_cast(self.dtype, dtype, casting):
+        raise TypeError(f"cannot cast from {self.dtype} to {dtype} with casting={casting!r}")
+    return cast(self, dtype)
+
+
+def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+    return cast(as_array(x), np.dtype(dtype))
+
+
+if hasattr(np, "astype"):  # NumPy 2.1
+    implements(np.astype)(astype)
+
+# --- equality -------------------------------------------------------------------------
+
+
+@implements(np.isclose)
+def isclose(
+    a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False
+) -> Any:
+    a, b = as_operand(a), as_operand(b)
+    close = (np.abs(a - b) <= atol + rtol * np.abs(b)) & np.isfinite(b) | (a == b)
+    return close | (np.isnan(a) & np.isnan(b)) if equal_nan else close
+
+
+@implements(np.allclose)
+def allclose(
+    a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False
+) -> Any:
+    return np.all(isclose(a, b, rtol, atol, equal_nan))
+
+
+@implements(np.array_equal)
+def array_equal(a1: Any, a2: Any, equal_nan: bool = False) -> Any:
+    a1, a2 = as_array(a1), as_array(a2)
+    if a1.shape != a2.shape:
+        return False
+    same = a1 == a2
+    return np.all(same | (np.isnan(a1) & np.isnan(a2)) if equal_nan else same)
+
+
+@implements(np.array_equiv)
+def array_equiv(a1: Any, a2: Any) -> Any:
+    a1, a2 = as_array(a1), as_array(a2)
+    try:
+        np.broadcast_shapes(a1.shape, a2.shape)
+    except ValueError:
+        return False
+    return np.all(a1 == a2)
+
+
+# --- differences and integrals --------------------------------------------------------
+
+
+def _along(a: Any, axis: int, start: Any, stop: Any) -> Any:
+    return a[(slice(None),) * axis + (slice(start, stop),)]
+
+
+@implements(np.diff)
+def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    a = as_array(a)
+    axis = normalize_axis(axis, a.ndim)
+    ends = [None if e is None else _end(e, a, axis) for e in (prepend, append)]
+    if ends != [None, None]:
+        before, after = ends
+        a = np.concatenate([p for p in (before, a, after) if p is not None], axis)
+    for _ in range(n):
+        upper, lower = _along(a, axis, 1, None), _along(a, axis, None, -1)
+        a = upper != lower if a.dtype == bool else upper - lower
+    return a
+
+
+def _end(end: Any, a: Any, axis: int) -> Any:
+    end = as_array(end)
+    if end.ndim:
+        return end
+    return np.broadcast_to(end, (*a.shape[:axis], 1, *a.shape[axis + 1 :]))
+
+
+@implements(np.ediff1d)
+def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
+    differences = diff(np.ravel(ary))
+    parts = [to_begin, differences, to_end]
+    return np.concatenate([np.ravel(as_array(p)) for p in parts if p is not None])
+
+
+@implements(np.trapezoid)
+def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Any:
+    y = as_array(y)
+    axis = normalize_axis(axis, y.ndim)
+    if x is not None:
+        x = as_array(x)
+        dx = diff(x, axis=-1 if x.ndim == 1 else axis)
+        if x.ndim == 1:
+            dx = dx.reshape((-1,) + (1,) * (y.ndim - axis - 1))
+    return np.sum(dx * (_along(y, axis, 1, None) + _along(y, axis, None, -1)) / 2, axis=axis)
+
+
+@implements(np.cross)
+def cross(
+    a: Any, b: Any, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: Any = None
+) -> Any:
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    a, b = np.moveaxis(as_array(a), axisa, -1), np.moveaxis(as_array(b), axisb, -1)
+    if a.shape[-1] != 3 or b.shape[-1] != 3:
+        raise at_line(
+            ShapeError, f"np.cross takes vectors of three components, got {a.shape} and {b.shape}"
+        )
+    (a0, a1, a2), (b0, b1, b2) = ([v[..., i] for i in range(3)] for v in (a, b))
+    out = np.stack([a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0], -1)
+    return np.moveaxis(out, -1, axisc)
+
+
+@implements(np.linalg.cross)
+def _linalg_cross(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
+    return cross(x1, x2, axis=axis)
+
+
+@implements(np.kron)
+def kron(a: Any, b: Any) -> Any:
+    a, b = as_array(a), as_array(b)
+    rank = max(a.ndim, b.ndim)
+    shape_a, shape_b = ((1,) * (rank - x.ndim) + x.shape for x in (a, b))
+    wide_a = [n for m in shape_a for n in (m, 1)]
+    wide_b = [n for m in shape_b for n in (1, m)]
+    out = a.reshape(wide_a) * b.reshape(wide_b)
+    return out.reshape([m * n for m, n in zip(shape_a, shape_b, strict=True)])
+
+
+@implements(np.sinc)
+def sinc(x: Any) -> Any:
+    x = as_array(x)
+    return bind(ew.sinc, cast(x, np.dtype(np.float64)) if x.dtype.kind in "iub" else x)
+
+
+@implements(np.interp)
+def interp(
+    x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None
+) -> Any:
+    x, xp, fp = map(as_array, (x, xp, fp))
+    if period is not None:
+        x, xp = np.remainder(x, period), np.remainder(xp, period)
+        order = np.argsort(xp)
+        xp, fp = np.take(xp, order), np.take(fp, order)
+        xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
+        fp = np.concatenate([fp[-1:], fp, fp[:1]])
+        left = right = None
+    # The interval of each x: how many inner nodes lie at or before it.
+    i = np.sum(x[..., None] >= xp[1:-1], axis=-1)
+    x0, f0 = np.take(xp, i), np.take(fp, i)
+    x1, f1 = np.take(xp, i + 1), np.take(fp, i + 1)
+    out = f0 + (x - x0) * ((f1 - f0) / (x1 - x0))
+    out = np.where(x < xp[0], fp[0] if left is None else left, out)
+    return np.where(x > xp[-1], fp[-1] if right is None else right, out)
+
+
+@implements(np.polyval)
+def polyval(p: Any, x: Any) -> Any:
+    p = as_array(p)
+    x = as_array(x)
+    y = np.zeros(x.shape, x.dtype)
+    for i in range(p.shape[0]):
+        y = y * x + p[i]
+    return y
+
+
+attach_methods(
+    {
+        "astype": _astype_method,
+        "clip": _clip_method,
+        "copy": copy,
+        "conj": conjugate,
+        "conjugate": conjugate,
+        "round": round,
+        "nonzero": nonzero,
+    },
+    {"real": real, "imag": imag},
+)
