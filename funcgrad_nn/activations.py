@@ -39,7 +39,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
     >>> leaky_relu(np.array([-1.0, 2.0]))
     array([-0.01,  2.  ])
     """
-    return np.where(x <= 0, negative_slope * x, x)
+    return np.where(x <= 0, x * negative_slope, x)
 
 
 def sigmoid(x: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, overload
@@ -13,7 +14,7 @@ from funcgrad.errors import ArgumentError, TreeMismatchError
 
 from . import activations, init
 from .init import Initializer
-from .module import Key, Layer, Params, Shape, note_child, shape_error
+from .module import Key, Layer, Params, Shape, is_sequence, note_child, shape_error
 
 __all__ = [
     "GELU",
@@ -107,7 +108,7 @@ class Linear(Layer):
         )
 
     def _check_params(self, params: Params) -> None:
-        wanted = {"weight": (self.in_features, self.out_features)}
+        wanted: dict[str, Shape] = {"weight": (self.in_features, self.out_features)}
         if self.bias:
             wanted["bias"] = (self.out_features,)
         try:
@@ -179,7 +180,7 @@ class Sequential(Layer):
         return tuple(params)
 
     def apply(self, params: Params, x: Any) -> Any:
-        if not isinstance(params, (tuple, list)) or len(params) != len(self.layers):
+        if not is_sequence(params) or len(params) != len(self.layers):
             raise _wrong_number(self, params)
         for i, layer in enumerate(self.layers):
             try:
@@ -212,20 +213,19 @@ class Sequential(Layer):
 
 
 def _wrong_number(model: Sequential, params: Params) -> TreeMismatchError:
-    if isinstance(params, (tuple, list)):
-        count = len(params)  # pyright: ignore[reportUnknownArgumentType]
+    if is_sequence(params):
         return TreeMismatchError(
             f"a Sequential of {len(model)} layers takes a tuple of as many parameter trees, got "
-            f"{count}. Pass what init has made; for a part of a model, that part of its "
+            f"{len(params)}. Pass what init has made; for a part of a model, that part of its "
             "parameters: model[:2](params[:2], x)."
         )
     return _no_params(model, params, f"a tuple of {len(model)}, one for each layer")
 
 
-def _as_layer(layer: Any) -> Layer:
+def _as_layer(layer: Layer | Callable[[Any], Any]) -> Layer:
     if isinstance(layer, Layer):
         return layer
-    if isinstance(layer, type) and issubclass(layer, Layer):
+    if inspect.isclass(layer) and issubclass(layer, Layer):
         raise ArgumentError(
             f"Sequential takes layers, and {layer.__name__} is a class: write {layer.__name__}()."
         )

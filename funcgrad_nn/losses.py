@@ -149,7 +149,7 @@ def binary_cross_entropy_with_logits(
     np.float64(0.3466)
     """
     name = "binary_cross_entropy_with_logits"
-    logits, targets = _alike(name, logits, targets)
+    _check_alike(name, logits, targets)
     return _reduced(name, softplus(logits) - targets * logits, reduction)
 
 
@@ -169,7 +169,7 @@ def mse(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Any
     >>> mse(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(2.0)
     """
-    predictions, targets = _alike("mse", predictions, targets)
+    _check_alike("mse", predictions, targets)
     return _reduced("mse", (predictions - targets) ** 2, reduction)
 
 
@@ -181,7 +181,7 @@ def l1(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Any:
     >>> l1(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(1.0)
     """
-    predictions, targets = _alike("l1", predictions, targets)
+    _check_alike("l1", predictions, targets)
     return _reduced("l1", np.abs(predictions - targets), reduction)
 
 
@@ -207,10 +207,10 @@ def huber(
     """
     if not delta > 0:
         raise ArgumentError(f"huber: delta must be positive, not {delta!r}")
-    predictions, targets = _alike("huber", predictions, targets)
+    _check_alike("huber", predictions, targets)
     error = predictions - targets
     size = np.abs(error)
-    losses = np.where(size <= delta, 0.5 * error**2, delta * (size - 0.5 * delta))
+    losses = np.where(size <= delta, error * error * 0.5, (size - 0.5 * delta) * delta)
     return _reduced("huber", losses, reduction)
 
 
@@ -233,10 +233,10 @@ def accuracy(predictions: Any, targets: Any) -> Any:
             f"accuracy: predictions of shape {np.shape(predictions)} take classes of shape "
             f"{np.shape(predictions)[:-1]}, got targets of shape {targets.shape}."
         )
-    return np.mean(np.argmax(predictions, axis=-1) == targets)
+    return _reduced("accuracy", np.argmax(predictions, axis=-1) == targets, "mean")
 
 
-def _alike(name: str, predictions: Any, targets: Any) -> tuple[Any, Any]:
+def _check_alike(name: str, predictions: Any, targets: Any) -> None:
     found, wanted = np.shape(predictions), np.shape(targets)
     if found != wanted:
         hint = " (y[:, None] adds an axis, x[:, 0] drops one)" if _only_ones(found, wanted) else ""
@@ -244,14 +244,17 @@ def _alike(name: str, predictions: Any, targets: Any) -> tuple[Any, Any]:
             f"{name}: predictions have shape {found} and targets {wanted}; they are compared "
             f"element by element and must be the same{hint}."
         )
-    return predictions, targets
 
 
 def _only_ones(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     return [n for n in a if n != 1] == [n for n in b if n != 1]
 
 
-_REDUCTIONS: dict[str, Any] = {"mean": np.mean, "sum": np.sum, "none": lambda losses: losses}
+def _unreduced(losses: Any) -> Any:
+    return losses
+
+
+_REDUCTIONS: dict[str, Any] = {"mean": np.mean, "sum": np.sum, "none": _unreduced}
 
 
 def _reduced(name: str, losses: Any, reduction: str) -> Any:

@@ -66,11 +66,11 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields
-from typing import Any, dataclass_transform
+from typing import Any, TypeGuard, dataclass_transform
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -212,8 +212,8 @@ class Layer:
             value = getattr(self, field.name)
             if isinstance(value, Layer):
                 found[field.name] = value
-            elif isinstance(value, (tuple, list)):
-                for i, part in enumerate(value):  # pyright: ignore[reportUnknownVariableType]
+            elif is_sequence(value):
+                for i, part in enumerate(value):
                     if isinstance(part, Layer):
                         found[f"{field.name}.{i}"] = part
         return found
@@ -256,13 +256,13 @@ def name_within(parent: Layer, child: Layer, before: int = 0) -> str:
 def _locate(error: LayerShapeError, parent: Layer, name: str | None = None) -> None:
     """Note in the error that it has come out of a layer, unless that is noted already."""
     inner = error.outermost
-    if inner is not parent:
+    if isinstance(inner, Layer) and inner is not parent:
         error.path = (name_within(parent, inner) if name is None else name, *error.path)
         error.outermost = parent
 
 
 @contextmanager
-def _located(parent: Layer) -> Iterator[None]:
+def _located(parent: Layer) -> Generator[None]:
     try:
         yield
     except LayerShapeError as error:
@@ -279,7 +279,7 @@ def note_child(error: Exception, parent: Layer, name: str, child: Layer) -> None
 
 
 @contextmanager
-def observed(observer: Observer) -> Iterator[None]:
+def observed(observer: Observer) -> Generator[None]:
     """Have all layers call ``observer(layer, params, x)`` in place of ``layer.apply``."""
     token = _observer.set(observer)
     try:
@@ -294,7 +294,7 @@ def _as_key(key: Key | int) -> Key:
 
 def _checked_shape(shape: Any) -> Shape:
     try:
-        sizes = tuple(map(operator.index, shape if isinstance(shape, (tuple, list)) else [shape]))
+        sizes = tuple(map(operator.index, shape if is_sequence(shape) else [shape]))
     except TypeError:
         sizes = (-1,)
     if any(size < 0 for size in sizes):
@@ -303,6 +303,11 @@ def _checked_shape(shape: Any) -> Shape:
             f"without the batch axis, not {shape!r}"
         )
     return sizes
+
+
+def is_sequence(obj: object) -> TypeGuard[tuple[Any, ...] | list[Any]]:
+    """Whether this is a tuple or a list."""
+    return isinstance(obj, (tuple, list))
 
 
 def size_of(leaf: Any) -> int:

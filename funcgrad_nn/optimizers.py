@@ -34,6 +34,8 @@ Params = Any
 State = Any
 Schedule = Callable[[Any], Any]
 
+_NUMBERS: tuple[type, ...] = (int, float, np.integer, np.floating)
+
 __all__ = ["AdamState", "Optimizer", "SGDState", "Schedule", "adam", "adamw", "sgd"]
 
 
@@ -128,18 +130,17 @@ def sgd(
     def update(grads: Params, state: SGDState, params: Params) -> tuple[Params, SGDState]:
         slopes = tree.map_with_path(_matching, params, grads)
         if weight_decay:
-            slopes = tree.map(lambda g, p: g + weight_decay * p, slopes, params)
+            slopes = tree.map(_plus(weight_decay), slopes, params)
         velocity = None
         if momentum:
-            velocity = tree.map(lambda v, g: momentum * v + g, state.velocity, slopes)
-            if nesterov:
-                slopes = tree.map(lambda g, v: g + momentum * v, slopes, velocity)
-            else:
-                slopes = velocity
+            velocity = tree.map(_plus(momentum), slopes, state.velocity)
+            slopes = tree.map(_plus(momentum), slopes, velocity) if nesterov else velocity
         now, step = _advance(rate, state.step)
-        return tree.map(lambda p, d: p - _like(now, p) * d, params, slopes), SGDState(
-            step, velocity
-        )
+
+        def moved(p: Any, d: Any) -> Any:
+            return p - _like(now, p) * d
+
+        return tree.map(moved, params, slopes), SGDState(step, velocity)
 
     return Optimizer(init, update)
 
@@ -238,9 +239,9 @@ def _adam(
     def update(grads: Params, state: AdamState, params: Params) -> tuple[Params, AdamState]:
         slopes = tree.map_with_path(_matching, params, grads)
         if weight_decay and not decoupled:
-            slopes = tree.map(lambda g, p: g + weight_decay * p, slopes, params)
-        mean = tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, state.mean, slopes)
-        square = tree.map(lambda s, g: beta2 * s + (1 - beta2) * g * g, state.square, slopes)
+            slopes = tree.map(_plus(weight_decay), slopes, params)
+        mean = tree.map(_mixed(beta1), state.mean, slopes)
+        square = tree.map(_mixed(beta2), state.square, tree.map(np.square, slopes))
         now, step = _advance(rate, state.step)
         # Both means begin as 0; this undoes what is left of that.
         gain, root = 1 / (1 - beta1**step), (1 - beta2**step) ** 0.5
@@ -258,10 +259,11 @@ def _adam(
 
 
 def _checked_rate(name: str, rate: Any) -> Any:
-    if isinstance(rate, (int, float, np.number)):
+    if isinstance(rate, _NUMBERS):
         if not rate >= 0:
             raise ArgumentError(f"{name}: learning_rate must not be negative, got {rate!r}")
-        return float(rate)  # a NumPy scalar would impose its dtype
+        # A NumPy scalar would impose its dtype on the parameters.
+        return float(rate)
     if not callable(rate) and not hasattr(rate, "dtype"):
         raise ArgumentError(
             f"{name}: learning_rate must be a number or a function of the step, not {rate!r:.60}"
@@ -273,6 +275,20 @@ def _check_not_negative(name: str, **options: float) -> None:
     for option, value in options.items():
         if not value >= 0:
             raise ArgumentError(f"{name}: {option} must not be negative, got {value!r}")
+
+
+def _plus(factor: float) -> Callable[[Any, Any], Any]:
+    def add(x: Any, y: Any) -> Any:
+        return x + factor * y
+
+    return add
+
+
+def _mixed(kept: float) -> Callable[[Any, Any], Any]:
+    def mix(old: Any, new: Any) -> Any:
+        return kept * old + (1 - kept) * new
+
+    return mix
 
 
 def _advance(rate: Any, step: Any) -> tuple[Any, Any]:

@@ -107,8 +107,11 @@ def summary(
     input shape (28, 28); 407,050 parameters, 1.55 MiB
     """
     shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-    key = fg.ShapeDtypeStruct((2,), np.uint32)
-    params = fg.eval_shape(lambda key: model.init(key, shape, dtype), key)
+
+    def init(key: Any) -> Any:
+        return model.init(key, shape, dtype)
+
+    params = fg.eval_shape(init, fg.ShapeDtypeStruct((2,), np.uint32))
     watch = _Watch()
     with observed(watch):
         fg.eval_shape(model, params, fg.ShapeDtypeStruct((1, *shape), dtype))
