@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.core.tracer import NO_VALUE, Tracer, bind
+from funcgrad.core.tracer import NO_VALUE, Tracer, bind, is_abstract
 from funcgrad.errors import IndexRangeError, TracerValueError, at_line
 from funcgrad.numpy.protocol import attach_methods
 from funcgrad.primitives import indexing as ix
@@ -155,7 +155,10 @@ def make_plan(shape: tuple[int, ...], key: Any) -> Plan:
         outer.insert(position, 1)
     if not axes:
         return Plan(static, (), (), (0, 0, 0), tuple(kept), tuple(outer))
-    block = np.broadcast_shapes(*(i.shape for i in indices))
+    try:
+        block = ix.block_shape(indices)
+    except IndexError as error:
+        raise _refuse(str(error)) from None
     natural = ix.block_position(tuple(axes))
     together = fancy[-1] - fancy[0] == len(fancy) - 1
     to = before if together else 0
@@ -186,9 +189,21 @@ def read(x: Any, plan: Plan) -> Any:
     if plan.basic is not None:
         x = bind(st.index, x, idx=plan.basic)
     if plan.axes:
-        x = bind(ix.gather, x, *plan.indices, axes=plan.axes)
+        _check_range(x, plan)
+        x = ix.gather_at(x, plan.indices, plan.axes)
         x = ix.move_block(x, *plan.block)
     return x if plan.shape == plan.inner else bind(st.reshape, x, shape=plan.shape)
+
+
+def _check_range(x: Any, plan: Plan) -> None:
+    """While staging, refuse known indices that would only fail when the program runs."""
+    if not is_abstract(x):
+        return
+    for axis, i in zip(plan.axes, plan.indices, strict=True):
+        n = x.shape[axis]
+        if type(i) is not Tracer and i.size and not (-n <= i.min() and i.max() < n):
+            worst = i.min() if i.min() < -n else i.max()
+            raise _refuse(f"index {worst} is out of range for axis {axis} of shape {x.shape}")
 
 
 attach_methods({"__getitem__": getitem}, {})

@@ -2,7 +2,8 @@
 
 `x` is indexed along `axes` (ascending) by as many integer arrays, which broadcast together,
 and whole along its other axes: ``x[:, i, :, j]`` for axes (1, 3). The result is laid out as
-NumPy does it: the indices' axes stand where `axes` stood if those are neighbours, else first.
+NumPy does it: the indices' axes (the *block*) stand where `axes` stood if those are
+neighbours, else first. Updates have the layout of the result.
 """
 
 from __future__ import annotations
@@ -12,9 +13,16 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, broadcast_shapes
-from funcgrad.core.primitive import linear, pad_rank, sample, shape_of
+from funcgrad.core.primitive import custom, linear, pad_rank, sample, shape_of
 from funcgrad.core.tracer import bind
-from funcgrad.primitives.structural import broadcast_to, transpose
+from funcgrad.primitives.elementwise import cast
+from funcgrad.primitives.structural import (
+    FULL,
+    broadcast_to,
+    index,
+    indexed_shape,
+    transpose,
+)
 
 Axes = tuple[int, ...]
 
@@ -27,11 +35,11 @@ def block_position(axes: Axes) -> int:
     return axes[0] if axes[-1] - axes[0] == len(axes) - 1 else 0
 
 
-def gathered_shape(shape: Shape, indices: Shape, axes: Axes) -> Shape:
-    """The shape of the result, for `x` of `shape` and indices that broadcast to `indices`."""
+def gathered_shape(shape: Shape, block: Shape, axes: Axes) -> Shape:
+    """The shape of the result, for `x` of `shape` and indices that broadcast to `block`."""
     rest = [n for axis, n in enumerate(shape) if axis not in axes]
     position = block_position(axes)
-    return (*rest[:position], *indices, *rest[position:])
+    return (*rest[:position], *block, *rest[position:])
 
 
 def move_block(x: Any, start: int, length: int, to: int) -> Any:
@@ -44,136 +52,441 @@ def move_block(x: Any, start: int, length: int, to: int) -> Any:
     return bind(transpose, x, perm=tuple(perm))
 
 
-def at_axes(indices: Any, axes: Axes) -> tuple[Any, ...]:
-    """The index NumPy takes: `(:, i, :, j)`."""
-    full: list[Any] = [slice(None)] * (axes[-1] + 1)
-    for axis, index in zip(axes, indices, strict=True):
-        full[axis] = index
+def at_axes(indices, axes):
+    """The index that NumPy takes: `(:, i, :, j)`."""
+    full = [slice(None)] * (axes[-1] + 1)
+    for axis, i in zip(axes, indices, strict=True):
+        full[axis] = i
     return tuple(full)
 
 
-def _index_shape(indices: Any) -> Shape:
-    for index in indices:
-        if index.dtype.kind not in "iu":
-            raise IndexError(f"indices must be integers, got {index.dtype}")
-    return broadcast_shapes(*(i.shape for i in indices))
+def block_shape(indices: Any) -> Shape:
+    """What the indices broadcast to.
+
+    Raises:
+        IndexError: they are no integers, or do not broadcast.
+    """
+    for i in indices:
+        if i.dtype.kind not in "iu":
+            raise IndexError(f"indices must be integers, got {i.dtype}")
+    shapes = [i.shape for i in indices]
+    try:
+        return broadcast_shapes(*shapes)
+    except ValueError:
+        raise IndexError(f"index arrays of shapes {shapes} do not broadcast together") from None
 
 
 def _indices_source(name: str, indices: Any, axes: Axes) -> str:
     pieces = [":"] * (axes[-1] + 1)
-    for axis, index in zip(axes, indices, strict=True):
-        pieces[axis] = index
+    for axis, i in zip(axes, indices, strict=True):
+        pieces[axis] = i
     return f"{name}[{', '.join(pieces)}]"
 
 
-# --- gather and its transpose ---------------------------------------------------------
-
-
-def _gather(x, *indices, axes):
-    return x[at_axes(indices, axes)]
-
-
-def _gather_shape(x: Aval, *indices: Aval, axes: Axes) -> Aval:
-    return x.update(shape=gathered_shape(x.shape, _index_shape(indices), axes))
+# --- batching -------------------------------------------------------------------------
 
 
 def _align(indices: Any, batched: Any) -> tuple[list[Any], int]:
     """Batched indices padded so that they broadcast with the others; their common rank."""
     rank = max(len(shape_of(i)) - b for i, b in zip(indices, batched, strict=True))
-    indices = [pad_rank(i, rank + 1) if b else i for i, b in zip(indices, batched, strict=True)]
-    return indices, rank
+    aligned = [pad_rank(i, rank + 1) if b else i for i, b in zip(indices, batched, strict=True)]
+    return aligned, rank
 
 
-def _own_rows(indices: Any, rank: int, size: int) -> Any:
+def _row_of_each(size: int, rank: int) -> Any:
     """An index that pairs each example's positions with the example's own row."""
     return np.arange(size).reshape((size,) + (1,) * rank)
+
+
+def _batched(x: Any, is_batched: bool, size: int) -> Any:
+    return x if is_batched else bind(broadcast_to, x, shape=(size, *shape_of(x)))
 
 
 def _gather_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) -> Any:
     x, *indices = args
     axes = params["axes"]
-    position = block_position(axes)
-    moved = tuple(a + 1 for a in axes)
+    position, moved = block_position(axes), tuple(a + 1 for a in axes)
     indices, rank = _align(indices, batched[1:])
     if not any(batched[1:]):
-        out = bind(gather, x, *indices, axes=moved)
-        start = block_position(moved)
-        return move_block(out, start, rank, position + 1), True
+        out = bind(prim, x, *indices, axes=moved)
+        return move_block(out, block_position(moved), rank, position + 1), True
     if not batched[0]:
         out = bind(gather, x, *indices, axes=axes)
         return move_block(out, position, 1, 0), True
-    rows = _own_rows(indices, rank, size)
-    out = bind(gather, x, rows, *indices, axes=(0, *moved))
+    out = bind(gather, x, _row_of_each(size, rank), *indices, axes=(0, *moved))
     return move_block(out, 1, rank, position + 1), True
 
 
+def _batched_update(updates: Any, indices: Any, batched: Any, axes: Axes, size: int) -> Any:
+    """Updates (batched), indices and axes for a batched operand."""
+    position, moved = block_position(axes), tuple(a + 1 for a in axes)
+    indices, rank = _align(indices, batched)
+    if not any(batched):
+        return move_block(updates, position + 1, rank, block_position(moved)), indices, moved
+    updates = move_block(updates, position + 1, rank, 1)
+    return updates, [_row_of_each(size, rank), *indices], (0, *moved)
+
+
+def _scatter_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) -> Any:
+    x, updates = (_batched(a, b, size) for a, b in zip(args[:2], batched[:2], strict=True))
+    updates, indices, axes = _batched_update(updates, args[2:], batched[2:], params["axes"], size)
+    return bind(prim, x, updates, *indices, axes=axes), True
+
+
+# --- gather ---------------------------------------------------------------------------
+
 _I = np.array([1, 0, 1])
 _J = np.array([[0], [2]])
+_K = np.array(-1)
 # (shape, indices, axes)
+_SCALAR_CASES = [((3,), (_K,), (0,)), ((3, 2), (_K,), (1,)), ((2, 4, 3), (_K, _K), (0, 2))]
 _CASES = [
     ((3,), (_I,), (0,)),
-    ((3,), (np.array(2),), (0,)),
     ((2, 3), (_J,), (1,)),
     ((2, 3), (_I, _I + 1), (0, 1)),
     ((4, 2, 3), (_I, _J), (1, 2)),
     ((2, 4, 3), (_I, _J), (0, 2)),
-    ((3, 2), (np.array(-1),), (0,)),
     ((3, 2), (np.zeros(0, np.int64),), (0,)),
 ]
+
+
+def _gather_shape(x: Aval, *indices: Aval, axes: Axes) -> Aval:
+    return x.update(shape=gathered_shape(x.shape, block_shape(indices), axes))
+
+
+def _gather_transpose(ct: Any, x: Any, *indices: Any, axes: Axes) -> Any:
+    return bind(scatter_zeros, ct, *indices, shape=shape_of(x), axes=axes)
+
+
+def _gather(x, *indices, axes):
+    # take copies rows faster than an index does.
+    return x.take(indices[0], axes[0]) if len(axes) == 1 else x[at_axes(indices, axes)]
+
+
+def _gather_source(names: Any, params: Any) -> str:
+    axes = params["axes"]
+    if len(axes) == 1:
+        return f"{names[0]}.take({names[1]}, {axes[0]})"
+    return _indices_source(names[0], names[1:], axes)
+
 
 gather = linear(
     "gather",
     _gather,
-    lambda ct, x, *indices, axes: bind(scatter_zeros, ct, *indices, shape=shape_of(x), axes=axes),
+    _gather_transpose,
     shape=_gather_shape,
     batch=_gather_batch,
     samples=[sample(shape, *indices, axes=axes) for shape, indices, axes in _CASES],
+    source=_gather_source,
+    dtypes="fci",
+)
+
+
+def _dynamic_index(x, *indices, axes):
+    return x[at_axes(indices, axes)]
+
+
+# `gather` for indices that are scalars, which needs no copy.
+dynamic_index = linear(
+    "dynamic_index",
+    _dynamic_index,
+    _gather_transpose,
+    shape=_gather_shape,
+    batch=_gather_batch,
+    samples=[sample(shape, *indices, axes=axes) for shape, indices, axes in _SCALAR_CASES],
     source=lambda names, params: _indices_source(names[0], names[1:], params["axes"]),
     view=True,
     dtypes="fci",
 )
 
 
-def _scatter_zeros(x, *indices, shape, axes):
-    out = np.zeros(shape, x.dtype)
-    np.add.at(out, at_axes(indices, axes), x)
+def gather_at(x: Any, indices: Any, axes: Axes) -> Any:
+    """The elements of `x` at `indices`, through the primitive that fits."""
+    scalars = all(shape_of(i) == () for i in indices)
+    return bind(dynamic_index if scalars else gather, x, *indices, axes=axes)
+
+
+# --- scatter: sums --------------------------------------------------------------------
+
+
+def flat_positions(shape, indices, axes):
+    """Where in the flattened array the elements `x[:, i, :, j]` lie, in that layout."""
+    strides = np.cumprod((1, *shape[:0:-1]))[::-1]
+    block = 0
+    for axis, i in zip(axes, indices, strict=True):
+        # Indexing checks the range, and wraps negative indices.
+        block = block + (np.arange(shape[axis]) * strides[axis])[i]
+    neighbours = axes[-1] - axes[0] == len(axes) - 1
+    before = [a for a in range(len(shape)) if neighbours and a < axes[0]]
+    after = [a for a in range(len(shape)) if a not in axes and a not in before]
+    positions = np.reshape(block, np.shape(block) + (1,) * len(after))
+    rank = positions.ndim + len(before)
+    for place, axis in [*enumerate(before), *enumerate(after, rank - len(after))]:
+        lengths = [1] * rank
+        lengths[place] = -1
+        positions = positions + (np.arange(shape[axis]) * strides[axis]).reshape(lengths)
+    return positions
+
+
+def update_at(ufunc, out, indices, axes, updates):
+    """`out[:, i, :, j] = ufunc(out[:, i, :, j], updates)` in place, for each index in turn."""
+    if out.ndim == 1 or updates.size < 64:
+        ufunc.at(out, at_axes(indices, axes), updates)
+    else:
+        # ufunc.at is several times as fast on one axis.
+        positions = flat_positions(out.shape, indices, axes)
+        ufunc.at(out.reshape(-1), positions.reshape(-1), updates.reshape(-1))
     return out
 
 
+def _scatter_zeros(x, *indices, shape, axes):
+    return update_at(np.add, np.zeros(shape, x.dtype), indices, axes, x)
+
+
 def _scatter_zeros_shape(x: Aval, *indices: Aval, shape: Shape, axes: Axes) -> Aval:
+    _check_updates(x, gathered_shape(shape, block_shape(indices), axes))
     return x.update(shape=shape)
 
 
+def _check_updates(updates: Aval, expected: Shape) -> None:
+    if updates.shape != expected:
+        raise ValueError(f"updates have shape {updates.shape}, the indexed part {expected}")
+
+
 def _scatter_zeros_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) -> Any:
-    x, *indices = args
-    shape, axes = (size, *params["shape"]), params["axes"]
-    position = block_position(axes)
-    moved = tuple(a + 1 for a in axes)
-    indices, rank = _align(indices, batched[1:])
-    if not any(batched[1:]):
-        x = move_block(x, position + 1, rank, block_position(moved))
-        return bind(prim, x, *indices, shape=shape, axes=moved), True
-    if not batched[0]:
-        x = bind(broadcast_to, x, shape=(size, *shape_of(x)))
-    x = move_block(x, position + 1, rank, 1)
-    rows = _own_rows(indices, rank, size)
-    return bind(prim, x, rows, *indices, shape=shape, axes=(0, *moved)), True
+    x, indices, axes = _batched_update(
+        _batched(args[0], batched[0], size), args[1:], batched[1:], params["axes"], size
+    )
+    return bind(prim, x, *indices, shape=(size, *params["shape"]), axes=axes), True
+
+
+def _part(case: Any) -> Shape:
+    shape, indices, axes = case
+    return gathered_shape(shape, block_shape(indices), axes)
 
 
 scatter_zeros = linear(
     "scatter_zeros",
     _scatter_zeros,
-    lambda ct, x, *indices, shape, axes: bind(gather, ct, *indices, axes=axes),
+    lambda ct, x, *indices, shape, axes: gather_at(ct, indices, axes),
     shape=_scatter_zeros_shape,
     batch=_scatter_zeros_batch,
     samples=[
-        sample(
-            gathered_shape(shape, np.broadcast_shapes(*(i.shape for i in indices)), axes),
-            *indices,
-            shape=shape,
-            axes=axes,
-        )
-        for shape, indices, axes in _CASES
+        sample(_part(case), *case[1], shape=case[0], axes=case[2])
+        for case in (*_CASES, *_SCALAR_CASES)
     ],
     dtypes="fci",
 )
+
+
+def _scatter_shape(x: Aval, updates: Aval, *indices: Aval, axes: Axes) -> Aval:
+    _check_updates(updates, gathered_shape(x.shape, block_shape(indices), axes))
+    return x.strong()
+
+
+def _scatter_samples(cases: Any) -> list[Any]:
+    return [sample(c[0], _part(c), *c[1], axes=c[2]) for c in cases]
+
+
+def _scatter_add(x, updates, *indices, axes):
+    return update_at(np.add, x.copy(), indices, axes, updates)
+
+
+scatter_add = linear(
+    "scatter_add",
+    _scatter_add,
+    lambda ct, x, updates, *indices, axes: (ct, gather_at(ct, indices, axes)),
+    over=(0, 1),
+    shape=_scatter_shape,
+    batch=_scatter_batch,
+    samples=_scatter_samples([*_CASES, *_SCALAR_CASES]),
+    dtypes="fci",
+)
+
+
+# --- scatter: replacement -------------------------------------------------------------
+
+
+def _scatter_set(x, updates, *indices, axes):
+    out = x.copy()
+    out[at_axes(indices, axes)] = updates
+    return out
+
+
+def _winners(shape: Shape, indices: Any, axes: Axes) -> Any:
+    """Which updates stay: of those at one position the last. None if all do."""
+    block = np.broadcast_shapes(*map(shape_of, indices))
+    count = int(np.prod(block))
+    if count <= 1:
+        return None
+    turn = np.arange(count).reshape(block)
+    lengths = tuple(shape[a] for a in axes)
+    own = tuple(range(len(axes)))
+    last = bind(scatter_set, np.zeros(lengths, turn.dtype), turn, *indices, axes=own)
+    stays = gather_at(last, indices, own) == turn
+    after = len(shape) - len(axes) - block_position(axes)
+    return stays.reshape(block + (1,) * after)
+
+
+def _scatter_set_transpose(ct: Any, x: Any, updates: Any, *indices: Any, axes: Axes) -> Any:
+    read = gather_at(ct, indices, axes)
+    stays = _winners(shape_of(x), indices, axes)
+    zeros = np.zeros(shape_of(updates), ct.dtype)
+    kept = bind(scatter_set, ct, zeros, *indices, axes=axes)
+    return kept, read if stays is None else np.where(stays, read, 0)
+
+
+scatter_set = linear(
+    "scatter_set",
+    _scatter_set,
+    _scatter_set_transpose,
+    over=(0, 1),
+    shape=_scatter_shape,
+    batch=_scatter_batch,
+    samples=_scatter_samples([*_CASES, *_SCALAR_CASES]),
+    dtypes="fci",
+)
+
+# The same for integers and slices that are known: a copy with a part replaced.
+
+
+def _index_set(x, updates, idx):
+    out = np.array(x)
+    out[tuple([slice(*e) if type(e) is tuple else e for e in idx])] = updates
+    return out
+
+
+def _index_set_shape(x: Aval, updates: Aval, idx: Any) -> Aval:
+    _check_updates(updates, indexed_shape(x.shape, idx))
+    return x.strong()
+
+
+def _index_set_transpose(ct: Any, x: Any, updates: Any, idx: Any) -> Any:
+    zeros = np.zeros(shape_of(updates), ct.dtype)
+    return bind(index_set, ct, zeros, idx=idx), bind(index, ct, idx=idx)
+
+
+def _index_set_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) -> Any:
+    x, updates = (_batched(a, b, size) for a, b in zip(args, batched, strict=True))
+    return bind(prim, x, updates, idx=(FULL, *params["idx"])), True
+
+
+_STATIC_CASES = [((2, 5), (1, FULL)), ((2, 5), (FULL, (4, None, -2))), ((4,), (2,))]
+index_set = linear(
+    "index_set",
+    _index_set,
+    _index_set_transpose,
+    over=(0, 1),
+    shape=_index_set_shape,
+    batch=_index_set_batch,
+    samples=[sample(shape, indexed_shape(shape, idx), idx=idx) for shape, idx in _STATIC_CASES],
+    dtypes="fci",
+)
+
+# --- scatter: products ----------------------------------------------------------------
+
+
+def _scatter_mul(x, updates, *indices, axes):
+    return update_at(np.multiply, x.copy(), indices, axes, updates)
+
+
+def _product_slopes(ans: Any, x: Any, updates: Any, indices: Any, axes: Axes) -> Any:
+    """The derivatives of each element by its operand, and by each of its updates.
+
+    That by an update is the product of the other factors: the quotient where the update is
+    not zero, and where it is the only zero the product of what is not.
+    """
+    ones = np.ones(shape_of(x), x.dtype)
+    zero = updates == 0
+    factors = np.where(zero, 1, updates)
+    zeros = bind(scatter_zeros, cast(zero, x.dtype), *indices, shape=shape_of(x), axes=axes)
+    others = bind(scatter_mul, x, factors, *indices, axes=axes)
+    alone = np.where(zeros == 1, others, 0)
+    slope = np.where(zero, gather_at(alone, indices, axes), gather_at(ans, indices, axes) / factors)
+    return bind(scatter_mul, ones, updates, *indices, axes=axes), slope
+
+
+def _scatter_mul_jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
+    (x, updates, *indices), (dx, du, *_) = ins, tangents
+    by_x, by_updates = _product_slopes(ans, x, updates, indices, params["axes"])
+    total = None if dx is None else dx * by_x
+    if du is None:
+        return total
+    term = bind(scatter_zeros, du * by_updates, *indices, shape=shape_of(x), **params)
+    return term if total is None else total + term
+
+
+def _scatter_mul_vjp(ct: Any, ans: Any, ins: Any, params: Any, need: Any) -> Any:
+    x, updates, *indices = ins
+    by_x, by_updates = _product_slopes(ans, x, updates, indices, params["axes"])
+    pulled = gather_at(ct, indices, params["axes"]) * by_updates
+    return [ct * by_x, pulled, *[None] * len(indices)]
+
+
+scatter_mul = custom(
+    "scatter_mul",
+    _scatter_mul,
+    shape=_scatter_shape,
+    jvp=_scatter_mul_jvp,
+    vjp=_scatter_mul_vjp,
+    batch=_scatter_batch,
+    samples=_scatter_samples([*_CASES, *_SCALAR_CASES]),
+    dtypes="fci",
+)
+
+# --- scatter: extrema -----------------------------------------------------------------
+
+
+def _is(x: Any, extremum: Any) -> Any:
+    """1 where x is the extremum (NaN is NaN's), else 0."""
+    return cast((x == extremum) | ((x != x) & (extremum != extremum)), extremum.dtype)
+
+
+def _extremum_shares(ans: Any, x: Any, updates: Any, indices: Any, axes: Axes) -> Any:
+    """The parts that operand and updates have in the extremum: equals share it."""
+    mine = _is(x, ans)
+    theirs = _is(updates, gather_at(ans, indices, axes))
+    count = mine + bind(scatter_zeros, theirs, *indices, shape=shape_of(x), axes=axes)
+    return mine / count, theirs / gather_at(count, indices, axes)
+
+
+def _extremum_jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
+    (x, updates, *indices), (dx, du, *_) = ins, tangents
+    mine, theirs = _extremum_shares(ans, x, updates, indices, params["axes"])
+    total = None if dx is None else dx * mine
+    if du is None:
+        return total
+    term = bind(scatter_zeros, du * theirs, *indices, shape=shape_of(x), **params)
+    return term if total is None else total + term
+
+
+def _extremum_vjp(ct: Any, ans: Any, ins: Any, params: Any, need: Any) -> Any:
+    x, updates, *indices = ins
+    mine, theirs = _extremum_shares(ans, x, updates, indices, params["axes"])
+    pulled = gather_at(ct, indices, params["axes"]) * theirs
+    return [ct * mine, pulled, *[None] * len(indices)]
+
+
+def _scatter_min(x, updates, *indices, axes):
+    return update_at(np.minimum, x.copy(), indices, axes, updates)
+
+
+def _scatter_max(x, updates, *indices, axes):
+    return update_at(np.maximum, x.copy(), indices, axes, updates)
+
+
+def _extremum(name: str, impl: Any) -> Any:
+    return custom(
+        name,
+        impl,
+        shape=_scatter_shape,
+        jvp=_extremum_jvp,
+        vjp=_extremum_vjp,
+        batch=_scatter_batch,
+        samples=_scatter_samples([*_CASES, *_SCALAR_CASES]),
+        dtypes="fi",
+    )
+
+
+scatter_min = _extremum("scatter_min", _scatter_min)
+scatter_max = _extremum("scatter_max", _scatter_max)
