@@ -18,6 +18,7 @@ from funcgrad.core.primitive import Primitive, batch_elementwise, shape_of
 from funcgrad.core.tracer import Recorder, Tracer, bind, set_source
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import structural as st
+from funcgrad.primitives.call import call
 
 # What made a tracer: (primitive, operands, params).
 Origin = tuple[Primitive, Sequence[Any], dict[str, Any]]
@@ -25,30 +26,39 @@ Rewrite = Callable[[Sequence[Any], dict[str, Any], Callable[[Any], Origin | None
 
 
 def simplify(graph: Graph) -> Graph:
-    """Rewrite a closed graph; sub-graphs in parameters are left to their own turn."""
+    """Rewrite a closed graph and inline its calls; other sub-graphs wait for their own turn."""
     with Recorder("simplify", concrete=False) as rec:
-        env: dict[int, Any] = {id(v): rec.abstract_input(v.aval) for v in graph.inputs}
-        origins: dict[int, Origin] = {}
-
-        def origin(x: Any) -> Origin | None:
-            return origins.get(id(x))
-
+        inputs = [rec.abstract_input(v.aval) for v in graph.inputs]
         before = set_source(None)
         try:
-            for eqn in graph.eqns:
-                set_source(eqn.source)
-                ins = [read(env, a) for a in eqn.ins]
-                if eqn.prim.multiple:
-                    results = bind(eqn.prim, *ins, **eqn.params)
-                    env.update(zip(map(id, eqn.outs), results, strict=True))
-                    continue
-                result, made = _apply(eqn.prim, ins, eqn.params, origin, eqn.outs[0].aval)
-                if type(result) is Tracer:
-                    origins.setdefault(id(result), made)
-                env[id(eqn.outs[0])] = result
+            return rec.graph(_run(graph, inputs, {}))
         finally:
             set_source(before)
-        return rec.graph([read(env, a) for a in graph.outputs])
+
+
+def _run(graph: Graph, args: Sequence[Any], origins: dict[int, Origin]) -> list[Any]:
+    env: dict[int, Any] = {id(v): a for v, a in zip(graph.inputs, args, strict=True)}
+
+    def origin(x: Any) -> Origin | None:
+        return origins.get(id(x))
+
+    for eqn in graph.eqns:
+        set_source(eqn.source)
+        ins = [read(env, a) for a in eqn.ins]
+        if eqn.prim.multiple:
+            inline = eqn.prim is call
+            results = (
+                _run(eqn.params["graph"], ins, origins)
+                if inline
+                else bind(eqn.prim, *ins, **eqn.params)
+            )
+            env.update(zip(map(id, eqn.outs), results, strict=True))
+            continue
+        result, made = _apply(eqn.prim, ins, eqn.params, origin, eqn.outs[0].aval)
+        if type(result) is Tracer:
+            origins.setdefault(id(result), made)
+        env[id(eqn.outs[0])] = result
+    return [read(env, a) for a in graph.outputs]
 
 
 def _apply(

@@ -17,6 +17,7 @@ from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.core.printing import letters
 from funcgrad.primitives.contraction import matmul
+from funcgrad.transforms.simplify import simplify
 
 # From this many bytes on, writing into a dead buffer beats allocating a new one.
 REUSE_BYTES = 16384
@@ -105,7 +106,7 @@ class Body:
 
     def nested(self, graph: Graph, inputs: Sequence[str], extra: str = "    ") -> list[str]:
         """Write another graph's equations here, deeper; what its outputs are called."""
-        inner = Body(graph, self.module, self.names, self.lines, self.indent + extra)
+        inner = Body(simplify(graph), self.module, self.names, self.lines, self.indent + extra)
         return inner.run(inputs)
 
     def run(self, inputs: Sequence[str]) -> list[str]:

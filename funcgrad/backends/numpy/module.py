@@ -91,7 +91,7 @@ class Module:
 
     def scalar(self, value: float, dtype: np.dtype) -> str:
         """The name of a scalar kept as an array of shape ()."""
-        key = (repr(value), dtype)
+        key = (repr(float(value)), dtype)
         if key not in self._scalars:
             self._scalars[key] = np.array(value, dtype)
         return self.constant(self._scalars[key])
