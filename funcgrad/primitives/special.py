@@ -70,3 +70,30 @@ fma = elementwise(
     ],
     dtypes="f",
 )
+
+
+def _xlogy(x, y):
+    return x * np.log(np.where((x == 0) & (y == y), 1, y))
+
+
+def _xlog1py(x, y):
+    return x * np.log1p(np.where((x == 0) & (y == y), 0, y))
+
+
+# By y the derivative is x / y, which at x = 0 is 0 for every y, y = 0 included.
+xlogy = elementwise(
+    "xlogy",
+    _xlogy,
+    lambda g, ans, x, y: g * np.log(y),
+    lambda g, ans, x, y: g * (x / np.where(x == 0, 1, y)),
+    domain=(0.5, 2.0),
+    dtypes="f",
+)
+xlog1py = elementwise(
+    "xlog1py",
+    _xlog1py,
+    lambda g, ans, x, y: g * np.log1p(y),
+    lambda g, ans, x, y: g * (x / np.where(x == 0, 1, y + 1)),
+    domain=(0.5, 2.0),
+    dtypes="f",
+)

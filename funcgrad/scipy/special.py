@@ -1,0 +1,312 @@
+"""Special functions, named and called as in `scipy.special`; on arrays and on tracers.
+
+Integers give float64; float32 stays float32. SciPy is not needed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.aval import aval_of
+from funcgrad.core.primitive import Primitive
+from funcgrad.core.tracer import bind
+from funcgrad.numpy.convert import as_array, promote
+from funcgrad.numpy.reductions import logsumexp as _logsumexp
+from funcgrad.primitives import elementwise as ew
+from funcgrad.primitives import special as sp
+from funcgrad.primitives.elementwise import cast
+
+__all__ = [
+    "entr",
+    "erf",
+    "erfc",
+    "erfinv",
+    "expit",
+    "log_expit",
+    "log_ndtr",
+    "log_softmax",
+    "logit",
+    "logsumexp",
+    "ndtr",
+    "ndtri",
+    "rel_entr",
+    "softmax",
+    "softplus",
+    "xlog1py",
+    "xlogy",
+]
+
+
+def _float(x: Any) -> Any:
+    x = as_array(x)
+    return x if aval_of(x).inexact else cast(x, np.dtype(np.float64))
+
+
+def _real(prim: Primitive, x: Any) -> Any:
+    return bind(prim, _float(x))
+
+
+def erf(x: Any) -> Any:
+    """The error function, 2 / sqrt(pi) times the integral of exp(-t**2) from 0 to x.
+
+    Args:
+        x: real array of any shape.
+
+    Example:
+        >>> import numpy as np
+        >>> from funcgrad.scipy import special
+        >>> special.erf(np.array([0.0, 0.5, np.inf])).round(6)
+        array([0.    , 0.5205, 1.    ])
+    """
+    return _real(sp.erf, x)
+
+
+def erfc(x: Any) -> Any:
+    """1 - erf(x), without the cancellation for large x.
+
+    Example:
+        >>> from funcgrad.scipy import special
+        >>> float(special.erfc(10.0))
+        2.088487583762545e-45
+    """
+    return _real(sp.erfc, x)
+
+
+def erfinv(y: Any) -> Any:
+    """The inverse of `erf` on [-1, 1]; NaN outside.
+
+    Example:
+        >>> from funcgrad.scipy import special
+        >>> float(special.erfinv(special.erf(0.25)))
+        0.25
+    """
+    return _real(sp.erfinv, y)
+
+
+def ndtr(x: Any) -> Any:
+    """The standard normal distribution function.
+
+    Computed by `erfc`, so that the lower tail keeps its relative accuracy.
+
+    Example:
+        >>> import numpy as np
+        >>> from funcgrad.scipy import special
+        >>> special.ndtr(np.array([0.0, 1.96])).round(3)
+        array([0.5  , 0.975])
+    """
+    x = _float(x)
+    return 0.5 * bind(sp.erfc, -x * np.sqrt(0.5).item())
+
+
+def ndtri(p: Any) -> Any:
+    """The inverse of `ndtr`: the quantiles of the standard normal distribution.
+
+    Example:
+        >>> from funcgrad.scipy import special
+        >>> round(float(special.ndtri(0.975)), 3)
+        1.96
+    """
+    p = _float(p)
+    return np.sqrt(2).item() * bind(sp.erfinv, 2 * p - 1)
+
+
+def log_ndtr(x: Any) -> Any:
+    """log(ndtr(x)), also where ndtr underflows.
+
+    Below -10 by the continued fraction of Abramowitz and Stegun, 26.2.14.
+
+    Example:
+        >>> import numpy as np
+        >>> from funcgrad.scipy import special
+        >>> special.log_ndtr(np.array([-40.0, 0.0])).round(4)
+        array([-8.046084e+02, -6.931000e-01])
+    """
+    x = _float(x)
+    far = x < -10
+    upper = np.log(ndtr(np.where(far, 0, x)))
+    t = np.where(far, -x, 10)
+    ratio = t
+    for k in range(12, 0, -1):
+        ratio = t + k / ratio
+    lower = -0.5 * t * t - 0.5 * np.log(2 * np.pi).item() - np.log(ratio)
+    return np.where(far, lower, upper)
+
+
+def expit(x: Any) -> Any:
+    """The logistic sigmoid, 1 / (1 + exp(-x)), without overflow.
+
+    Example:
+        >>> import numpy as np
+        >>> from funcgrad.scipy import special
+        >>> special.expit(np.array([-1000.0, 0.0, 1000.0]))
+        array([0. , 0.5, 1. ])
+    """
+    return _real(ew.logistic, x)
+
+
+def log_expit(x: Any) -> Any:
+    """log(expit(x)), exact to rounding in both tails.
+
+    Example:
+        >>> import numpy as np
+        >>> from funcgrad.scipy import special
+        >>> special.log_expit(np.array([-1000.0, 0.0])).round(4)
+        array([-1.000e+03, -6.931e-01])
+    """
+    return -softplus(-_float(x))
+
+
+def softplus(x: Any) -> Any:
+    """log(1 + exp(x)), without overflow.
+
+    Example:
+        >>> import numpy as np
+        >>> from funcgrad.scipy import special
+        >>> special.softplus(np.array([-1000.0, 1000.0]))
+        array([   0., 1000.])
+    """
+    return np.logaddexp(_float(x), 0.0)
+
+
+def logit(p: Any) -> Any:
+    """log(p / (1 - p)), the inverse of `expit`; infinite at 0 and 1, NaN outside.
+
+    Example:
+        >>> from funcgrad.scipy import special
+        >>> float(special.logit(0.5))
+        0.0
+    """
+    p = _float(p)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(p) - np.log1p(-p)
+
+
+def logsumexp(
+    a: Any,
+    axis: Any = None,
+    b: Any = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+) -> Any:
+    """log(sum(b * exp(a))), without overflow.
+
+    Where all of `a` is -inf the result is -inf, and its derivative 0.
+
+    Args:
+        a: real array.
+        axis: one axis, several, or None for all.
+        b: weights that broadcast against `a`; ones if None. They may be negative.
+        keepdims: keep the reduced axes with length 1.
+        return_sign: return `(log of the absolute value, sign)`; without it a negative sum
+            gives NaN.
+
+    Example:
+        >>> import numpy as np, funcgrad as fg
+        >>> from funcgrad.scipy import special
+        >>> float(special.logsumexp(np.array([1000.0, 1000.0])).round(4))
+        1000.6931
+        >>> fg.grad(special.logsumexp)(np.array([-np.inf, 0.0, 0.0]))
+        array([0. , 0.5, 0.5])
+    """
+    a = _float(a)
+    if b is None and not return_sign:
+        return _logsumexp(a, axis, keepdims)
+    weights = np.ones((), a.dtype) if b is None else _float(b)
+    a, weights = promote(np.broadcast_arrays(a, weights))
+    # A weight of 0 takes its element out, also where exp would overflow.
+    a = np.where(weights == 0, -np.inf, a)
+    top = bind(ew.stop_gradient, np.max(a, axis=axis, keepdims=True))
+    top = np.where(np.isfinite(top), top, 0)
+    total = np.sum(weights * np.exp(a - top), axis=axis, keepdims=True)
+    sign = np.sign(total)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        out = np.log(np.abs(total) if return_sign else total) + top
+    if not keepdims:
+        out, sign = np.squeeze(out, axis), np.squeeze(sign, axis)
+    return (out, sign) if return_sign else out
+
+
+def softmax(x: Any, axis: Any = None) -> Any:
+    """exp(x) / sum(exp(x)) over `axis` (None: over all of it), without overflow.
+
+    Example:
+        >>> import numpy as np
+        >>> from funcgrad.scipy import special
+        >>> special.softmax(np.array([1000.0, 1000.0]))
+        array([0.5, 0.5])
+    """
+    x = _float(x)
+    top = bind(ew.stop_gradient, np.max(x, axis=axis, keepdims=True))
+    weights = np.exp(x - top)
+    return weights / np.sum(weights, axis=axis, keepdims=True)
+
+
+def log_softmax(x: Any, axis: Any = None) -> Any:
+    """log(softmax(x)) over `axis`, exact to rounding where softmax would underflow.
+
+    Example:
+        >>> import numpy as np
+        >>> from funcgrad.scipy import special
+        >>> special.log_softmax(np.array([0.0, -1000.0]))
+        array([    0., -1000.])
+    """
+    x = _float(x)
+    return x - _logsumexp(x, axis, True)
+
+
+def xlogy(x: Any, y: Any) -> Any:
+    """x * log(y), and 0 where x is 0 and y is no NaN.
+
+    There the derivative by y is 0, and the one by x is log(y), which is -inf for y = 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from funcgrad.scipy import special
+        >>> special.xlogy(np.array([0.0, 2.0]), np.array([0.0, 1.0]))
+        array([0., 0.])
+    """
+    return bind(sp.xlogy, *promote([_float(x), _float(y)]))
+
+
+def xlog1py(x: Any, y: Any) -> Any:
+    """x * log1p(y), and 0 where x is 0 and y is no NaN.
+
+    Example:
+        >>> from funcgrad.scipy import special
+        >>> float(special.xlog1py(0.0, -1.0))
+        0.0
+    """
+    return bind(sp.xlog1py, *promote([_float(x), _float(y)]))
+
+
+def entr(x: Any) -> Any:
+    """-x * log(x), 0 at 0, -inf below.
+
+    Example:
+        >>> import numpy as np
+        >>> from funcgrad.scipy import special
+        >>> special.entr(np.array([0.0, 0.5, 1.0])).round(4)
+        array([-0.    ,  0.3466, -0.    ])
+    """
+    x = _float(x)
+    return np.where(x < 0, -np.inf, -xlogy(x, np.where(x < 0, 1, x)))
+
+
+def rel_entr(x: Any, y: Any) -> Any:
+    """x * log(x / y): the summands of the Kullback-Leibler divergence.
+
+    0 where x = 0 and y >= 0; inf where x > 0 and y = 0, or where either is negative.
+
+    Example:
+        >>> import numpy as np
+        >>> from funcgrad.scipy import special
+        >>> special.rel_entr(np.array([0.0, 0.5]), np.array([0.5, 0.25])).round(4)
+        array([0.    , 0.3466])
+    """
+    x, y = promote([_float(x), _float(y)])
+    inside = (x > 0) & (y > 0)
+    safe_x, safe_y = np.where(inside, x, 1), np.where(inside, y, 1)
+    outside = np.where((x == 0) & (y >= 0), 0, np.where(np.isnan(x) | np.isnan(y), np.nan, np.inf))
+    return np.where(inside, safe_x * np.log(safe_x / safe_y), outside)
