@@ -24,8 +24,10 @@ from funcgrad.numpy import (
     norms,
     protocol,
     reductions,
+    selection,
     structure,
     ufuncs,
+    updates,
 )
 from funcgrad.numpy.namespace import public_names, resolve
 

@@ -9,17 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import aval_of, result_dtype
+from funcgrad.core.aval import aval_of
 from funcgrad.core.primitive import shape_of
-from funcgrad.core.tracer import Tracer, bind
+from funcgrad.core.tracer import bind
 from funcgrad.errors import ShapeError, at_line
 from funcgrad.numpy import ufuncs
+from funcgrad.numpy.convert import as_array, normalize_axis, promote
 from funcgrad.numpy.protocol import attach_methods, implements
-from funcgrad.numpy.structure import normalize_axis
 from funcgrad.numpy.ufuncs import conjugate, matmul
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.contraction import matmul as matmul_p
-from funcgrad.primitives.elementwise import cast
 
 
 def reshape(x: Any, shape: tuple[int, ...]) -> Any:
@@ -31,21 +30,10 @@ def permute(x: Any, perm: Sequence[int]) -> Any:
     return x if perm == tuple(range(len(perm))) else bind(st.transpose, x, perm=perm)
 
 
-def promote(*operands: Any, dtype: Any = None) -> list[Any]:
-    """Operands as arrays of their common dtype, or of the one given.
-
-    Unlike ufuncs, NumPy's products take Python numbers for arrays: float64, int64.
-    """
-    arrays = [x if type(x) is Tracer else np.asarray(ufuncs.as_operand(x)) for x in operands]
-    if dtype is None:
-        dtype = result_dtype(*(aval_of(x).strong() for x in arrays))
-    return [cast(x, dtype) for x in arrays]
-
-
 @implements(np.dot)
 def dot(a: Any, b: Any, out: None = None) -> Any:
     """The product of `a`'s last axis with `b`'s last but one, or its only one."""
-    a, b = promote(a, b)
+    a, b = promote((a, b))
     rank_a, rank_b = len(shape_of(a)), len(shape_of(b))
     if rank_a == 0 or rank_b == 0:
         return np.multiply(a, b)
@@ -57,7 +45,7 @@ def dot(a: Any, b: Any, out: None = None) -> Any:
 @implements(np.inner)
 def inner(a: Any, b: Any, /) -> Any:
     """The product of the last axes of both."""
-    a, b = promote(a, b)
+    a, b = promote((a, b))
     if not shape_of(a) or not shape_of(b):
         return np.multiply(a, b)
     return tensordot(a, b, ((-1,), (-1,)))
@@ -66,14 +54,14 @@ def inner(a: Any, b: Any, /) -> Any:
 @implements(np.outer, np.linalg.outer)
 def outer(a: Any, b: Any, out: None = None) -> Any:
     """Every element of `a` times every element of `b`, both flattened."""
-    a, b = promote(a, b)
+    a, b = promote((a, b))
     return np.multiply(reshape(a, (aval_of(a).size, 1)), reshape(b, (1, aval_of(b).size)))
 
 
 @implements(np.vdot)
 def vdot(a: Any, b: Any, /) -> Any:
     """The scalar product of flattened arrays; the first is conjugated."""
-    a, b = promote(a, b)
+    a, b = promote((a, b))
     a, b = (reshape(x, (aval_of(x).size,)) for x in (a, b))
     return bind(matmul_p, conjugate(a), b)
 
@@ -103,7 +91,7 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     Raises:
         ShapeError: paired axes have different lengths.
     """
-    a, b = promote(a, b)
+    a, b = promote((a, b))
     shape_a, shape_b = shape_of(a), shape_of(b)
     axes_a, axes_b = _tensordot_axes(axes, len(shape_a), len(shape_b))
     lengths = [shape_a[i] for i in axes_a]
@@ -162,7 +150,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     >>> fnp.vecdot(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1.0, 1.0]))
     array([3., 7.])
     """
-    x1, x2 = promote(x1, x2)
+    x1, x2 = promote((x1, x2))
     x1, x2 = conjugate(_to_end(x1, axis)), _to_end(x2, axis)
     if len(shape_of(x2)) == 1:
         return bind(matmul_p, x1, x2)
@@ -173,7 +161,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
 
 def matvec(x1: Any, x2: Any, /) -> Any:
     """Matrices (the last two axes of `x1`) times vectors (the last of `x2`)."""
-    x1, x2 = promote(x1, x2)
+    x1, x2 = promote((x1, x2))
     if len(shape_of(x2)) == 1:
         return bind(matmul_p, x1, x2)
     return _without(bind(matmul_p, x1, _as_column(x2)), -1)
@@ -181,7 +169,7 @@ def matvec(x1: Any, x2: Any, /) -> Any:
 
 def vecmat(x1: Any, x2: Any, /) -> Any:
     """Conjugated vectors (the last axis of `x1`) times matrices (the last two of `x2`)."""
-    x1, x2 = promote(x1, x2)
+    x1, x2 = promote((x1, x2))
     x1 = conjugate(x1)
     if len(shape_of(x1)) == 1:
         return bind(matmul_p, x1, x2)
@@ -207,7 +195,7 @@ def multi_dot(arrays: Sequence[Any], *, out: None = None) -> Any:
 
     The first and the last may be vectors.
     """
-    arrays = [ufuncs.as_operand(a) for a in arrays]
+    arrays = list(map(as_array, arrays))
     shapes = [shape_of(a) for a in arrays]
     if len(arrays) < 2 or any(len(s) != 2 for s in shapes[1:-1]):
         raise at_line(

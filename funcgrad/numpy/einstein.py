@@ -14,7 +14,8 @@ from funcgrad.core.aval import Shape
 from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import bind
 from funcgrad.errors import ShapeError, at_line
-from funcgrad.numpy.contraction import permute, promote, reshape
+from funcgrad.numpy.contraction import permute, reshape
+from funcgrad.numpy.convert import promote
 from funcgrad.numpy.protocol import implements
 from funcgrad.primitives import reduction as rd
 from funcgrad.primitives import structural as st
@@ -68,7 +69,7 @@ def einsum(
     """
     if not isinstance(subscripts, str):
         subscripts, operands = _from_interleaved((subscripts, *operands))
-    arrays = promote(*operands, dtype=dtype)
+    arrays = promote(operands, dtype)
     strategy = optimize if isinstance(optimize, str) else "greedy" if optimize else "none"
     spec = _parse(subscripts.replace(" ", ""), tuple(map(shape_of, arrays)), strategy)
     return _contract(list(zip(arrays, spec.inputs, strict=True)), spec, arrays[0].dtype)

@@ -189,13 +189,13 @@ def read(x: Any, plan: Plan) -> Any:
     if plan.basic is not None:
         x = bind(st.index, x, idx=plan.basic)
     if plan.axes:
-        _check_range(x, plan)
+        check_range(x, plan)
         x = ix.gather_at(x, plan.indices, plan.axes)
         x = ix.move_block(x, *plan.block)
     return x if plan.shape == plan.inner else bind(st.reshape, x, shape=plan.shape)
 
 
-def _check_range(x: Any, plan: Plan) -> None:
+def check_range(x: Any, plan: Plan) -> None:
     """While staging, refuse known indices that would only fail when the program runs."""
     if not is_abstract(x):
         return
