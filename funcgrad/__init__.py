@@ -28,6 +28,7 @@ from funcgrad.transforms.api import (
     vjp,
     vmap,
 )
+from funcgrad.transforms.control import cond, fori_loop, map, scan, switch, while_loop
 from funcgrad.transforms.jit import Jitted, Lowered, export, jit
 
 __all__ = [
@@ -35,11 +36,13 @@ __all__ = [
     "Jitted",
     "Lowered",
     "ShapeDtypeStruct",
+    "cond",
     "config",
     "debug_nans",
     "errors",
     "eval_shape",
     "export",
+    "fori_loop",
     "grad",
     "hessian",
     "jacfwd",
@@ -48,9 +51,13 @@ __all__ = [
     "jvp",
     "linearize",
     "make_graph",
+    "map",
     "numpy",
+    "scan",
+    "switch",
     "tree",
     "value_and_grad",
     "vjp",
     "vmap",
+    "while_loop",
 ]

@@ -213,7 +213,7 @@ class TracerArrayError(FuncgradError, TypeError):
             "np.array([t, u]) write np.stack([t, u]) or fnp.array([t, u]) with "
             "`import funcgrad.numpy as fnp`; instead of np.asarray(t) just t; instead of "
             "np.float32(t) write t.astype(np.float32); to index a plain array by a tracer write "
-            "np.take(a, t, axis=0) or fnp.asarray(a)[t]; for the value without its derivative "
+            "fg.at(a)[t].get() or fnp.take(a, t, axis=0); for the value without its derivative "
             f"use fg.stop_gradient(t).{at_user_line()}"
         )
 
@@ -349,6 +349,48 @@ class NotDifferentiableError(FuncgradError, TypeError):
     Mended: use a loop with known bounds::
 
         fg.grad(lambda x: fg.fori_loop(0, 4, lambda i, v: v * 2, x))(1.0)
+    """
+
+
+class CarryTypeError(FuncgradError, TypeError):
+    """What a loop carries changes its shape or dtype from one step to the next.
+
+    Fails::
+
+        fg.scan(lambda c, x: (np.stack([c, x]), None), 0.0, np.ones(3))
+
+    Mended: start with a value of the kind that the body returns::
+
+        fg.scan(lambda c, x: (c + x, None), 0.0, np.ones(3))
+    """
+
+
+class BranchTypeError(FuncgradError, TypeError):
+    """Branches return different structures, shapes or dtypes, or the choice is no scalar.
+
+    Fails::
+
+        fg.cond(x > 0, lambda x: x, lambda x: np.sum(x), x)
+
+    Mended: return the same kind from each branch::
+
+        fg.cond(x > 0, lambda x: x, lambda x: np.broadcast_to(np.sum(x), x.shape), x)
+    """
+
+
+class CustomRuleError(FuncgradError, TypeError):
+    """A rule given to ``custom_jvp`` or ``custom_vjp`` is missing, or returns what does not fit.
+
+    Fails::
+
+        @fg.custom_vjp
+        def f(x, y):
+            return x * y
+        f.defvjp(lambda x, y: (x * y, (x, y)), lambda residuals, ct: ct)
+
+    Mended: return one cotangent for each argument::
+
+        f.defvjp(lambda x, y: (x * y, (x, y)), lambda r, ct: (ct * r[1], ct * r[0]))
     """
 
 

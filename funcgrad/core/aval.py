@@ -132,7 +132,12 @@ def result_dtype(*avals: Aval) -> np.dtype:
 @lru_cache(maxsize=4096)
 def resolve_ufunc(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> tuple[np.dtype, ...]:
     """The dtypes NumPy computes `ufunc` in (inputs, then outputs), or TypeError as NumPy's."""
-    return ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout))
+    found = ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout))
+    if any(d.kind == "O" for d in found):
+        # NumPy compares Python integers as objects; here they are integers of the default size.
+        kinds = tuple(PYTHON_SCALARS.get(k, k) for k in kinds)
+        found = ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout))
+    return found
 
 
 def default_dtype(aval: Aval) -> np.dtype:

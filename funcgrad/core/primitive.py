@@ -149,7 +149,7 @@ def shape_of(x: Any) -> tuple[int, ...]:
 def zeros_like(x: Any) -> Any:
     """Zeros of the shape and dtype of a value, tracer or aval."""
     aval = x if isinstance(x, Aval) else aval_of(x)
-    return np.zeros(aval.shape, aval.dtype)
+    return np.zeros(aval.shape, aval.dtype) if aval.shape else aval.dtype.type(0)
 
 
 def unbroadcast(x: Any, shape: tuple[int, ...]) -> Any:

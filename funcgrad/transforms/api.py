@@ -35,7 +35,7 @@ def record(
     fun: Callable[..., Any], purpose: str, leaves: Sequence[Any]
 ) -> tuple[Recorder, list[Any], Any]:
     """Run `fun(tracers)` with values riding along; the tape, result leaves, their structure."""
-    with Recorder(purpose, concrete=True) as rec:
+    with Recorder(purpose, concrete=True, reverse=purpose == "vjp") as rec:
         out = fun([rec.input(leaf) for leaf in leaves])
         out_leaves, out_tree = tree.flatten(out)
     return rec, out_leaves, out_tree
@@ -228,7 +228,7 @@ def value_and_grad(
             chosen, place = select_arguments(args, argnums, name)
         leaves, treedef = tree.flatten(chosen)
         _check_differentiable(chosen, leaves, name)
-        with Recorder("grad", concrete=True) as rec:
+        with Recorder("grad", concrete=True, reverse=True) as rec:
             new = treedef.unflatten([rec.input(leaf) for leaf in leaves])
             full = place(new) if place else (*args[:argnums], new, *args[argnums + 1 :])
             out = fun(*full, **kwargs)
@@ -525,7 +525,7 @@ def jacfwd(
         chosen, place = select_arguments(args, argnums, "jacfwd")
         leaves, treedef = tree.flatten(chosen)
         _check_differentiable(chosen, leaves, "jacfwd", complex_ok=holomorphic)
-        result, push, aux = _linearized(
+        _, push, aux = _linearized(
             lambda x: fun(*place(x), **kwargs), (chosen,), has_aux, "jacfwd"
         )
         columns = vmap(lambda *t: push(treedef.unflatten(t)), out_axes=-1)(*_basis(leaves))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from funcgrad.core.aval import Aval, aval_of
-from funcgrad.core.evaluate import read, run_into
+from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph
 from funcgrad.core.primitive import zeros_like
 from funcgrad.core.tracer import Recorder, Tracer, set_source
@@ -37,6 +37,32 @@ def forward(
     finally:
         set_source(before)
     return tangents
+
+
+def run_forward(
+    env: dict[int, Any], graph: Graph, args: Sequence[Any], tangents: dict[int, Any]
+) -> list[Any]:
+    """Run a graph as `run_into` does and push tangents through it, in one pass.
+
+    So that equations that hold graphs run them once for both.
+    """
+
+    def apply(eqn: Eqn, ins: Sequence[Any]) -> Any:
+        given = [tangents.get(id(a)) for a in eqn.ins]
+        prim = eqn.prim
+        if prim.jvp is None or all(t is None for t in given):
+            return apply_eqn(eqn, ins)
+        if prim.pushforward is not None:
+            ans, found = prim.pushforward(given, ins, eqn.params)
+        else:
+            ans = apply_eqn(eqn, ins)
+            found = prim.jvp(given, ans, ins, eqn.params)
+        for out, tangent in zip(eqn.outs, found if prim.multiple else [found], strict=True):
+            if tangent is not None and out.aval.inexact:
+                tangents[id(out)] = tangent
+        return ans
+
+    return run_into(env, graph, args, apply)
 
 
 def pushforward_of(
@@ -84,14 +110,12 @@ def jvp_graph(graph: Graph, wrt: Sequence[bool], out_mask: Sequence[bool] | None
     """
     with Recorder("jvp", concrete=False) as rec:
         args = [rec.abstract_input(v.aval) for v in graph.inputs]
-        given = {
+        found = {
             id(v): rec.abstract_input(v.aval)
             for v, w in zip(graph.inputs, wrt, strict=True)
             if w
         }
-        env: dict[int, Any] = {}
-        results = run_into(env, graph, args)
-        found = forward(graph.eqns, given, lambda a: read(env, a))
+        results = run_forward({}, graph, args, found)
         mask = out_mask or [True] * len(graph.outputs)
         tangents = [
             match_tangent(found.get(id(o)), o.aval)

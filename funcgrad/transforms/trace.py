@@ -60,16 +60,21 @@ def leaf_avals(args: Any, leaves: Sequence[Any], role: str) -> list[Aval]:
     return avals
 
 
-def lift_captures(graph: Graph) -> tuple[Graph, list[Tracer]]:
-    """Turn captured tracers of enclosing recordings into leading inputs.
+def lift_captures(*graphs: Graph) -> tuple[list[Graph], list[Tracer]]:
+    """Turn captured tracers of enclosing recordings into leading inputs, the same in each graph.
 
     Graphs that sit in an equation's parameters must be closed, so that a transformation of
     the enclosing graph sees what they depend on.
     """
-    captured = [c for c in graph.consts() if type(c.value) is Tracer]
+    found = [c.value for g in graphs for c in g.consts() if type(c.value) is Tracer]
+    captured = list({id(t): t for t in found}.values())
     if not captured:
-        return graph, []
-    new = {id(c.value): Var(c.aval) for c in captured}
+        return list(graphs), []
+    return [_with_inputs(g, captured) for g in graphs], captured
+
+
+def _with_inputs(graph: Graph, captured: Sequence[Tracer]) -> Graph:
+    new = {id(t): Var(t.aval) for t in captured}
 
     def swap(atom: Any) -> Any:
         return new.get(id(atom.value), atom) if type(atom) is Const else atom
@@ -77,5 +82,4 @@ def lift_captures(graph: Graph) -> tuple[Graph, list[Tracer]]:
     eqns = [
         Eqn(e.prim, tuple(map(swap, e.ins)), e.params, e.outs, e.source) for e in graph.eqns
     ]
-    closed = Graph((*new.values(), *graph.inputs), eqns, map(swap, graph.outputs))
-    return closed, [c.value for c in captured]
+    return Graph((*new.values(), *graph.inputs), eqns, map(swap, graph.outputs))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.aval import aval_of
 from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.core.primitive import zeros_like
@@ -203,7 +203,7 @@ def match_cotangent(ct: Any, like: Any) -> Any:
     if type(ct) is np.ndarray and type(like) is np.ndarray:
         if ct.dtype is like.dtype and ct.shape == like.shape:
             return ct
-    aval = like if isinstance(like, Aval) else aval_of(like)
+    aval = aval_of(like)
     if ct is None:
         return zeros_like(aval)
     if aval.dtype != ct.dtype:

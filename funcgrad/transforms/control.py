@@ -1,0 +1,480 @@
+"""Branches and loops that can be compiled: `cond`, `switch`, `while_loop`, `scan` and its kin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import tree
+from funcgrad.core.aval import BOOL, Aval, aval_of, result_dtype
+from funcgrad.core.evaluate import run_graph
+from funcgrad.core.graph import Graph
+from funcgrad.core.tracer import Recorder, Tracer, bind, own_value
+from funcgrad.errors import (
+    ArgumentError,
+    BranchTypeError,
+    CarryTypeError,
+    FuncgradError,
+    TreeMismatchError,
+    at_line,
+)
+from funcgrad.primitives import control as prims
+from funcgrad.primitives.elementwise import cast
+from funcgrad.transforms import control_rules as _rules  # noqa: F401  (sets the rules)
+from funcgrad.transforms.trace import flatten_result, leaf_avals, lift_captures, trace
+
+# --- branches -------------------------------------------------------------------------
+
+
+def cond(
+    pred: Any, true_fun: Callable[..., Any], false_fun: Callable[..., Any], *operands: Any
+) -> Any:
+    """`true_fun(*operands)` if `pred` holds, else `false_fun(*operands)`.
+
+    Only the chosen branch runs, except under `vmap` with a predicate that differs between the
+    examples: then both do, and each example takes its own.
+
+    Args:
+        pred: a scalar; a number counts as true where it is not zero.
+        true_fun, false_fun: functions of the operands, which may close over others. Both are
+            traced, so that they are known to agree.
+        operands: pytrees of arrays.
+
+    Returns:
+        What the branch returns. Python numbers take the dtype of the other branch.
+
+    Raises:
+        BranchTypeError: the branches' results differ in shape or dtype, or `pred` is no scalar.
+        TreeMismatchError: the branches' results differ in structure.
+
+    Example:
+        >>> import numpy as np, funcgrad as fg
+        >>> @fg.jit
+        ... def safe_log(x):
+        ...     return fg.cond(x > 0, np.log, lambda x: -np.inf, x)
+        >>> safe_log(1.0), safe_log(-1.0)
+        (np.float64(0.0), np.float64(-inf))
+    """
+    aval = _scalar_aval(pred, "cond: the predicate")
+    index = pred if aval.dtype == BOOL else pred != 0
+    return _choose("cond", index, (false_fun, true_fun), ("false_fun", "true_fun"), operands)
+
+
+def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+    """`branches[index](*operands)`, with `index` clamped to the branches there are.
+
+    Args:
+        index: an integer scalar.
+        branches: functions of the operands, as for `cond`.
+        operands: pytrees of arrays.
+
+    Raises:
+        BranchTypeError: the branches' results differ in shape or dtype, or `index` is no
+            integer scalar.
+        TreeMismatchError: the branches' results differ in structure.
+        ArgumentError: there are no branches.
+
+    Example:
+        >>> import numpy as np, funcgrad as fg
+        >>> fg.switch(2, [np.sin, np.cos, np.square], 3.0)
+        np.float64(9.0)
+    """
+    functions = tuple(branches)
+    if not functions:
+        raise at_line(ArgumentError, "switch: needs at least one branch")
+    aval = _scalar_aval(index, "switch: the index")
+    if aval.dtype.kind not in "iu":
+        raise at_line(BranchTypeError, f"switch: the index must be an integer, got {aval}")
+    last = len(functions) - 1
+    index = np.minimum(np.maximum(index, 0), last) if last else 0
+    names = [f"branch {i}" for i in range(len(functions))]
+    return _choose("switch", index, functions, names, operands)
+
+
+def _scalar_aval(x: Any, what: str) -> Aval:
+    aval = aval_of(x)
+    if aval.shape != ():
+        raise at_line(
+            BranchTypeError,
+            f"{what} must be a scalar, got {aval}. Reduce it with np.any or np.all, choose element "
+            "by element with np.where, or map over its axis with fg.vmap",
+        )
+    return aval
+
+
+def _choose(
+    name: str,
+    index: Any,
+    functions: Sequence[Callable[..., Any]],
+    names: Sequence[str],
+    operands: tuple[Any, ...],
+) -> Any:
+    leaves, treedef = tree.flatten(operands)
+    avals = leaf_avals(operands, leaves, f"{name}: a leaf of its operands")
+    traced = [trace(f, treedef, avals, f"a branch of {name}") for f in functions]
+    out_tree = traced[0][1]
+    for label, (_, other) in zip(names, traced, strict=True):
+        if other != out_tree:
+            raise _structure_error(f"{name}: {label}", other, names[0], out_tree)
+    graphs = _agreeing([g for g, _ in traced], out_tree, name, names)
+    index = own_value(index)
+    if type(index) is Tracer:
+        closed, captured = lift_captures(*graphs)
+        outs = bind(prims.switch, index, *captured, *leaves, branches=tuple(closed))
+    else:
+        outs = run_graph(graphs[int(index)], leaves)
+    return out_tree.unflatten(outs)
+
+
+def _agreeing(
+    graphs: Sequence[Graph], out_tree: Any, name: str, names: Sequence[str]
+) -> list[Graph]:
+    """The branches, with results that are Python numbers cast to the other branches' dtype."""
+    columns = list(zip(*(g.out_avals for g in graphs), strict=True))
+    dtypes = [result_dtype(*column) for column in columns]
+    for i, (column, dtype) in enumerate(zip(columns, dtypes, strict=True)):
+        for number, aval in enumerate(column):
+            if aval.shape != column[0].shape or not (aval.weak or aval.dtype == dtype):
+                first = 0 if aval.shape != column[0].shape else _other_dtype(column, aval)
+                raise at_line(
+                    BranchTypeError,
+                    f"{name}: the branches must return the same shapes and dtypes, but"
+                    f"{_at(out_tree, i)} {names[first]} returns {column[first]} and "
+                    f"{names[number]} {aval}; reshape, or cast with .astype",
+                )
+    return [_cast_outputs(g, dtypes) for g in graphs]
+
+
+def _other_dtype(column: Sequence[Aval], aval: Aval) -> int:
+    return next(i for i, a in enumerate(column) if a.dtype != aval.dtype)
+
+
+def _at(treedef: Any, leaf: int) -> str:
+    """` at ['path']` of a leaf, for messages."""
+    paths = tree.flatten_with_path(treedef.unflatten(range(treedef.num_leaves)))[0]
+    path = tree.keystr(paths[leaf][0])
+    return f" at {path}" if path else ""
+
+
+def _structure_error(what: str, found: Any, like: str, expected: Any) -> FuncgradError:
+    return at_line(
+        TreeMismatchError,
+        f"{what} returns another structure than {like}:\n  {found}\n  {expected}\n"
+        "Give both the same containers, keys and lengths",
+    )
+
+
+def _cast_outputs(graph: Graph, dtypes: Sequence[np.dtype]) -> Graph:
+    if all(a.dtype == d and not a.weak for a, d in zip(graph.out_avals, dtypes, strict=True)):
+        return graph
+    with Recorder("cond", concrete=False) as rec:
+        outs = run_graph(graph, [rec.abstract_input(v.aval) for v in graph.inputs])
+        return rec.graph([cast(o, d) for o, d in zip(outs, dtypes, strict=True)])
+
+
+# --- the bodies of loops --------------------------------------------------------------
+
+
+def _trace_body(
+    name: str,
+    step: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    extra: tuple[Any, Sequence[Aval]],
+) -> tuple[Graph, list[Any], Any]:
+    """Record one step, `(carry, extra) -> (carry, y)`.
+
+    Python numbers in the first carry take the dtype that the step gives them, which may take
+    more than one trace.
+
+    Returns:
+        the graph, the leaves of the first carry in their final dtypes, the structure of y.
+    """
+    leaves, treedef = tree.flatten(init)
+    avals = leaf_avals(init, leaves, f"{name}: a leaf of the carry")
+    extra_tree, extra_avals = extra
+    while True:
+        with Recorder(f"the body of {name}", concrete=False) as rec:
+            carry = treedef.unflatten([rec.abstract_input(a) for a in avals])
+            new, y = step(carry, extra_tree.unflatten([rec.abstract_input(a) for a in extra_avals]))
+            outs, out_tree = flatten_result(new, name)
+            if out_tree != treedef:
+                raise _structure_error(f"{name}: the body", out_tree, "the first carry", treedef)
+            out_avals = [aval_of(o) for o in outs]
+            promoted = [_promote(a, o) for a, o in zip(avals, out_avals, strict=True)]
+            if promoted == avals:
+                _check_carry(name, treedef, avals, out_avals)
+                ys, y_tree = flatten_result(y, name)
+                results = [
+                    *(_of_dtype(o, a) for o, a in zip(outs, avals, strict=True)),
+                    *(cast(y, aval_of(y).dtype) for y in ys),
+                ]
+                first = [_as_array(x, a) for x, a in zip(leaves, avals, strict=True)]
+                return rec.graph(results), first, y_tree
+        avals = promoted
+
+
+def _promote(carry: Aval, out: Aval) -> Aval:
+    """A weak carry takes the dtype of what the step returns for it."""
+    if not carry.weak:
+        return carry
+    return Aval(carry.shape, result_dtype(carry, out), weak=out.weak)
+
+
+def _check_carry(name: str, treedef: Any, avals: Sequence[Aval], outs: Sequence[Aval]) -> None:
+    for i, (aval, out) in enumerate(zip(avals, outs, strict=True)):
+        same_dtype = aval.dtype == out.dtype or (
+            out.weak and result_dtype(aval, out) == aval.dtype
+        )
+        if aval.shape != out.shape or not same_dtype:
+            raise at_line(
+                CarryTypeError,
+                f"{name}: the carry must keep its shape and dtype, but{_at(treedef, i)} it enters "
+                f"a step as {aval} and leaves it as {out}; start with a value of that kind, or "
+                "cast the result with .astype",
+            )
+
+
+def _of_dtype(x: Any, aval: Aval) -> Any:
+    return x if aval_of(x).dtype == aval.dtype else cast(x, aval.dtype)
+
+
+def _as_array(x: Any, aval: Aval) -> Any:
+    """An operand of the carry's dtype; not weak, as a loop's results are arrays."""
+    return cast(x, aval.dtype)
+
+
+def _pair(out: Any) -> tuple[Any, Any]:
+    if not isinstance(out, (tuple, list)) or len(out) != 2:
+        raise at_line(
+            TreeMismatchError,
+            "scan: the body must return a pair (next carry, output), this one returned "
+            f"{tree.structure(out)}; return (carry, None) where there is no output",
+        )
+    return out[0], out[1]
+
+
+# --- loops ----------------------------------------------------------------------------
+
+
+def scan(
+    f: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    reverse: bool = False,
+) -> tuple[Any, Any]:
+    """A loop over the leading axis of `xs` that carries a state and stacks its outputs.
+
+    The same as this loop, traced once and differentiable in both modes::
+
+        carry, ys = init, []
+        for x in xs:
+            carry, y = f(carry, x)
+            ys.append(y)
+        return carry, np.stack(ys)
+
+    Args:
+        f: one step, `(carry, x) -> (next carry, y)`. It may close over other values.
+        init: the first carry, a pytree; each step must keep its structure, shapes and dtypes.
+            Python numbers in it take the dtype that the step gives them.
+        xs: a pytree of arrays of equal length, or None.
+        length: the number of steps; needed where `xs` is None.
+        reverse: go through `xs` from the end; each y stands where its x does.
+
+    Returns:
+        `(last carry, ys)`; each leaf of `ys` has an axis of the loop's length in front.
+
+    Raises:
+        CarryTypeError: the carry's shapes or dtypes change.
+        TreeMismatchError: the carry's structure changes, or `f` returns no pair.
+        ArgumentError: the lengths of `xs` differ, or there is no length.
+
+    Example:
+        >>> import numpy as np, funcgrad as fg
+        >>> fg.scan(lambda total, x: (total + x, total), 0.0, np.array([1.0, 2.0, 3.0]))
+        (np.float64(6.0), array([0., 1., 3.]))
+    """
+    leaves, treedef = tree.flatten(xs)
+    avals = leaf_avals(xs, leaves, "scan: a leaf of xs")
+    n = _scan_length(xs, avals, length)
+    slices = [a.update(shape=a.shape[1:]) for a in avals]
+    return _scan("scan", lambda c, x: _pair(f(c, x)), init, leaves, (treedef, slices), n, reverse)
+
+
+def _scan_length(xs: Any, avals: Sequence[Aval], length: int | None) -> int:
+    found: dict[int, str] = {} if length is None else {int(length): "length"}
+    for (path, _), aval in zip(tree.flatten_with_path(xs)[0], avals, strict=True):
+        name = f"xs{tree.keystr(path)} of shape {aval.shape}"
+        if not aval.shape:
+            raise at_line(
+                ArgumentError, f"scan: {name} has no axis to loop over; close over it instead"
+            )
+        found.setdefault(aval.shape[0], name)
+    if not found:
+        raise at_line(ArgumentError, "scan: without xs the number of steps is needed: length=")
+    if len(found) > 1:
+        lines = "".join(f"\n  {n} for {where}" for n, where in found.items())
+        raise at_line(ArgumentError, f"scan: the lengths differ:{lines}")
+    n = next(iter(found))
+    if n < 0:
+        raise at_line(ArgumentError, f"scan: length={n} is negative")
+    return n
+
+
+def _scan(
+    name: str,
+    step: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Sequence[Any],
+    extra: tuple[Any, Sequence[Aval]],
+    length: int,
+    reverse: bool,
+) -> tuple[Any, Any]:
+    graph, carry, y_tree = _trace_body(name, step, init, extra)
+    (body,), captured = lift_captures(graph)
+    outs = bind(
+        prims.scan,
+        *captured,
+        *carry,
+        *xs,
+        body=body,
+        length=length,
+        reverse=reverse,
+        n_consts=len(captured),
+        n_carry=len(carry),
+    )
+    n = len(carry)
+    return tree.structure(init).unflatten(outs[:n]), y_tree.unflatten(outs[n:])
+
+
+def map(f: Callable[[Any], Any], xs: Any) -> Any:
+    """`f` applied to each slice of `xs` along its leading axis, one after the other.
+
+    Like `vmap`, with the memory of one call at a time.
+
+    Args:
+        f: a function of one slice.
+        xs: a pytree of arrays of equal length.
+
+    Returns:
+        `f`'s results, stacked along a new leading axis.
+
+    Raises:
+        ArgumentError: the lengths of `xs` differ.
+
+    Example:
+        >>> import numpy as np, funcgrad as fg
+        >>> fg.map(lambda row: np.sum(row), np.ones((2, 3)))
+        array([3., 3.])
+    """
+    return scan(lambda carry, x: (carry, f(x)), None, xs)[1]
+
+
+def while_loop(
+    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any
+) -> Any:
+    """`val = body_fun(val)` from `init_val` on, as long as `cond_fun(val)` holds.
+
+    Forward mode goes through it; reverse mode does not, as the number of steps is not known
+    beforehand: use `scan` or `fori_loop` with known bounds. Under `vmap`, steps are taken until
+    the last example is done.
+
+    Args:
+        cond_fun: gives a boolean scalar.
+        body_fun: keeps the structure, shapes and dtypes of its argument.
+        init_val: the first value, a pytree; Python numbers in it take the dtype that the step
+            gives them.
+
+    Raises:
+        CarryTypeError: the value's shapes or dtypes change, or `cond_fun` gives no boolean
+            scalar.
+        TreeMismatchError: the value's structure changes.
+        NotDifferentiableError: in reverse mode.
+
+    Example:
+        >>> import numpy as np, funcgrad as fg
+        >>> fg.while_loop(lambda x: x < 100, lambda x: x * 3, 1)
+        np.int64(243)
+    """
+
+    def step(carry: Any, _: Any) -> tuple[Any, Any]:
+        return body_fun(carry), None
+
+    body, carry, _ = _trace_body("while_loop", step, init_val, (tree.structure(None), []))
+    treedef = tree.structure(init_val)
+    test, _ = trace(
+        lambda val: _boolean(cond_fun(val)),
+        tree.structure((init_val,)),
+        [v.aval for v in body.inputs],
+        "the condition of while_loop",
+    )
+    (test, body), captured = lift_captures(test, body)
+    outs = bind(
+        prims.while_, *captured, *carry, cond=test, body=body, n_consts=len(captured)
+    )
+    return treedef.unflatten(outs)
+
+
+def _boolean(result: Any) -> Any:
+    leaves, treedef = flatten_result(result, "the condition of while_loop")
+    if treedef != tree.structure(0) or aval_of(leaves[0]) != Aval((), BOOL):
+        found = aval_of(leaves[0]) if treedef == tree.structure(0) else treedef
+        raise at_line(
+            CarryTypeError,
+            f"while_loop: cond_fun must return a boolean scalar, this one returned {found}; "
+            "compare (x > 0), or reduce with np.any or np.all",
+        )
+    return result
+
+
+def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
+    """`val = body_fun(i, val)` for i from `lower` up to, without, `upper`.
+
+    With bounds whose values are known (Python numbers, arrays) it is a `scan`, through which
+    reverse mode goes; with traced ones under `jit` a `while_loop`, through which it does not.
+
+    Args:
+        lower, upper: integer scalars.
+        body_fun: `(i, val) -> val`, keeps the structure, shapes and dtypes of `val`.
+        init_val: the first value, a pytree; Python numbers in it take the dtype that the step
+            gives them.
+
+    Raises:
+        CarryTypeError: the value's shapes or dtypes change.
+        TreeMismatchError: the value's structure changes.
+        ArgumentError: the bounds are no integer scalars.
+
+    Example:
+        >>> import numpy as np, funcgrad as fg
+        >>> fg.fori_loop(1, 6, lambda i, product: product * i, 1)
+        np.int64(120)
+    """
+    bounds = [_bound(b, which) for b, which in ((lower, "lower"), (upper, "upper"))]
+    index = Aval((), result_dtype(*bounds), weak=all(b.weak for b in bounds))
+    low, high = own_value(lower), own_value(upper)
+    if type(low) is Tracer or type(high) is Tracer:
+        low, high = cast(lower, index.dtype), cast(upper, index.dtype)
+        _, val = while_loop(
+            lambda state: state[0] < high,
+            lambda state: (state[0] + 1, body_fun(*state)),
+            (low, init_val),
+        )
+        return val
+    indices = np.arange(int(low), int(high), dtype=index.dtype)
+    extra = (tree.structure(0), [index])
+
+    def step(carry: Any, i: Any) -> tuple[Any, Any]:
+        return body_fun(i, carry), None
+
+    return _scan("fori_loop", step, init_val, [indices], extra, len(indices), False)[0]
+
+
+def _bound(x: Any, which: str) -> Aval:
+    aval = aval_of(x)
+    if aval.shape != () or aval.dtype.kind not in "iu":
+        raise at_line(
+            ArgumentError, f"fori_loop: the {which} bound must be an integer scalar, got {aval}"
+        )
+    return aval
