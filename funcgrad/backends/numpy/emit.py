@@ -122,7 +122,9 @@ class Body:
         if type(atom) is not Const:
             return self.text_of[id(atom)]
         value = atom.value
-        if isinstance(value, np.generic) and value.dtype == beside and value.dtype.kind == "f":
+        # A dtype equals None where it is float64: NumPy takes None for its default.
+        known = beside is not None and isinstance(value, np.generic)
+        if known and value.dtype == beside and value.dtype.kind == "f":
             value = value.item()
         if type(value) in (int, float, complex, bool):
             text = spell_python(value)
