@@ -327,14 +327,16 @@ class Sigmoid(Layer):
 
 
 class GELU(Layer):
-    """:func:`~funcgrad_nn.gelu` of each element.
+    """:func:`~funcgrad_nn.gelu` of each element, exact or approximate.
 
     >>> nn.GELU()({}, np.array([0.0, 1.0])).round(3)
     array([0.   , 0.841])
     """
 
+    approximate: bool = False
+
     def apply(self, params: Params, x: Any) -> Any:
-        return activations.gelu(x)
+        return activations.gelu(x, self.approximate)
 
 
 class SiLU(Layer):

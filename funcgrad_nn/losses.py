@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+import funcgrad.numpy as fnp
 from funcgrad.errors import ArgumentError, IndexRangeError, OperandTypeError, ShapeError
 
 from .activations import shifted_logits, softplus
@@ -108,7 +109,8 @@ def _expected(name: str, scores: Any, targets: Any) -> Any:
         )
     if wanted == shape:
         # 0 * -inf would be NaN where a class is impossible in both.
-        return np.sum(np.where(targets == 0, 0, targets * scores), axis=-1)
+        impossible = (targets == 0) & (scores == -np.inf)
+        return np.sum(targets * np.where(impossible, 0, scores), axis=-1)
     if targets.dtype.kind not in "iu":
         raise OperandTypeError(
             f"{name}: classes must be integers, got {targets.dtype} of shape {wanted}. Convert "
@@ -210,7 +212,7 @@ def huber(
     _check_alike("huber", predictions, targets)
     error = predictions - targets
     size = np.abs(error)
-    losses = np.where(size <= delta, error * error * 0.5, (size - 0.5 * delta) * delta)
+    losses = fnp.where(size <= delta, error * error * 0.5, (size - 0.5 * delta) * delta)
     return _reduced("huber", losses, reduction)
 
 

@@ -95,9 +95,9 @@ _observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 class Layer:
     """Base of all layers; see the module's text for how to write one.
 
-    Subclasses become frozen dataclasses by themselves, and leaves for :mod:`funcgrad.tree`. They
-    write :meth:`apply` and, if they have parameters, :meth:`init_params`; users call
-    :meth:`init` and the layer itself.
+    Subclasses become frozen dataclasses by themselves, without the decorator, and leaves for
+    :mod:`funcgrad.tree`. They write :meth:`apply` and, if they have parameters,
+    :meth:`init_params`; users call :meth:`init` and the layer itself.
 
     >>> class Double(nn.Layer):
     ...     def apply(self, params, x):
@@ -111,9 +111,7 @@ class Layer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # A dataclass leaves a __repr__ alone only if it is the class's own.
-        cls.__repr__ = cls.__repr__
-        dataclass(frozen=True)(cls)
+        dataclass(frozen=True, repr=False)(cls)
         tree.register_leaf(cls)
 
     def init(

@@ -58,10 +58,10 @@ class Summary:
     def __str__(self) -> str:
         table = [("layer", "kind", "output shape", "parameters")]
         for row in self.rows:
-            depth = row.path.count(".") if row.path else 0
             shape = "" if row.output_shape is None else str(row.output_shape)
-            name = "  " * depth + (row.path or "model")
-            table.append((name, type(row.layer).__name__, shape, f"{row.parameters:,}"))
+            table.append(
+                (row.path or "model", type(row.layer).__name__, shape, f"{row.parameters:,}")
+            )
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
             f"{name:<{widths[0]}}  {kind:<{widths[1]}}  {shape:<{widths[2]}}  {n:>{widths[3]}}"

@@ -22,7 +22,7 @@ FORBIDDEN = {
 }
 PUBLIC = {
     "funcgrad",
-    *(f"funcgrad.{name}" for name in ("config", "errors", "numpy", "random", "tree")),
+    *(f"funcgrad.{name}" for name in ("config", "errors", "numpy", "random", "scipy", "tree")),
 }
 
 
