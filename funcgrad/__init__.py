@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from funcgrad import errors, tree
 from funcgrad import numpy as numpy
+from funcgrad import random as random
 from funcgrad.backends.numpy import backend as _numpy_backend  # noqa: F401  (registers itself)
 from funcgrad.config import config, debug_nans
 from funcgrad.core.graph import Graph
+from funcgrad.numpy.updates import at
 from funcgrad.transforms.api import (
     ShapeDtypeStruct,
     eval_shape,
@@ -24,6 +26,7 @@ from funcgrad.transforms.api import (
     jvp,
     linearize,
     make_graph,
+    stop_gradient,
     value_and_grad,
     vjp,
     vmap,
@@ -36,6 +39,7 @@ __all__ = [
     "Jitted",
     "Lowered",
     "ShapeDtypeStruct",
+    "at",
     "cond",
     "config",
     "debug_nans",
@@ -53,7 +57,9 @@ __all__ = [
     "make_graph",
     "map",
     "numpy",
+    "random",
     "scan",
+    "stop_gradient",
     "switch",
     "tree",
     "value_and_grad",

@@ -391,9 +391,7 @@ def nondifferentiable(
 ) -> Primitive:
     """Declare a primitive whose results are constant almost everywhere, or no real numbers."""
     return declare(
-        Primitive(
-            name, "nondifferentiable", impl, shape, batch=batch, samples=samples, **options
-        )
+        Primitive(name, "nondifferentiable", impl, shape, batch=batch, samples=samples, **options)
     )
 
 
@@ -445,4 +443,3 @@ def higher_order(name: str, impl: Rule, *, shape: Rule, **options: Any) -> Primi
     `transforms/`, which sets `jvp`, `vjp` and `batch`.
     """
     return declare(Primitive(name, "higher-order", impl, shape, multiple=True, **options))
-

@@ -65,7 +65,9 @@ def format_graph(graph: Graph, indent: str = "", names: Names | None = None) -> 
     header = ", ".join(f"{names.var(v)}: {v.aval}" for v in graph.inputs)
     lines = [line for eqn in graph.eqns for line in _format_eqn(eqn, inner, names)]
     outputs = ", ".join(names.atom(a) for a in graph.outputs)
-    consts = [f"{inner}{n}: {a.aval} = captured" for n, a in names.consts.items()] if not indent else []
+    consts = (
+        [f"{inner}{n}: {a.aval} = captured" for n, a in names.consts.items()] if not indent else []
+    )
     body = "\n".join([*consts, *lines, f"{inner}return {outputs}".rstrip()])
     return f"graph({header}) {{\n{body}\n{indent}}}"
 

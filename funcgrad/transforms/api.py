@@ -12,7 +12,7 @@ from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
-from funcgrad.core.tracer import Recorder, Tracer
+from funcgrad.core.tracer import Recorder, Tracer, bind
 from funcgrad.errors import (
     ArgumentError,
     GradDtypeError,
@@ -167,9 +167,7 @@ def _value_and_aux(out: Any, name: str) -> Any:
     return out
 
 
-def own_results(
-    cts: Sequence[Any], leaves: Sequence[Any], given: Sequence[Any] = ()
-) -> list[Any]:
+def own_results(cts: Sequence[Any], leaves: Sequence[Any], given: Sequence[Any] = ()) -> list[Any]:
     """Cotangents as users may keep them: matching their inputs, and in memory of their own.
 
     `given` are arrays of the caller's that must not be handed back.
@@ -284,6 +282,20 @@ def grad(
     return _wraps(fun, "grad")(wrapper)
 
 
+def stop_gradient(x: Any) -> Any:
+    """`x` itself, held constant by every derivative.
+
+    Args:
+        x: a pytree of arrays.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> fg.grad(lambda x: x * fg.stop_gradient(x))(3.0)
+        np.float64(3.0)
+    """
+    return tree.map(lambda leaf: bind(stop_gradient_p, leaf), x)
+
+
 # --- vjp, jvp, linearize --------------------------------------------------------------
 
 
@@ -359,8 +371,6 @@ def _matching_leaves(
         if not aval.inexact:
             out.append(None)
         elif have_aval.dtype != aval.dtype or have_aval.weak:
-            from funcgrad.primitives.elementwise import cast
-
             out.append(cast(leaf, aval.dtype))
         else:
             out.append(leaf)
@@ -428,9 +438,7 @@ def _linearized(
     return result, pushforward, aux
 
 
-def linearize(
-    fun: Callable[..., Any], *primals: Any, has_aux: bool = False
-) -> tuple[Any, ...]:
+def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
     """The value of `fun(*primals)` and its derivative there as a linear function of tangents.
 
     What depends on the primals alone is computed once; `pushforward` costs only what is
@@ -525,9 +533,7 @@ def jacfwd(
         chosen, place = select_arguments(args, argnums, "jacfwd")
         leaves, treedef = tree.flatten(chosen)
         _check_differentiable(chosen, leaves, "jacfwd", complex_ok=holomorphic)
-        _, push, aux = _linearized(
-            lambda x: fun(*place(x), **kwargs), (chosen,), has_aux, "jacfwd"
-        )
+        _, push, aux = _linearized(lambda x: fun(*place(x), **kwargs), (chosen,), has_aux, "jacfwd")
         columns = vmap(lambda *t: push(treedef.unflatten(t)), out_axes=-1)(*_basis(leaves))
 
         def split(column: Any) -> Any:
@@ -570,9 +576,7 @@ def jacrev(
         chosen, place = select_arguments(args, argnums, "jacrev")
         leaves, _ = tree.flatten(chosen)
         _check_differentiable(chosen, leaves, "jacrev", complex_ok=holomorphic)
-        result, pullback, *aux = vjp(
-            lambda x: fun(*place(x), **kwargs), chosen, has_aux=has_aux
-        )
+        result, pullback, *aux = vjp(lambda x: fun(*place(x), **kwargs), chosen, has_aux=has_aux)
         out_leaves, out_tree = tree.flatten(result)
         (rows,) = vmap(lambda *ct: pullback(out_tree.unflatten(ct)))(*_basis(out_leaves))
         row_leaves, row_tree = tree.flatten(rows)

@@ -362,7 +362,10 @@ def _complete_static(
                     f"jit: static_argnames has {name!r}, which is no parameter of "
                     f"{getattr(fun, '__name__', fun)}; it has {sorted(known)}",
                 )
-    all_names = [*names, *(positional[i] for i in numbers if -len(positional) <= i < len(positional))]
+    all_names = [
+        *names,
+        *(positional[i] for i in numbers if -len(positional) <= i < len(positional)),
+    ]
     all_numbers = [*numbers, *(positional.index(n) for n in names if n in positional)]
     return tuple(dict.fromkeys(all_numbers)), tuple(dict.fromkeys(all_names))
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from funcgrad.backends.numpy import control  # noqa: F401  (registers its emitters)
 from funcgrad.backends.numpy.emit import Body, Names
-from funcgrad.backends.numpy.module import Module
 from funcgrad.backends.numpy.interface import is_plain, render_tree, unpack_lines
+from funcgrad.backends.numpy.module import Module
 from funcgrad.core.execution import Runner, register_backend
 from funcgrad.core.graph import Graph
 from funcgrad.transforms.simplify import simplify
@@ -99,9 +99,7 @@ def _fresh(body: Body, atom: Any, text: str) -> str:
 
 
 def _views_constant(body: Body, root: int) -> bool:
-    return any(
-        id(o) == root and e.prim.view for e in body.graph.eqns for o in e.outs
-    )
+    return any(id(o) == root and e.prim.view for e in body.graph.eqns for o in e.outs)
 
 
 def load(module: Module, text: str, name: str) -> Runner:

@@ -17,6 +17,7 @@ from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.core.printing import letters
 from funcgrad.primitives.contraction import matmul
+from funcgrad.primitives.elementwise import convert
 from funcgrad.transforms.simplify import simplify
 
 # From this many bytes on, writing into a dead buffer beats allocating a new one.
@@ -77,9 +78,7 @@ class Body:
         self.owned: set[int] = set()
         self.pool: dict[Any, list[str]] = {}
         self.last_use = self._liveness()
-        self.wanted = Counter(
-            _slot(e.outs[0].aval) for e in graph.eqns if _takes_out(e)
-        )
+        self.wanted = Counter(_slot(e.outs[0].aval) for e in graph.eqns if _takes_out(e))
 
     # -- what is known before the first line ------------------------------------------
 
@@ -183,6 +182,9 @@ class Body:
 
     def _expression(self, eqn: Eqn, ins: list[str]) -> str:
         prim = eqn.prim
+        if prim is convert and eqn.ins[0].aval.dtype == eqn.outs[0].aval.dtype:
+            # Only a weak number becomes a strong one: at run time it is one already.
+            return ins[0]
         if prim is matmul and all(len(a.aval.shape) <= 2 for a in eqn.ins):
             # The method costs a third of the operator's time on small operands.
             return f"{ins[0]}.dot({ins[1]})"

@@ -154,10 +154,12 @@ def _spell_array(value: np.ndarray) -> str:
     dtype = f"np.{value.dtype.name}" if value.dtype != bool else "np.bool_"
     if value.size <= INLINE_CONSTANT:
         flat = ", ".join(spell_python(v) for v in value.ravel().tolist())
-        base = f"np.array({flat}, dtype={dtype})" if not value.ndim else f"np.array([{flat}], dtype={dtype})"
+        base = (
+            f"np.array({flat}, dtype={dtype})"
+            if not value.ndim
+            else f"np.array([{flat}], dtype={dtype})"
+        )
         return base if value.ndim <= 1 else f"{base}.reshape({value.shape})"
     data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
     lines = "\n".join(f'    "{line}"' for line in textwrap.wrap(data, 90))
-    return (
-        f"np.frombuffer(base64.b64decode(\n{lines}\n), dtype={dtype}).reshape({value.shape})"
-    )
+    return f"np.frombuffer(base64.b64decode(\n{lines}\n), dtype={dtype}).reshape({value.shape})"

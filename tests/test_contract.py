@@ -1,0 +1,181 @@
+"""Each primitive keeps the contract of its declaration; new ones are tested unasked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import funcgrad as fg
+from funcgrad.core.aval import aval_of
+from contract import (
+    assert_transposed,
+    awkward,
+    batchings,
+    case_id,
+    cases,
+    differentiable,
+    directions,
+    function_of,
+    inexact,
+    loop,
+    numeric_jvp,
+    operands,
+)
+
+ALL = list(cases())
+INEXACT = list(cases("fc"))
+DOUBLE = [c for c in INEXACT if c[2] is not np.float32]
+
+
+def parametrize(found: list[Any]) -> Any:
+    return pytest.mark.parametrize(("prim", "number", "dtype"), found, ids=case_id)
+
+
+def tolerance(dtype: Any) -> float:
+    return 2e-5 if np.dtype(dtype) in (np.float32, np.complex64) else 1e-10
+
+
+def assert_same(found: Any, expected: Any, dtype: Any) -> None:
+    """Equal in shape and dtype, and up to rounding."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.shape == expected.shape
+    assert found.dtype == expected.dtype
+    if expected.dtype.kind in "fc":
+        rtol = 1e-5 if expected.dtype.itemsize <= 4 else tolerance(dtype)
+        np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol)
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+def assert_near(found: Any, numeric: Any) -> None:
+    """Equal up to what finite differences can tell: nothing at infinities."""
+    known = np.isfinite(numeric)
+    found, numeric = np.asarray(found)[known], np.asarray(numeric)[known]
+    tol = 2e-6 if np.asarray(found).dtype.itemsize >= 8 else 2e-2
+    np.testing.assert_allclose(found, numeric, rtol=tol, atol=tol)
+
+
+@parametrize(ALL)
+def test_shape_rule(prim: Any, number: int, dtype: Any) -> None:
+    sample = prim.samples[number]
+    args = operands(sample, dtype)
+    expected = prim.infer([aval_of(a) for a in args], sample.params)
+    out = prim.impl(*args, **sample.params)
+    outs = out if prim.multiple else [out]
+    assert [(aval_of(o).shape, aval_of(o).dtype) for o in outs] == [
+        (a.shape, a.dtype) for a in expected
+    ]
+
+
+@parametrize(DOUBLE)
+def test_derivatives(prim: Any, number: int, dtype: Any) -> None:
+    """First and second order against finite differences."""
+    sample = prim.samples[number]
+    full = operands(sample, dtype)
+    where = differentiable(full)
+    args = [full[i] for i in where]
+    if not args:
+        pytest.skip("no operand to differentiate by")
+    function = function_of(prim, full, sample.params, where)
+    if prim.kind == "nondifferentiable":
+        tangents = fg.jvp(function, tuple(args), tuple(directions(args, 1)))[1]
+        assert all(not np.any(t) for t in inexact(tangents))
+        return
+
+    v, u = directions(args, 1), directions(args, 2)
+    _, tangent = fg.jvp(function, tuple(args), tuple(v))
+    expected = numeric_jvp(function, args, v)
+    for found, value in zip(tangent, expected, strict=True):
+        if np.asarray(found).dtype.kind in "fc":
+            assert_near(found, value)
+
+    def along_v(*xs: Any) -> list[Any]:
+        return fg.jvp(function, xs, tuple(v))[1]
+
+    _, second = fg.jvp(along_v, tuple(args), tuple(u))
+    expected = numeric_jvp(along_v, args, u)
+    for found, value in zip(second, expected, strict=True):
+        if np.asarray(found).dtype.kind in "fc":
+            assert_near(found, value)
+
+
+@parametrize(INEXACT)
+def test_transposition(prim: Any, number: int, dtype: Any) -> None:
+    sample = prim.samples[number]
+    full = operands(sample, dtype)
+    where = differentiable(full)
+    args = [full[i] for i in where]
+    if not args:
+        pytest.skip("no operand to differentiate by")
+    function = function_of(prim, full, sample.params, where)
+    assert_transposed(function, args, tolerance(dtype))
+    if np.dtype(dtype) != np.float32:
+        v = directions(args, 3)
+        assert_transposed(lambda *xs: fg.jvp(function, xs, tuple(v))[1], args, tolerance(dtype))
+
+
+@parametrize([c for c in DOUBLE if c[2] is np.float64])
+def test_transposition_at_ties(prim: Any, number: int, dtype: Any) -> None:
+    """Whatever the derivative is where operands are equal, both modes agree on it."""
+    sample = prim.samples[number]
+    full = [
+        np.full(np.shape(a), 1.0) if np.asarray(a).dtype.kind == "f" else a
+        for a in operands(sample, dtype)
+    ]
+    where = differentiable(full)
+    args = [full[i] for i in where]
+    low, high = sample.domain
+    if not args or not low <= 1.0 <= high:
+        pytest.skip("1 is outside the domain")
+    assert_transposed(function_of(prim, full, sample.params, where), args, 1e-10)
+
+
+@parametrize([c for c in ALL if c[2] is not np.float32])
+def test_batching(prim: Any, number: int, dtype: Any) -> None:
+    sample = prim.samples[number]
+    for batch in batchings(operands(sample, dtype)):
+        args = operands(sample, dtype, batch=batch)
+        function = function_of(prim, args, sample.params, range(len(args)))
+        axes = tuple(0 if b else None for b in batch)
+        found = fg.vmap(function, in_axes=axes)(*args)
+        for f, e in zip(found, loop(function, args, batch), strict=True):
+            assert_same(f, e, dtype)
+
+
+@parametrize(ALL)
+def test_compiled(prim: Any, number: int, dtype: Any) -> None:
+    """The backend's result is NumPy's, whatever the inputs' layout."""
+    sample = prim.samples[number]
+    args = operands(sample, dtype)
+    arrays = [i for i, a in enumerate(args) if isinstance(a, (np.ndarray, np.generic))]
+    function = function_of(prim, args, sample.params, arrays)
+    compiled = fg.jit(function, backend="numpy")
+    given = [args[i] for i in arrays]
+    expected = function(*given)
+    kept = [np.copy(g) for g in given]
+    for f, e in zip(compiled(*given), expected, strict=True):
+        assert_same(f, e, dtype)
+    for position, x in enumerate(given):
+        for other in awkward(x):
+            changed = [other if i == position else g for i, g in enumerate(given)]
+            for f, e in zip(compiled(*changed), expected, strict=True):
+                assert_same(f, e, dtype)
+    for before, after in zip(kept, given, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+@parametrize([c for c in INEXACT if c[2] is np.float32])
+def test_float32_stays(prim: Any, number: int, dtype: Any) -> None:
+    sample = prim.samples[number]
+    full = operands(sample, dtype)
+    where = differentiable(full)
+    if prim.name == "convert" or any(np.asarray(a).dtype == np.float64 for a in full):
+        pytest.skip("another dtype is asked for")
+    args = [full[i] for i in where]
+    outs, tangents = fg.jvp(
+        function_of(prim, full, sample.params, where), tuple(args), tuple(directions(args, 1))
+    )
+    for out in inexact([*outs, *tangents]):
+        assert np.asarray(out).dtype in (np.float32, np.complex64)
