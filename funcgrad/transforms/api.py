@@ -22,6 +22,8 @@ from funcgrad.errors import (
     TreeMismatchError,
     at_line,
 )
+from funcgrad.primitives.elementwise import cast
+from funcgrad.primitives.elementwise import stop_gradient as stop_gradient_p
 from funcgrad.primitives.structural import move_axis
 from funcgrad.transforms.jvp import pushforward_of
 from funcgrad.transforms.trace import leaf_avals, trace
