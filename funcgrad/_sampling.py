@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad import numpy as fnp
 from funcgrad.core.tracer import bind
 from funcgrad.errors import ArgumentError, RandomKeyError, ShapeError
 from funcgrad.primitives import random as primitives
@@ -230,7 +231,7 @@ def permutation(key: Any, x: Any, axis: int, independent: bool) -> Any:
     axis = check_axis("permutation", axis, x.ndim)
     if independent:
         return np.take_along_axis(x, _order(key, x.shape, axis), axis)
-    return np.take(x, _order(key, (x.shape[axis],), 0), axis=axis)
+    return fnp.take(x, _order(key, (x.shape[axis],), 0), axis=axis)
 
 
 def _order(key: Any, shape: tuple[int, ...], axis: int) -> Any:
@@ -304,7 +305,7 @@ def choice(key: Any, a: Any, shape: Any, replace: bool, p: Any, axis: int) -> An
         picks = randint(key, shape, 0, max(count, 1), np.int64)
     else:
         picks = np.reshape(_order(key, (count,), 0)[:draws], shape)
-    return np.take(a, picks, axis=axis) if a.shape else picks
+    return fnp.take(a, picks, axis=axis) if a.shape else picks
 
 
 def _weighted(key: Any, p: Any, count: int, shape: tuple[int, ...], replace: bool) -> Any:
