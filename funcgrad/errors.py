@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
 from funcgrad.core.source import SourceLine, at_user_line
 
 if TYPE_CHECKING:
@@ -77,6 +79,19 @@ class NotAnArrayError(FuncgradError, TypeError):
             "over it, or name it in static_argnums/static_argnames under jit), or convert it "
             f"with np.asarray(..., dtype=float).{at_user_line()}"
         )
+
+
+class AxisError(FuncgradError, np.exceptions.AxisError):
+    """An array has no axis of that number.
+
+    Fails::
+
+        fg.grad(lambda x: np.sum(np.max(x, axis=2)))(np.ones((4, 3)))
+
+    Mended: axes count from 0, or from the last one back with -1::
+
+        fg.grad(lambda x: np.sum(np.max(x, axis=1)))(np.ones((4, 3)))
+    """
 
 
 class ShapeError(FuncgradError, ValueError):

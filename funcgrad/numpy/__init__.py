@@ -25,6 +25,7 @@ from funcgrad.numpy import (
     protocol,
     reductions,
     selection,
+    sorting,
     structure,
     ufuncs,
     updates,

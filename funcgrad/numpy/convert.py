@@ -10,7 +10,7 @@ import numpy as np
 from funcgrad.core.aval import aval_of, result_dtype
 from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import Tracer, bind
-from funcgrad.errors import ShapeError, at_line
+from funcgrad.errors import AxisError, ShapeError, at_line
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.elementwise import cast
 
@@ -65,11 +65,11 @@ def normalize_axis(axis: Any, rank: int) -> int:
     """A non-negative axis.
 
     Raises:
-        numpy.exceptions.AxisError: the array has no such axis.
+        AxisError: the array has no such axis.
     """
     number = axis.__index__()
     if not -rank <= number < rank:
-        raise np.exceptions.AxisError(number, rank)
+        raise at_line(AxisError, f"axis {number} is out of range for an array of {rank} axes")
     return number % rank
 
 
@@ -77,8 +77,7 @@ def normalize_axes(axis: Any, rank: int) -> tuple[int, ...]:
     """Sorted non-negative axes; None stands for all of them.
 
     Raises:
-        numpy.exceptions.AxisError: the array has no such axis.
-        ValueError: an axis is named twice.
+        AxisError: the array has no such axis, or an axis is named twice.
     """
     if axis is None:
         return tuple(range(rank))
@@ -86,7 +85,7 @@ def normalize_axes(axis: Any, rank: int) -> tuple[int, ...]:
         return (normalize_axis(axis, rank),)
     axes = tuple(sorted([normalize_axis(a, rank) for a in axis]))
     if len(set(axes)) != len(axes):
-        raise ValueError(f"an axis is named twice in axis={axis}")
+        raise at_line(AxisError, f"an axis is named twice in axis={axis}")
     return axes
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from funcgrad.core.aval import aval_of
 from funcgrad.core.primitive import Primitive, shape_of
 from funcgrad.core.tracer import Tracer, bind
-from funcgrad.errors import ArgumentError, OutArgumentError, at_line
+from funcgrad.errors import ArgumentError, OutArgumentError, ShapeError, at_line
 from funcgrad.numpy.convert import as_array, normalize_axes, normalize_axis
 from funcgrad.numpy.protocol import UFUNC_METHODS, attach_methods, implements
 from funcgrad.primitives import cumulative as cu
@@ -237,14 +237,14 @@ def average(
     weights = as_array(weights)
     axes = normalize_axes(axis, a.ndim)
     if weights.shape != a.shape:
-        if weights.shape != tuple([a.shape[i] for i in axes]):
+        given = axes if axis is None else _given_axes(axis, a.ndim)
+        if weights.shape != tuple([a.shape[i] for i in given]):
             raise at_line(
-                ArgumentError,
+                ShapeError,
                 f"np.average: weights of shape {weights.shape} fit neither the array's shape "
                 f"{a.shape} nor its lengths along axis={axis}",
             )
-        order = np.argsort(np.argsort(axes if axis is None else _given_axes(axis, a.ndim)))
-        weights = np.transpose(weights, np.argsort(order))
+        weights = np.transpose(weights, np.argsort(given))
         weights = weights.reshape([n if i in axes else 1 for i, n in enumerate(a.shape)])
     total = sum(np.broadcast_to(weights, a.shape), axes, keepdims=keepdims)
     total = total if total.dtype.kind in "fc" else total * 1.0

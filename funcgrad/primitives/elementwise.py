@@ -119,7 +119,7 @@ fmod = elementwise(
     "fmod",
     np.fmod,
     lambda g, ans, x, y: g,
-    lambda g, ans, x, y: -g * np.trunc(x / y),
+    lambda g, ans, x, y: -g * np.rint((x - ans) / y),
     domain=(0.6, 0.9),
     dtypes="f",
 )
@@ -127,7 +127,7 @@ remainder = elementwise(
     "remainder",
     np.remainder,
     lambda g, ans, x, y: g,
-    lambda g, ans, x, y: -g * np.floor(x / y),
+    lambda g, ans, x, y: -g * np.rint((x - ans) / y),
     infix="%",
     domain=(0.6, 0.9),
     dtypes="f",
@@ -208,11 +208,19 @@ tan = elementwise("tan", np.tan, lambda g, ans, x: g * (1 + ans * ans), domain=(
 arcsin = elementwise("arcsin", np.arcsin, lambda g, ans, x: g / np.sqrt(1 - x * x), domain=(-0.8, 0.8))
 arccos = elementwise("arccos", np.arccos, lambda g, ans, x: -g / np.sqrt(1 - x * x), domain=(-0.8, 0.8))
 arctan = elementwise("arctan", np.arctan, lambda g, ans, x: g / (1 + x * x), domain=(-0.8, 0.8))
+
+
+def _over_square(part: Any, x: Any, y: Any) -> Any:
+    """part / (x**2 + y**2), without squares that overflow or underflow."""
+    r = np.hypot(x, y)
+    return part / r / r
+
+
 arctan2 = elementwise(
     "arctan2",
     np.arctan2,
-    lambda g, ans, y, x: g * (x / (x * x + y * y)),
-    lambda g, ans, y, x: g * (-y / (x * x + y * y)),
+    lambda g, ans, y, x: g * _over_square(x, x, y),
+    lambda g, ans, y, x: g * _over_square(-y, x, y),
     domain=(0.5, 2.0),
     dtypes="f",
 )

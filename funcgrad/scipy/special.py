@@ -125,7 +125,10 @@ def log_ndtr(x: Any) -> Any:
     """
     x = _float(x)
     far = x < -10
-    upper = np.log(ndtr(np.where(far, 0, x)))
+    near = np.where(far, 0, x)
+    above = near > 0
+    tail = 0.5 * bind(sp.erfc, np.where(above, near, -near) * np.sqrt(0.5).item())
+    upper = np.where(above, np.log1p(-tail), np.log(tail))
     t = np.where(far, -x, 10)
     ratio = t
     for k in range(12, 0, -1):
@@ -288,10 +291,10 @@ def entr(x: Any) -> Any:
         >>> import numpy as np
         >>> from funcgrad.scipy import special
         >>> special.entr(np.array([0.0, 0.5, 1.0])).round(4)
-        array([-0.    ,  0.3466, -0.    ])
+        array([0.    , 0.3466, 0.    ])
     """
     x = _float(x)
-    return np.where(x < 0, -np.inf, -xlogy(x, np.where(x < 0, 1, x)))
+    return np.where(x < 0, -np.inf, 0 - xlogy(x, np.where(x < 0, 1, x)))
 
 
 def rel_entr(x: Any, y: Any) -> Any:
