@@ -10,6 +10,7 @@ from funcgrad.core.aval import aval_of, result_dtype
 from funcgrad.core.tracer import Tracer
 from funcgrad.numpy.convert import as_array, as_shape, contains_tracer
 from funcgrad.numpy.protocol import attach_methods, implements
+from funcgrad.numpy.ufuncs import as_operand
 from funcgrad.primitives.elementwise import cast
 
 
@@ -112,16 +113,18 @@ def linspace(
     *,
     device: Any = None,
 ) -> Any:
+    start, stop = as_operand(start), as_operand(stop)
+    common = np.result_type(result_dtype(aval_of(start), aval_of(stop)), 1.0)
     start, stop = as_array(start), as_array(stop)
-    common = np.result_type(result_dtype(aval_of(start), aval_of(stop)), np.float64)
     start, stop = cast(start, common), cast(stop, common)
     intervals = num - 1 if endpoint else num
     step = (stop - start) / (intervals or np.nan)
     rank = max(start.ndim, stop.ndim)
-    part = (np.arange(num) / (intervals or 1)).reshape((num,) + (1,) * rank)
+    part = np.arange(num, dtype=common) / (intervals or 1)
+    part = part.reshape((num,) + (1,) * rank)
     # The weights make both ends exact.
     out = start * (1 - part) + stop * part
-    out = np.moveaxis(out if dtype is None else cast(out, dtype), 0, axis)
+    out = np.moveaxis(out if dtype is None else cast(out, np.dtype(dtype)), 0, axis)
     return (out, step) if retstep else out
 
 
