@@ -31,7 +31,10 @@ from funcgrad.transforms.api import (
     vjp,
     vmap,
 )
+from funcgrad.transforms.checkpoint import checkpoint
+from funcgrad.transforms.checkpoint import checkpoint as remat
 from funcgrad.transforms.control import cond, fori_loop, map, scan, switch, while_loop
+from funcgrad.transforms.custom import custom_jvp, custom_vjp
 from funcgrad.transforms.jit import Jitted, Lowered, export, jit
 
 __all__ = [
@@ -40,8 +43,11 @@ __all__ = [
     "Lowered",
     "ShapeDtypeStruct",
     "at",
+    "checkpoint",
     "cond",
     "config",
+    "custom_jvp",
+    "custom_vjp",
     "debug_nans",
     "errors",
     "eval_shape",
@@ -58,6 +64,7 @@ __all__ = [
     "map",
     "numpy",
     "random",
+    "remat",
     "scan",
     "stop_gradient",
     "switch",

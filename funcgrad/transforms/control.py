@@ -224,9 +224,7 @@ def _promote(carry: Aval, out: Aval) -> Aval:
 
 def _check_carry(name: str, treedef: Any, avals: Sequence[Aval], outs: Sequence[Aval]) -> None:
     for i, (aval, out) in enumerate(zip(avals, outs, strict=True)):
-        same_dtype = aval.dtype == out.dtype or (
-            out.weak and result_dtype(aval, out) == aval.dtype
-        )
+        same_dtype = aval.dtype == out.dtype or (out.weak and result_dtype(aval, out) == aval.dtype)
         if aval.shape != out.shape or not same_dtype:
             raise at_line(
                 CarryTypeError,
@@ -411,9 +409,7 @@ def while_loop(
         "the condition of while_loop",
     )
     (test, body), captured = lift_captures(test, body)
-    outs = bind(
-        prims.while_, *captured, *carry, cond=test, body=body, n_consts=len(captured)
-    )
+    outs = bind(prims.while_, *captured, *carry, cond=test, body=body, n_consts=len(captured))
     return treedef.unflatten(outs)
 
 

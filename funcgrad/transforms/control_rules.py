@@ -207,9 +207,7 @@ def _select_branches(
         outs, out_flags = run_batched(branch, args, flags, size)
         outs = [ensure_batched(o, b, size) for o, b in zip(outs, out_flags, strict=True)]
         if number:
-            outs = [
-                np.where(_columns(mask, o), o, c) for o, c in zip(outs, chosen, strict=True)
-            ]
+            outs = [np.where(_columns(mask, o), o, c) for o, c in zip(outs, chosen, strict=True)]
         chosen = outs
     return chosen, [True] * len(chosen)
 
@@ -548,8 +546,7 @@ def _while_batch(
     if varies:
         return _masked_while(ins, batched, size, params)
     operands = [
-        ensure_batched(x, b, size) if f else x
-        for x, b, f in zip(ins, batched, flags, strict=True)
+        ensure_batched(x, b, size) if f else x for x, b, f in zip(ins, batched, flags, strict=True)
     ]
     return bind(while_, *operands, cond=test, body=over_batch, n_consts=n_consts), flags[n_consts:]
 
@@ -561,8 +558,7 @@ def _masked_while(
     body, cond, n_consts = params["body"], params["cond"], params["n_consts"]
     flags = [*batched[:n_consts], *[True] * (len(ins) - n_consts)]
     operands = [
-        ensure_batched(x, b, size) if f else x
-        for x, b, f in zip(ins, batched, flags, strict=True)
+        ensure_batched(x, b, size) if f else x for x, b, f in zip(ins, batched, flags, strict=True)
     ]
 
     def test(consts: Sequence[Any], carry: Sequence[Any]) -> Any:

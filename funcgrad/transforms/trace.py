@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.graph import Const, Eqn, Graph, Var
-from funcgrad.core.tracer import Recorder, Tracer
+from funcgrad.core.primitive import Primitive
+from funcgrad.core.tracer import Recorder, Tracer, bind, own_value
 from funcgrad.errors import NotAnArrayError
 
 
@@ -79,7 +81,39 @@ def _with_inputs(graph: Graph, captured: Sequence[Tracer]) -> Graph:
     def swap(atom: Any) -> Any:
         return new.get(id(atom.value), atom) if type(atom) is Const else atom
 
-    eqns = [
-        Eqn(e.prim, tuple(map(swap, e.ins)), e.params, e.outs, e.source) for e in graph.eqns
-    ]
+    eqns = [Eqn(e.prim, tuple(map(swap, e.ins)), e.params, e.outs, e.source) for e in graph.eqns]
     return Graph((*new.values(), *graph.inputs), eqns, map(swap, graph.outputs))
+
+
+def bind_known(
+    prim: Primitive, operands: Sequence[Any], params: dict[str, Any], results: Sequence[Any]
+) -> list[Any]:
+    """Apply a primitive whose results have been computed already, where values ride along.
+
+    `results` are these values, or tracers that carry them.
+    """
+    tracers = [x for x in operands if type(x) is Tracer]
+    if not tracers:
+        return [own_value(r) for r in results]
+    rec = max(tracers, key=lambda t: t.rec.level).rec
+    known = [own_value(r) for r in results]
+    values = [own_value(x) for x in operands]
+    if not rec.concrete or any(type(v) is Tracer for v in (*known, *values)):
+        return bind(prim, *operands, **params)
+    if any(t.rec is not rec for t in tracers):
+        rec.captures = True
+    outs = [Tracer(rec, v) for v in known]
+    rec.eqns.append(Eqn(prim, operands, params, outs, None, values))
+    return outs
+
+
+def wraps(fun: Callable[..., Any], name: str) -> Callable[[Any], Any]:
+    """Give a wrapper the metadata of what it wraps, and a name that shows both."""
+
+    def decorate(wrapper: Any) -> Any:
+        functools.update_wrapper(wrapper, fun, updated=())
+        if hasattr(fun, "__name__"):
+            wrapper.__name__ = f"{name}({fun.__name__})"
+        return wrapper
+
+    return decorate

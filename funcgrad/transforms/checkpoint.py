@@ -1,0 +1,56 @@
+"""`checkpoint`: less memory for more computing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from funcgrad import tree
+from funcgrad.core.aval import aval_of
+from funcgrad.core.tracer import Recorder
+from funcgrad.primitives.control import checkpoint as checkpoint_p
+from funcgrad.primitives.elementwise import cast
+from funcgrad.transforms import control_rules as _rules  # noqa: F401  (sets the rules)
+from funcgrad.transforms.trace import (
+    bind_known,
+    flatten_result,
+    leaf_avals,
+    lift_captures,
+    wraps,
+)
+
+
+def checkpoint(fun: Callable[..., Any]) -> Callable[..., Any]:
+    """A function like `fun`, whose inner values are computed again in the backward pass.
+
+    Reverse mode keeps every value that a derivative needs until the backward pass comes to it.
+    Of a checkpointed function it keeps the arguments only, and runs it a second time. Also
+    called `remat`.
+
+    Args:
+        fun: a function of pytrees of arrays; it may close over others.
+
+    Example:
+        >>> import numpy as np, funcgrad as fg
+        >>> @fg.checkpoint
+        ... def block(w, x):
+        ...     return np.exp(w * x)
+        >>> fg.grad(lambda w: block(w, block(w, 1.0)))(0.0)
+        np.float64(1.0)
+    """
+
+    @wraps(fun, "checkpoint")
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        full = (args, kwargs)
+        leaves, treedef = tree.flatten(full)
+        leaf_avals(full, leaves, "checkpoint: a leaf of its arguments")
+        with Recorder("checkpoint", concrete=True) as rec:
+            args, kwargs = treedef.unflatten([rec.input(leaf) for leaf in leaves])
+            outs, out_tree = flatten_result(fun(*args, **kwargs), "checkpoint")
+            outs = [cast(o, aval_of(o).dtype) for o in outs]
+            graph = rec.graph(outs)
+        (closed,), captured = lift_captures(graph)
+        operands = [*captured, *leaves]
+        return out_tree.unflatten(bind_known(checkpoint_p, operands, {"graph": closed}, outs))
+
+    return wrapper
