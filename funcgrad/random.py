@@ -18,9 +18,11 @@ default ``jax_threefry_partitionable=True``) for the same key and dtype:
   `permutation`, and `choice` without weights. (`uniform` over bounds other than 0 and 1 ends in
   a multiplication and an addition, rounded once here as JAX's compiler does where the
   processor has a fused multiply-add; where it has none, JAX's last bit can differ.)
-- within a few units in the last place, as logarithms of different libraries differ: `normal`,
-  `truncated_normal`, `exponential`, `gumbel`; and so the same picks but for a tie within that
-  error: `categorical`, and `choice` with weights.
+- nearly the same, as logarithms of different libraries differ in their last digits: `normal`
+  and `truncated_normal` (bounds within 3 of 0) within 5 units in the last place; `gumbel` within
+  5 of those of the larger of 1 and itself; `exponential` within 150 in float64, where XLA's
+  log1p loses two digits, and 2 in float32. So `categorical`, and `choice` with weights, pick
+  the same but for a tie within that error.
 
 Defaults are NumPy's, ``float64`` and ``int64``; they are JAX's when ``jax_enable_x64`` is set.
 Where JAX has 32-bit defaults, ask for ``np.float32`` or ``np.int32`` here to get its numbers.

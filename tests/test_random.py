@@ -209,6 +209,23 @@ def test_parameters_may_be_traced():
         np.testing.assert_array_equal(a, b)
 
 
+def test_keys_in_loops():
+    def chain(key):
+        def step(key, i):
+            key, subkey = random.split(key)
+            return key, random.normal(random.fold_in(subkey, i), (2,))
+
+        return fg.scan(step, key, np.arange(3))[1]
+
+    key, want = KEY, []
+    for i in range(3):
+        key, subkey = random.split(key)
+        want.append(random.normal(random.fold_in(subkey, i), (2,)))
+    for transformed in (chain, fg.jit(chain)):
+        np.testing.assert_array_equal(transformed(KEY), want)
+    np.testing.assert_array_equal(fg.vmap(chain)(KEY[None])[0], want)
+
+
 def test_derivatives_by_the_bounds():
     unit = random.uniform(KEY, (5,))
 
