@@ -10,7 +10,8 @@ from funcgrad.core.aval import aval_of, result_dtype
 from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import ArgumentError, OutArgumentError, ShapeError, at_line
 from funcgrad.numpy.convert import as_array, normalize_axis
-from funcgrad.numpy.protocol import attach_methods, concrete_value, implements
+from funcgrad.numpy.protocol import attach_methods, implements
+from funcgrad.numpy.selection import take
 from funcgrad.numpy.ufuncs import as_operand, conjugate
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.elementwise import cast
@@ -21,7 +22,7 @@ from funcgrad.primitives.elementwise import cast
 @implements(np.where)
 def where(condition: Any, *choices: Any) -> Any:
     if not choices:
-        return nonzero(condition)
+        return np.nonzero(condition)
     x, y = choices
     condition, x, y = map(as_operand, (condition, x, y))
     a, b = aval_of(x), aval_of(y)
@@ -31,20 +32,6 @@ def where(condition: Any, *choices: Any) -> Any:
     x = cast(x, dtype) if type(x) is Tracer and (a.dtype != dtype or a.weak) else x
     y = cast(y, dtype) if type(y) is Tracer and (b.dtype != dtype or b.weak) else y
     return bind(ew.where, condition, x, y)
-
-
-def _positions(name: str) -> Any:
-    function = getattr(np, name)
-
-    def positions(a: Any) -> Any:
-        # Positions have no derivative; how many there are depends on the values.
-        return function(concrete_value(a, f"np.{name}(x), whose result's shape depends on x,"))
-
-    positions.__name__ = name
-    return implements(function)(positions)
-
-
-nonzero, flatnonzero, argwhere = map(_positions, ("nonzero", "flatnonzero", "argwhere"))
 
 
 @implements(np.select)
@@ -219,7 +206,9 @@ def isclose(
     a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False
 ) -> Any:
     a, b = as_operand(a), as_operand(b)
-    close = (np.abs(a - b) <= atol + rtol * np.abs(b)) & np.isfinite(b) | (a == b)
+    with np.errstate(invalid="ignore"):
+        near = np.abs(a - b) <= atol + rtol * np.abs(b)
+    close = near & np.isfinite(b) | (a == b)
     return close | (np.isnan(a) & np.isnan(b)) if equal_nan else close
 
 
@@ -260,10 +249,9 @@ def _along(a: Any, axis: int, start: Any, stop: Any) -> Any:
 def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
     a = as_array(a)
     axis = normalize_axis(axis, a.ndim)
-    ends = [None if e is None else _end(e, a, axis) for e in (prepend, append)]
-    if ends != [None, None]:
-        before, after = ends
-        a = np.concatenate([p for p in (before, a, after) if p is not None], axis)
+    if prepend is not None or append is not None:
+        parts = [a if p is a else _end(p, a, axis) for p in (prepend, a, append) if p is not None]
+        a = np.concatenate(parts, axis)
     for _ in range(n):
         upper, lower = _along(a, axis, 1, None), _along(a, axis, None, -1)
         a = upper != lower if a.dtype == bool else upper - lower
@@ -271,6 +259,7 @@ def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = 
 
 
 def _end(end: Any, a: Any, axis: int) -> Any:
+    """What `diff` puts before or behind a: a number stands for a slice of them."""
     end = as_array(end)
     if end.ndim:
         return end
@@ -279,9 +268,9 @@ def _end(end: Any, a: Any, axis: int) -> Any:
 
 @implements(np.ediff1d)
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
-    differences = diff(np.ravel(ary))
-    parts = [to_begin, differences, to_end]
-    return np.concatenate([np.ravel(as_array(p)) for p in parts if p is not None])
+    ary = np.ravel(as_array(ary))
+    parts = [to_begin, diff(ary), to_end]
+    return np.concatenate([cast(np.ravel(as_array(p)), ary.dtype) for p in parts if p is not None])
 
 
 @implements(np.trapezoid)
@@ -342,15 +331,14 @@ def interp(
     if period is not None:
         x, xp = np.remainder(x, period), np.remainder(xp, period)
         order = np.argsort(xp)
-        xp, fp = np.take(xp, order), np.take(fp, order)
+        xp, fp = take(xp, order), take(fp, order)
         xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
         fp = np.concatenate([fp[-1:], fp, fp[:1]])
         left = right = None
-    # The interval of each x: how many inner nodes lie at or before it.
-    i = np.sum(x[..., None] >= xp[1:-1], axis=-1)
-    x0, f0 = np.take(xp, i), np.take(fp, i)
-    x1, f1 = np.take(xp, i + 1), np.take(fp, i + 1)
-    out = f0 + (x - x0) * ((f1 - f0) / (x1 - x0))
+    i = np.searchsorted(xp[1:-1], x, side="right")
+    x0, f0 = take(xp, i), take(fp, i)
+    slope = (take(fp, i + 1) - f0) / (take(xp, i + 1) - x0)
+    out = f0 + (x - x0) * slope
     out = np.where(x < xp[0], fp[0] if left is None else left, out)
     return np.where(x > xp[-1], fp[-1] if right is None else right, out)
 
@@ -373,7 +361,6 @@ attach_methods(
         "conj": conjugate,
         "conjugate": conjugate,
         "round": round,
-        "nonzero": nonzero,
     },
     {"real": real, "imag": imag},
 )

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 import numpy as np
 
 from funcgrad.core.aval import aval_of
+from funcgrad.core.source import caller_operation
 from funcgrad.core.tracer import NO_VALUE, Tracer
 from funcgrad.errors import (
     InPlaceError,
@@ -48,6 +51,8 @@ def array_ufunc(self: Tracer, ufunc: np.ufunc, method: str, *inputs: Any, **kwar
         name = ufunc.__name__
     else:
         handler = UFUNC_METHODS.get((ufunc, method))
+        if handler is None and method == "outer" and ufunc in ufuncs.UFUNCS:
+            handler = partial(ufuncs.outer, ufunc)
         name = f"{ufunc.__name__}.{method}"
     if kwargs.pop("out", None) is not None or method == "at":
         raise OutArgumentError.of(name)
@@ -74,8 +79,17 @@ def array_function(self: Tracer, func: Any, types: Any, args: Any, kwargs: Any) 
     if handler is None:
         module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)
         raise UnsupportedFunctionError.of(f"{module}.{name}")
-    kwargs.pop("out", None)
-    return handler(*args, **kwargs)
+    kwargs = {k: v for k, v in kwargs.items() if k != "out" and v is not np._NoValue}
+    try:
+        return handler(*args, **kwargs)
+    except TypeError as error:
+        # Nothing below this frame ran: the handler does not take these options.
+        if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+            raise
+        options = ", ".join(f"{k}=" for k in kwargs)
+        raise UnsupportedFunctionError.of(
+            f"np.{name} with the options given ({options})", f"It takes {signature(handler)}."
+        ) from error
 
 
 def concrete_value(tracer: Tracer, use: str) -> Any:
@@ -92,6 +106,24 @@ def concrete_value(tracer: Tracer, use: str) -> Any:
 def _scalar_conversion(name: str, convert: Callable[[Any], Any]) -> Callable[[Tracer], Any]:
     def method(self: Tracer) -> Any:
         return convert(concrete_value(self, f"{name}(x)"))
+
+    return method
+
+
+def _number(name: str, convert: Callable[[Any], Any]) -> Callable[[Tracer], Any]:
+    """`__float__` and `__complex__`: for `float(x)`, but not for what else would use them.
+
+    `math.sin(x)`, `np.float64(x)` and `array[0] = x` ask for a float in the same way; they
+    would lose the derivative without a word.
+    """
+
+    def method(self: Tracer) -> Any:
+        value = concrete_value(self, f"{name}(x)")
+        operation, called = caller_operation(2)
+        # A binary operation gets here only as `text % x`.
+        if called != name and operation != "BINARY_OP" and self.aval.inexact:
+            raise TracerArrayError.of(self)
+        return convert(value)
 
     return method
 
@@ -173,9 +205,9 @@ def _attach_operators() -> None:
         "__rdivmod__": lambda self, other: ufuncs.divmod_(other, self),
         "__hash__": object.__hash__,
         "__bool__": _scalar_conversion("bool", bool),
-        "__float__": _scalar_conversion("float", float),
+        "__float__": _number("float", float),
         "__int__": _scalar_conversion("int", int),
-        "__complex__": _scalar_conversion("complex", complex),
+        "__complex__": _number("complex", complex),
         "__index__": _index,
         "__len__": _len,
         "__iter__": _iter,

@@ -14,6 +14,7 @@ from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import OutArgumentError, ShapeError, UnsupportedFunctionError, at_line
 from funcgrad.numpy.convert import as_array, as_shape, normalize_axes, normalize_axis, promote
 from funcgrad.numpy.protocol import attach_methods, implements
+from funcgrad.numpy.selection import take
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.elementwise import cast
 
@@ -356,7 +357,7 @@ def repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
     lead, n, rest = a.shape[:axis], a.shape[axis], a.shape[axis + 1 :]
     repeats = np.asarray(repeats)
     if repeats.size != 1:
-        return np.take(a, np.repeat(np.arange(n), repeats), axis)
+        return take(a, np.repeat(np.arange(n), repeats), axis)
     times = int(repeats.reshape(()))
     a = bind(st.reshape, a, shape=(*lead, n, 1, *rest))
     a = bind(st.broadcast_to, a, shape=(*lead, n, times, *rest))
@@ -413,7 +414,7 @@ def _roll_axis(a: Any, shift: Any, axis: int) -> Any:
     if n == 0:
         return a
     if type(shift) is Tracer:
-        return np.take(a, (np.arange(n) - shift) % n, axis)
+        return take(a, (np.arange(n) - shift) % n, axis)
     cut = -int(shift) % n
     if cut == 0:
         return a
@@ -439,7 +440,7 @@ def pad(array: Any, pad_width: Any, mode: str = "constant", **options: Any) -> A
         for axis, width in enumerate(widths):
             if any(width):
                 positions = np.pad(np.arange(array.shape[axis]), width, mode, **options)
-                array = np.take(array, positions, axis)
+                array = take(array, positions, axis)
         return array
     elif mode == "empty":
         return _pad_constant(array, widths, [(0, 0)] * array.ndim)
@@ -552,6 +553,27 @@ def tril(m: Any, k: int = 0) -> Any:
 def triu(m: Any, k: int = 0) -> Any:
     m = atleast_1d(m)
     return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), np.zeros((), m.dtype), m)
+
+
+def _indices_from(name: str) -> Any:
+    indices = getattr(np, name.removesuffix("_from"))
+
+    def from_array(arr: Any, k: int = 0) -> Any:
+        return indices(arr.shape[-2], k, arr.shape[-1])
+
+    return implements(getattr(np, name))(from_array)
+
+
+tril_indices_from, triu_indices_from = map(
+    _indices_from, ("tril_indices_from", "triu_indices_from")
+)
+
+
+@implements(np.diag_indices_from)
+def diag_indices_from(arr: Any) -> tuple[np.ndarray, ...]:
+    if arr.ndim < 2 or len(set(arr.shape)) > 1:
+        raise at_line(ShapeError, f"a full diagonal needs equal lengths, got shape {arr.shape}")
+    return np.diag_indices(arr.shape[0], arr.ndim)
 
 
 attach_methods(

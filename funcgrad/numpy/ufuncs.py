@@ -186,6 +186,12 @@ UFUNCS |= {
 }
 
 
+def outer(ufunc: np.ufunc, x: Any, y: Any) -> Any:
+    """`ufunc.outer`: every element of x with every element of y."""
+    x, y = as_array(x), as_array(y)
+    return ufunc(x.reshape(x.shape + (1,) * y.ndim), y)
+
+
 # --- operators ------------------------------------------------------------------------
 
 
