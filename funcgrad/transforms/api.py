@@ -186,6 +186,48 @@ def own_results(cts: Sequence[Any], leaves: Sequence[Any], given: Sequence[Any] 
     return results
 
 
+def _differentiate(
+    fun: Callable[..., Any], argnums: Argnums, has_aux: bool, holomorphic: bool, name: str
+) -> Callable[..., Any]:
+    """What `grad` and `value_and_grad` share; messages speak of `name`."""
+    position = argnums if isinstance(argnums, int) else -1
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if 0 <= position < len(args):
+            chosen, place = args[position], None
+        else:
+            chosen, place = select_arguments(args, argnums, name)
+        leaves, treedef = tree.flatten(chosen)
+        _check_differentiable(chosen, leaves, name)
+        with Recorder("grad", concrete=True, reverse=True) as rec:
+            new = treedef.unflatten([rec.input(leaf) for leaf in leaves])
+            full = place(new) if place else (*args[:position], new, *args[position + 1 :])
+            out = fun(*full, **kwargs)
+        aux: Any = None
+        if has_aux:
+            out, aux = _value_and_aux(out, name)
+        if type(out) is not Tracer or type(out.value) not in _REAL_SCALARS:
+            _check_scalar(out, name, holomorphic)
+        if has_aux:
+            aux_leaves, aux_tree = tree.flatten(aux)
+            results, where, pull = _results(rec, [out, *aux_leaves], leaves, pullback_of)
+            cts: list[Any] = [None] * len(where)
+            if type(out) is Tracer:
+                cts[0] = _one_like(results[0])
+            aux = aux_tree.unflatten(results[1:])
+        elif type(out) is Tracer:
+            results, pull = pullback_of(rec, [out], leaves)
+            cts = [_one_like(results[0])]
+        else:
+            results, pull, cts = [out], lambda _: [None] * len(leaves), []
+        with np.errstate(all="ignore"):
+            found = pull(cts)
+        grads = treedef.unflatten(own_results(found, leaves))
+        return ((results[0], aux), grads) if has_aux else (results[0], grads)
+
+    return _wraps(fun, name)(wrapper)
+
+
 def value_and_grad(
     fun: Callable[..., Any],
     argnums: Argnums = 0,
@@ -217,44 +259,7 @@ def value_and_grad(
         >>> fg.value_and_grad(lambda w: np.sum(w**2))(np.array([1.0, 2.0]))
         (np.float64(5.0), array([2., 4.]))
     """
-    name = "value_and_grad"
-
-    single = isinstance(argnums, int)
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if single and 0 <= argnums < len(args):
-            chosen, place = args[argnums], None
-        else:
-            chosen, place = select_arguments(args, argnums, name)
-        leaves, treedef = tree.flatten(chosen)
-        _check_differentiable(chosen, leaves, name)
-        with Recorder("grad", concrete=True, reverse=True) as rec:
-            new = treedef.unflatten([rec.input(leaf) for leaf in leaves])
-            full = place(new) if place else (*args[:argnums], new, *args[argnums + 1 :])
-            out = fun(*full, **kwargs)
-        aux: Any = None
-        if has_aux:
-            out, aux = _value_and_aux(out, name)
-        if type(out) is not Tracer or type(out.value) not in _REAL_SCALARS:
-            _check_scalar(out, name, holomorphic)
-        if has_aux:
-            aux_leaves, aux_tree = tree.flatten(aux)
-            results, where, pull = _results(rec, [out, *aux_leaves], leaves, pullback_of)
-            cts: list[Any] = [None] * len(where)
-            if type(out) is Tracer:
-                cts[0] = _one_like(results[0])
-            aux = aux_tree.unflatten(results[1:])
-        elif type(out) is Tracer:
-            results, pull = pullback_of(rec, [out], leaves)
-            cts = [_one_like(results[0])]
-        else:
-            results, pull, cts = [out], lambda _: [None] * len(leaves), []
-        with np.errstate(all="ignore"):
-            found = pull(cts)
-        grads = treedef.unflatten(own_results(found, leaves))
-        return ((results[0], aux), grads) if has_aux else (results[0], grads)
-
-    return _wraps(fun, name)(wrapper)
+    return _differentiate(fun, argnums, has_aux, holomorphic, "value_and_grad")
 
 
 def grad(
@@ -275,7 +280,7 @@ def grad(
         >>> fg.grad(loss)({"w": 2.0, "b": 1.0}, np.array([1.0, 3.0]))
         {'b': np.float64(20.0), 'w': np.float64(48.0)}
     """
-    both = value_and_grad(fun, argnums, has_aux, holomorphic)
+    both = _differentiate(fun, argnums, has_aux, holomorphic, "grad")
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         value, grads = both(*args, **kwargs)
@@ -425,7 +430,7 @@ def _linearized(
 
     def pushforward(*tangents: Any) -> Any:
         given = _matching_leaves(
-            tuple(tangents), treedef, primal_avals, f"{name}: the tangents", "the primals"
+            tuple(tangents), treedef, primal_avals, f"{name}: the tangent", "the primal"
         )
         with np.errstate(all="ignore"):
             found = push(given)
@@ -467,7 +472,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
 
     def linear(*tangents: Any) -> Any:
         given = _matching_leaves(
-            tuple(tangents), treedef, avals, "linearize: the tangents", "the primals"
+            tuple(tangents), treedef, avals, "linearize: the tangent", "the primal"
         )
         filled = [
             np.zeros(a.shape, a.dtype) if t is None else t
