@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._optional import require
+
 Array = NDArray[Any]
 
 # Okabe and Ito's blue, vermilion and green, which colour-blind readers can tell apart.
@@ -70,26 +72,23 @@ class Predictions:
 
 def draw_training(path: Path, history: History, title: str) -> None:
     """Losses and accuracies over the epochs, as a PNG file."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
-
+    mpl, ticker = require("matplotlib", "plot"), require("matplotlib.ticker", "plot")
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(10, 4), layout="constrained")
+        figure = require("matplotlib.figure", "plot").Figure(figsize=(10, 4), layout="constrained")
         left, right = figure.subplots(1, 2)
         left.plot(*_smoothed(history), color=BLUE, alpha=0.3, linewidth=1.2, label="batches")
         left.set(title=f"{title}: cross-entropy", yscale="log")
-        left.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        left.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
         left.yaxis.set_major_formatter("{x:g}")
-        left.yaxis.set_minor_locator(NullLocator())
+        left.yaxis.set_minor_locator(ticker.NullLocator())
         _draw_pair(left, history, "loss", "{:.3f}")
         right.set(title=f"{title}: accuracy")
-        right.yaxis.set_major_formatter(PercentFormatter(1))
-        right.yaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10]))
+        right.yaxis.set_major_formatter(ticker.PercentFormatter(1))
+        right.yaxis.set_major_locator(ticker.MaxNLocator(8, steps=[1, 2, 5, 10]))
         _draw_pair(right, history, "accuracy", "{:.1%}")
         for axes in (left, right):
             axes.set(xlabel="epoch", xlim=(0, len(history.epochs) * 1.02))
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
         figure.savefig(path)
 
 
@@ -116,9 +115,6 @@ def draw_predictions(
     path: Path, predictions: Predictions, classes: Sequence[str], title: str
 ) -> None:
     """Some samples, and the mistakes made with the most confidence, as a PNG file."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     guesses = predictions.probabilities.argmax(axis=1)
     confidence = predictions.probabilities.max(axis=1)
     mistakes = np.flatnonzero(guesses != predictions.labels)
@@ -127,14 +123,15 @@ def draw_predictions(
     parts = [
         (f"{title}: {1 - len(mistakes) / len(guesses):.1%} of the test images recognised", samples)
     ]
-    if len(worst):
-        parts.append((f"The most confident of the {len(mistakes):,} mistakes", worst))
+    if len(mistakes):
+        which = "most confident of the " if len(worst) < len(mistakes) else ""
+        parts.append((f"The {which}{len(mistakes):,} mistakes", worst))
     rows = sum(-(-len(chosen) // COLUMNS) for _, chosen in parts)
     width = 2 * MARGIN + (COLUMNS - 1) * PITCH_X + SIDE
     size = (width, 2 * MARGIN + rows * PITCH_Y + len(parts) * HEADING)
 
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=size)
+    with require("matplotlib", "plot").rc_context(STYLE):
+        figure = require("matplotlib.figure", "plot").Figure(figsize=size)
         y = size[1] - MARGIN
         for heading, chosen in parts:
             figure.text(MARGIN / size[0], y / size[1], heading, va="top", weight="bold", size=13)

@@ -71,9 +71,9 @@ RECIPES = {
         load=_fashion_mnist,
         classes=nn.datasets.FASHION_MNIST_CLASSES,
         image_shape=(28, 28),
-        hidden=(256, 128),
+        hidden=(128,),
         epochs=5,
-        batch_size=64,
+        batch_size=128,
         learning_rate=0.05,
     ),
 }
@@ -105,7 +105,7 @@ def train(
     @fg.jit
     def measure(params: Any, x: Any, y: Any) -> Any:
         logits = model(params, x)
-        return nn.cross_entropy(logits, y), np.mean(np.argmax(logits, axis=-1) == y)
+        return nn.cross_entropy(logits, y), nn.accuracy(logits, y)
 
     loader = nn.DataLoader(train_set, recipe.batch_size, shuffle=True, seed=seed)
     history = _pictures.History(steps_per_epoch=len(loader))
@@ -152,9 +152,7 @@ def predict(model: nn.Layer, params: Any, dataset: nn.Dataset) -> _pictures.Pred
     """Images, labels and the probabilities that the model gives to the classes."""
     parts: list[tuple[Any, Any, Any]] = []
     for x, y in nn.DataLoader(dataset, EVALUATION_BATCH):
-        logits = model(params, x)
-        odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        parts.append((x, y, odds / odds.sum(axis=-1, keepdims=True)))
+        parts.append((x, y, nn.softmax(model(params, x))))
     return _pictures.Predictions(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 

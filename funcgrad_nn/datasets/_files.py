@@ -6,10 +6,8 @@ import contextlib
 import hashlib
 import os
 import sys
-import urllib.request
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +93,8 @@ def _verified(content: bytes, source: Source, path: Path) -> bytes:
 
 def _download(source: Source, name: str, path: Path) -> None:
     """Fetch a file; it appears at ``path`` only when it is complete and has been verified."""
+    from http.client import HTTPException  # with what is behind it, slow to import
+
     url = source.url + name
     try:
         content = _fetch(url, name)
@@ -110,6 +110,8 @@ def _download(source: Source, name: str, path: Path) -> None:
 
 
 def _fetch(url: str, name: str) -> bytes:
+    import urllib.request
+
     content = bytearray()
     with urllib.request.urlopen(url, timeout=_TIMEOUT_SECONDS) as response:
         total = int(response.headers.get("Content-Length", 0))
