@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcgrad.config import config
 from funcgrad.core.graph import Const, Eqn, Graph
-from funcgrad.core.tracer import bind, set_source
+from funcgrad.core.tracer import bind, check_nans, set_source
 
 
 def read(env: dict[int, Any], atom: Any) -> Any:
@@ -15,7 +16,10 @@ def read(env: dict[int, Any], atom: Any) -> Any:
 
 def apply_eqn(eqn: Eqn, ins: Sequence[Any]) -> Any:
     """The result of an equation for these operands."""
-    return bind(eqn.prim, *ins, **eqn.params)
+    result = bind(eqn.prim, *ins, **eqn.params)
+    if config.debug_nans and not eqn.prim.kind == "higher-order":
+        check_nans(eqn.prim.name, result if eqn.prim.multiple else [result], eqn.source)
+    return result
 
 
 def run_into(

@@ -294,10 +294,10 @@ def set_source(source: SourceLine | None) -> SourceLine | None:
 def check_nans(name: str, values: Sequence[Any], source: SourceLine | None) -> None:
     """Raise NaNError if any of a primitive's results has a NaN."""
     for value in values:
-        dtype = getattr(value, "dtype", None)
-        if dtype is None:
-            dtype = np.asarray(value).dtype
-        if dtype.kind in "fc" and bool(np.isnan(value).any()):
+        if value is None or is_abstract(value):
+            continue
+        value = np.asarray(own_value(value))
+        if value.dtype.kind in "fc" and bool(np.isnan(value).any()):
             raise NaNError.of(name, source, np.shape(value))
 
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.config import config
 from funcgrad.core.aval import aval_of
 from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.core.primitive import zeros_like
-from funcgrad.core.tracer import Recorder, Tracer, set_source
+from funcgrad.core.tracer import Recorder, Tracer, check_nans, set_source
 from funcgrad.errors import NotDifferentiableError, at_line
 from funcgrad.primitives.elementwise import cast
 
@@ -61,6 +62,8 @@ def backward(
                 terms = pull(ct, need)
             else:
                 terms = prim.vjp(ct, ans, [value(a) for a in eqn.ins], eqn.params, need)
+            if config.debug_nans:
+                check_nans(f"the derivative of {prim.name}", terms, eqn.source)
             for atom, wanted, term in zip(eqn.ins, need, terms, strict=True):
                 if wanted and term is not None:
                     _accumulate(pending, id(atom), term)
@@ -80,7 +83,7 @@ def backward_tape(rec: Recorder, outputs: Sequence[Any], cts: Iterable[Any]) -> 
     The same pass as `backward`, without looking anything up: this is what eager `grad` waits
     for.
     """
-    if rec.pulls:
+    if rec.pulls or config.debug_nans:
         return _backward_pulls(rec, outputs, cts)
     pending: dict[int, Any] = {}
     for tracer, ct in zip(outputs, cts, strict=True):
@@ -241,4 +244,3 @@ def vjp_graph(
             if w
         ]
         return rec.graph([*results, *outs] if with_outputs else outs)
-
