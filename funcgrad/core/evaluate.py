@@ -17,7 +17,7 @@ def read(env: dict[int, Any], atom: Any) -> Any:
 def apply_eqn(eqn: Eqn, ins: Sequence[Any]) -> Any:
     """The result of an equation for these operands."""
     result = bind(eqn.prim, *ins, **eqn.params)
-    if config.debug_nans and not eqn.prim.kind == "higher-order":
+    if config.debug_nans and eqn.prim.kind != "higher-order":
         check_nans(eqn.prim.name, result if eqn.prim.multiple else [result], eqn.source)
     return result
 

@@ -239,7 +239,7 @@ def attach_namespace(name: str) -> None:
     def namespace(self: Tracer, *, api_version: str | None = None) -> Any:
         return import_module(name)
 
-    setattr(Tracer, "__array_namespace__", namespace)
+    setattr(Tracer, "__array_namespace__", namespace)  # noqa: B010  (Tracer does not declare it)
 
 
 _attach_operators()

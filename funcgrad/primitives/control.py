@@ -61,7 +61,8 @@ switch = higher_order("switch", _switch, shape=_switch_shape, prune=_prune_switc
 
 
 def _gate(x, mask):
-    return x
+    # Broadcasts as the derivative does.
+    return np.where(mask, x, x)
 
 
 # x itself; its derivative is cut where the mask is False. Under `vmap` of `switch` it keeps
@@ -73,8 +74,6 @@ gate = elementwise(
     None,
     dtype=lambda x, mask: x.dtype,
     samples=[sample((3,), np.array([True, True, True]))],
-    source=lambda names, params: names[0],
-    view=True,
     dtypes="fc",
 )
 

@@ -203,9 +203,9 @@ def pullback_of(rec: Recorder, outputs: Sequence[Any], args: Sequence[Any]) -> t
 
 def match_cotangent(ct: Any, like: Any) -> Any:
     """A cotangent with the shape and dtype of the input it belongs to."""
-    if type(ct) is np.ndarray and type(like) is np.ndarray:
-        if ct.dtype is like.dtype and ct.shape == like.shape:
-            return ct
+    same_kind = type(ct) is np.ndarray and type(like) is np.ndarray
+    if same_kind and ct.dtype is like.dtype and ct.shape == like.shape:
+        return ct
     aval = aval_of(like)
     if ct is None:
         return zeros_like(aval)
