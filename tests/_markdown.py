@@ -4,6 +4,8 @@
   that follows it with nothing but blank lines in between (`...` stands for anything).
 - A ```` ```pycon ```` block is a doctest.
 - Other blocks are prose.
+
+`python tests/_markdown.py PAGE...` rewrites what pages show to what is printed now.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import contextlib
 import doctest
 import io
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,17 +51,25 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(match["language"], match["text"], line, output)
 
 
-def _run_statements(block: Block, page: Path, namespace: dict[str, object]) -> None:
+def _printed_by(block: Block, page: Path, namespace: dict[str, object]) -> str:
     # Line numbers and file name are the page's own, so that errors that quote the user's line work.
     code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(code, namespace)
-    got = printed.getvalue()
+    return printed.getvalue()
+
+
+def _as_shown(block: Block, printed: str) -> bool:
     checker = doctest.OutputChecker()
-    if not checker.check_output(block.output.rstrip(), got.rstrip(), doctest.ELLIPSIS):
+    return checker.check_output(block.output.rstrip(), printed.rstrip(), doctest.ELLIPSIS)
+
+
+def _run_statements(block: Block, page: Path, namespace: dict[str, object]) -> None:
+    printed = _printed_by(block, page, namespace)
+    if not _as_shown(block, printed):
         raise AssertionError(
-            f"{page.name}:{block.line} prints\n{got}\nbut the page shows\n{block.output}"
+            f"{page.name}:{block.line} prints\n{printed}\nbut the page shows\n{block.output}"
         )
 
 
@@ -85,3 +96,21 @@ def run_page(page: Path) -> int:
     for block in runnable:
         _RUNNERS[block.language](block, page, namespace)
     return len(runnable)
+
+
+def update_page(page: Path) -> None:
+    """Puts what the blocks of `page` print now where the page shows something else."""
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    source = page.read_text(encoding="utf-8")
+    for block in blocks(page):
+        if block.language == "python":
+            printed = _printed_by(block, page, namespace)
+            if block.output and not _as_shown(block, printed):
+                kept = f"{block.text}```\n\n```text\n"
+                source = source.replace(kept + block.output, f"{kept}{printed.rstrip()}\n")
+    page.write_text(source, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        update_page(Path(name).resolve())

@@ -32,7 +32,7 @@ def _modules() -> list[str]:
 
 def _public_callables() -> list[object]:
     found = []
-    for module in (fg, nn, fg.tree, fg.random, fg.errors):
+    for module in (fg, nn, fg.tree, fg.random):
         for name in module.__all__:
             value = getattr(module, name)
             if inspect.isfunction(value) or inspect.isclass(value):
@@ -52,6 +52,20 @@ def test_docstring_examples(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize("public", _public_callables())
 def test_public_callable_has_an_example(public):
     assert ">>>" in (inspect.getdoc(public) or "")
+
+
+def _mistakes() -> list[type]:
+    """The error classes that stand for a mistake of a user's."""
+    general = (fg.errors.FuncgradError, fg.errors.GraphError)
+    classes = [value for value in vars(fg.errors).values() if inspect.isclass(value)]
+    return [c for c in classes if issubclass(c, fg.errors.FuncgradError) and c not in general]
+
+
+@pytest.mark.parametrize("error", _mistakes(), ids=lambda error: error.__name__)
+def test_error_shows_failing_and_mended_code(error):
+    doc = inspect.getdoc(error) or ""
+    assert "Fails" in doc
+    assert "Mended" in doc
 
 
 PAGES = sorted((ROOT / "docs" / "tutorials").glob("*.md"))

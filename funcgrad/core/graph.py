@@ -80,6 +80,11 @@ class Graph:
 
     `cache` keeps what is derived of it, so that a graph that sits in an equation (the body of
     a scan, say) is transformed and compiled once.
+
+    Example:
+        >>> graph = fg.make_graph(lambda x: x + x * x)(3.0)
+        >>> [eqn.prim.name for eqn in graph.eqns]
+        ['mul', 'add']
     """
 
     __slots__ = ("__weakref__", "cache", "eqns", "inputs", "outputs")

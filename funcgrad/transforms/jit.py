@@ -42,6 +42,13 @@ class Lowered:
     Attributes:
         graph: the traced graph; prints as text.
         text: the generated program: a complete module that needs only NumPy.
+
+    Example:
+        >>> print(fg.jit(lambda x: x * x).lower(3.0).graph)
+        graph(a: f64~[]) {
+          b: f64~[] = mul(a, a)
+          return b
+        }
     """
 
     def __init__(self, graph: Graph, text: Callable[[], str]):
@@ -57,7 +64,13 @@ class Lowered:
 
 
 class Jitted:
-    """A jitted function; made by `jit`."""
+    """A jitted function; made by `jit`.
+
+    Example:
+        >>> square = fg.jit(lambda x: x * x)
+        >>> isinstance(square, fg.Jitted), square(3.0)
+        (True, np.float64(9.0))
+    """
 
     def __init__(
         self,
