@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import aval_of
+from funcgrad.core.aval import Aval, Shape, aval_of
+from funcgrad.core.evaluate import run_graph
+from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import shape_of
-from funcgrad.core.tracer import bind
+from funcgrad.core.tracer import Recorder, bind, own_value
 from funcgrad.errors import ShapeError, at_line
 from funcgrad.numpy import ufuncs
 from funcgrad.numpy.convert import as_array, normalize_axis, promote
 from funcgrad.numpy.protocol import attach_methods, implements
-from funcgrad.numpy.ufuncs import conjugate, matmul
+from funcgrad.numpy.ufuncs import conjugate, is_plain_float, matmul
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.contraction import matmul as matmul_p
 
@@ -30,10 +32,42 @@ def permute(x: Any, perm: Sequence[int]) -> Any:
     return x if perm == tuple(range(len(perm))) else bind(st.transpose, x, perm=perm)
 
 
+def composition(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorator: a composition of primitives of two arguments: arrays, and settings.
+
+    It is recorded once for each choice of settings, shapes and dtypes; calls only repeat the
+    equations.
+    """
+
+    @lru_cache(maxsize=1024)
+    def recorded(settings: Any, *kinds: tuple[Shape, np.dtype]) -> Graph:
+        with Recorder(function.__name__, concrete=False) as rec:
+            arrays = [rec.abstract_input(Aval(*kind)) for kind in kinds]
+            graph = rec.graph([function(arrays, settings)])
+        for eqn in graph.eqns:
+            # The line is that of each call.
+            eqn.source = None
+        return graph
+
+    def call(arrays: Sequence[Any], settings: Any) -> Any:
+        graph = recorded(settings, *((shape_of(x), x.dtype) for x in arrays))
+        return run_graph(graph, arrays)[0]
+
+    return call
+
+
+def operands(a: Any, b: Any) -> Sequence[Any]:
+    """Two operands as arrays of one dtype; nothing is done where they are."""
+    x, y = own_value(a), own_value(b)
+    arrays = type(x) is np.ndarray and type(y) is np.ndarray
+    ready = arrays and x.dtype is y.dtype and is_plain_float(x.dtype)
+    return (a, b) if ready else promote((a, b))
+
+
 @implements(np.dot)
 def dot(a: Any, b: Any, out: None = None) -> Any:
     """The product of `a`'s last axis with `b`'s last but one, or its only one."""
-    a, b = promote((a, b))
+    a, b = operands(a, b)
     rank_a, rank_b = len(shape_of(a)), len(shape_of(b))
     if rank_a == 0 or rank_b == 0:
         return np.multiply(a, b)
@@ -45,7 +79,7 @@ def dot(a: Any, b: Any, out: None = None) -> Any:
 @implements(np.inner)
 def inner(a: Any, b: Any, /) -> Any:
     """The product of the last axes of both."""
-    a, b = promote((a, b))
+    a, b = operands(a, b)
     if not shape_of(a) or not shape_of(b):
         return np.multiply(a, b)
     return tensordot(a, b, ((-1,), (-1,)))
@@ -54,14 +88,14 @@ def inner(a: Any, b: Any, /) -> Any:
 @implements(np.outer, np.linalg.outer)
 def outer(a: Any, b: Any, out: None = None) -> Any:
     """Every element of `a` times every element of `b`, both flattened."""
-    a, b = promote((a, b))
+    a, b = operands(a, b)
     return np.multiply(reshape(a, (aval_of(a).size, 1)), reshape(b, (1, aval_of(b).size)))
 
 
 @implements(np.vdot)
 def vdot(a: Any, b: Any, /) -> Any:
     """The scalar product of flattened arrays; the first is conjugated."""
-    a, b = promote((a, b))
+    a, b = operands(a, b)
     a, b = (reshape(x, (aval_of(x).size,)) for x in (a, b))
     return bind(matmul_p, conjugate(a), b)
 
@@ -91,22 +125,28 @@ def tensordot(a: Any, b: Any, axes: Any = 2) -> Any:
     Raises:
         ShapeError: paired axes have different lengths.
     """
-    a, b = promote((a, b))
+    a, b = operands(a, b)
+    axes_a, axes_b = _tensordot_axes(axes, len(shape_of(a)), len(shape_of(b)))
+    return _tensordot((a, b), (tuple(axes_a), tuple(axes_b)))
+
+
+@composition
+def _tensordot(arrays: Sequence[Any], axes: tuple[tuple[int, ...], tuple[int, ...]]) -> Any:
+    (a, b), (axes_a, axes_b) = arrays, axes
     shape_a, shape_b = shape_of(a), shape_of(b)
-    axes_a, axes_b = _tensordot_axes(axes, len(shape_a), len(shape_b))
     lengths = [shape_a[i] for i in axes_a]
     if lengths != [shape_b[i] for i in axes_b]:
         raise at_line(
             ShapeError,
-            f"tensordot of shapes {shape_a} and {shape_b}: axes {axes_a} and {axes_b} must have "
-            "equal lengths",
+            f"tensordot of shapes {shape_a} and {shape_b}: the axes {axes_a} and {axes_b} that are "
+            "summed over must have equal lengths",
         )
     free_a = [i for i in range(len(shape_a)) if i not in axes_a]
     free_b = [i for i in range(len(shape_b)) if i not in axes_b]
     rows, columns = [shape_a[i] for i in free_a], [shape_b[i] for i in free_b]
     if not axes_a:
         return np.multiply(reshape(a, (*rows, *[1] * len(columns))), b)
-    a, b = permute(a, free_a + axes_a), permute(b, axes_b + free_b)
+    a, b = permute(a, (*free_a, *axes_a)), permute(b, (*axes_b, *free_b))
     inner = prod(lengths)
     out = bind(
         matmul_p,
@@ -150,7 +190,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     >>> fnp.vecdot(np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([1.0, 1.0]))
     array([3., 7.])
     """
-    x1, x2 = promote((x1, x2))
+    x1, x2 = operands(x1, x2)
     x1, x2 = conjugate(_to_end(x1, axis)), _to_end(x2, axis)
     if len(shape_of(x2)) == 1:
         return bind(matmul_p, x1, x2)
@@ -161,7 +201,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
 
 def matvec(x1: Any, x2: Any, /) -> Any:
     """Matrices (the last two axes of `x1`) times vectors (the last of `x2`)."""
-    x1, x2 = promote((x1, x2))
+    x1, x2 = operands(x1, x2)
     if len(shape_of(x2)) == 1:
         return bind(matmul_p, x1, x2)
     return _without(bind(matmul_p, x1, _as_column(x2)), -1)
@@ -169,7 +209,7 @@ def matvec(x1: Any, x2: Any, /) -> Any:
 
 def vecmat(x1: Any, x2: Any, /) -> Any:
     """Conjugated vectors (the last axis of `x1`) times matrices (the last two of `x2`)."""
-    x1, x2 = promote((x1, x2))
+    x1, x2 = operands(x1, x2)
     x1 = conjugate(x1)
     if len(shape_of(x1)) == 1:
         return bind(matmul_p, x1, x2)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
 from math import prod
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from funcgrad.core.aval import Shape
 from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import bind
 from funcgrad.errors import ShapeError, at_line
-from funcgrad.numpy.contraction import permute, reshape
+from funcgrad.numpy.contraction import composition, permute, reshape
 from funcgrad.numpy.convert import promote
 from funcgrad.numpy.protocol import implements
 from funcgrad.primitives import reduction as rd
@@ -71,7 +70,13 @@ def einsum(
         subscripts, operands = _from_interleaved((subscripts, *operands))
     arrays = promote(operands, dtype)
     strategy = optimize if isinstance(optimize, str) else "greedy" if optimize else "none"
-    spec = _parse(subscripts.replace(" ", ""), tuple(map(shape_of, arrays)), strategy)
+    return _einsum(arrays, (subscripts, strategy))
+
+
+@composition
+def _einsum(arrays: Sequence[Any], settings: tuple[str, str]) -> Any:
+    subscripts, strategy = settings
+    spec = _parse(subscripts.replace(" ", ""), [shape_of(x) for x in arrays], strategy)
     return _contract(list(zip(arrays, spec.inputs, strict=True)), spec, arrays[0].dtype)
 
 
@@ -96,8 +101,7 @@ def _refuse(subscripts: str, shapes: Sequence[Shape], why: str) -> ShapeError:
     return at_line(ShapeError, f"einsum {subscripts!r} of shapes {operands}: {why}")
 
 
-@lru_cache(maxsize=1024)
-def _parse(subscripts: str, shapes: tuple[Shape, ...], optimize: str) -> _Spec:
+def _parse(subscripts: str, shapes: Sequence[Shape], optimize: str) -> _Spec:
     left, arrow, right = subscripts.partition("->")
     parts = left.split(",")
     if len(parts) != len(shapes):

@@ -1,13 +1,20 @@
-"""Indexing: `x[...]` in all of NumPy's forms."""
+"""Indexing: `x[...]` in all of NumPy's forms.
+
+A key is split into a form, which has shapes in place of index arrays, and those arrays. What
+is to be done depends on the form alone, and is planned once for each.
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcgrad.core.aval import Shape, broadcast_shapes
 from funcgrad.core.tracer import NO_VALUE, Tracer, bind, is_abstract
 from funcgrad.errors import IndexRangeError, TracerValueError, at_line
+from funcgrad.numpy.convert import as_array
 from funcgrad.numpy.protocol import attach_methods
 from funcgrad.primitives import indexing as ix
 from funcgrad.primitives import structural as st
@@ -16,31 +23,120 @@ from funcgrad.primitives.elementwise import cast
 FULL = st.FULL
 
 
+class IndexArray(NamedTuple):
+    """Stands in a form for an index array.
+
+    Attributes:
+        shape: the array's.
+        length: for one that was made of a mask, how long the indexed axis must be.
+    """
+
+    shape: Shape
+    length: int | None = None
+
+
+# The items of a form; a triple stands for a slice.
+Item = int | tuple[Any, Any, Any] | None | IndexArray | Any
+
+
 class Plan(NamedTuple):
-    """An index in four steps: basic indexing, gathering, moving the block, new axes.
+    """Indexing in four steps: the basic part, gathering, moving the block, new axes.
 
     Attributes:
         basic: an entry per axis, for the `index` primitive; None if it would change nothing.
-        axes, indices: what to gather then; empty if nothing.
-        block: (start, length, destination) of the gathered axes, where NumPy puts them
-            elsewhere than the `gather` primitive.
-        shape: the final shape if there are new axes, else None.
+        axes: what to gather along then; empty if nothing.
+        block: (start, length, destination) of the gathered axes: NumPy may want them elsewhere
+            than the `gather` primitive puts them.
         inner: the shape before new axes are inserted.
+        shape: the final shape.
     """
 
     basic: tuple[st.Entry, ...] | None
     axes: tuple[int, ...]
-    indices: tuple[Any, ...]
     block: tuple[int, int, int]
-    inner: tuple[int, ...]
-    shape: tuple[int, ...]
+    inner: Shape
+    shape: Shape
 
 
 def _refuse(message: str) -> IndexRangeError:
     return at_line(IndexRangeError, message)
 
 
-def normalize_int(i: int, axis: int, shape: tuple[int, ...]) -> int:
+# --- from a key to its form -----------------------------------------------------------
+
+
+def split_key(key: Any) -> tuple[tuple[Item, ...], list[Any]]:
+    """A key's form, and its index arrays; masks become integer arrays.
+
+    Raises:
+        IndexRangeError: an item is no index.
+        TracerValueError: a mask, or the bounds of a slice, are traced and have no value.
+    """
+    form: list[Item] = []
+    arrays: list[Any] = []
+    for item in key if type(key) is tuple else (key,):
+        kind = type(item)
+        if kind is int or item is None or item is Ellipsis:
+            form.append(item)
+        elif kind is slice:
+            form.append((_bound(item.start), _bound(item.stop), _bound(item.step)))
+        elif isinstance(item, np.integer):
+            form.append(int(item))
+        else:
+            for array, length in _index_arrays(item):
+                if type(array) is int:
+                    form.append(array)
+                else:
+                    form.append(IndexArray(array.shape, length))
+                    arrays.append(array)
+    return tuple(form), arrays
+
+
+def _bound(bound: Any) -> int | None:
+    return bound if bound is None or type(bound) is int else bound.__index__()
+
+
+def _index_arrays(item: Any) -> list[tuple[Any, int | None]]:
+    """What an item stands for: an integer or integer arrays, with the axis' length for masks."""
+    if type(item) is Tracer:
+        if item.dtype.kind == "b":
+            return _mask_arrays(_known_mask(item))
+        if item.dtype.kind in "iu":
+            return [(cast(item, np.int64) if item.dtype == np.uint64 else item, None)]
+        raise _refuse(f"an index must be integer or boolean, not a traced {item.aval}")
+    if isinstance(item, (list, tuple)) and not len(item):
+        return [(np.zeros(0, np.intp), None)]
+    array = as_array(item)
+    if type(array) is Tracer:
+        return _index_arrays(array)
+    if array.dtype.kind == "b":
+        return _mask_arrays(array)
+    if array.dtype.kind in "iu":
+        return [(int(array) if array.ndim == 0 else array.astype(np.intp, copy=False), None)]
+    raise _refuse(f"an index must be integers, slices, None, ... or masks, not {array.dtype}")
+
+
+def _mask_arrays(mask: Any) -> list[tuple[Any, int | None]]:
+    if np.ndim(mask) == 0:
+        raise _refuse("a mask of one element is no index here; write x[None] for a new axis")
+    return list(zip(np.nonzero(mask), mask.shape, strict=True))
+
+
+def _known_mask(mask: Tracer) -> Any:
+    if mask.value is not NO_VALUE:
+        return mask.value
+    raise at_line(
+        TracerValueError,
+        f"x[mask] with a traced mask {mask.aval}: under {mask.rec.purpose} the mask's values, and "
+        "so the result's shape, are not known. To reduce over the chosen elements use "
+        "np.sum(np.where(mask, x, 0)); to replace them np.where(mask, new, x)",
+    )
+
+
+# --- from a form to a plan ------------------------------------------------------------
+
+
+def normalize_int(i: int, axis: int, shape: Shape) -> int:
     """A non-negative index.
 
     Raises:
@@ -52,154 +148,119 @@ def normalize_int(i: int, axis: int, shape: tuple[int, ...]) -> int:
     return i + n if i < 0 else i
 
 
-def normalize_slice(s: slice, n: int) -> st.Entry:
+def normalize_slice(bounds: tuple[Any, Any, Any], n: int) -> st.Entry:
     """The triple of the `index` primitive: equal slices give equal triples."""
-    start, stop, step = s.indices(n)
-    if len(range(start, stop, step)) == 0:
+    start, stop, step = slice(*bounds).indices(n)
+    if not range(start, stop, step):
         return (0, 0, 1)
     if step > 0:
         return (start, None if stop == n else stop, step)
     return (start, None if stop < 0 else stop, step)
 
 
-def _entry(item: Any) -> list[Any]:
-    """An index's item as those it stands for: masks become integer arrays."""
-    if item is None or item is Ellipsis or isinstance(item, slice):
-        return [item]
-    if isinstance(item, (int, np.integer)) and not isinstance(item, bool):
-        return [int(item)]
-    if type(item) is Tracer:
-        if item.dtype.kind == "b":
-            if item.value is NO_VALUE:
-                raise _traced_mask(item)
-            return list(np.nonzero(item.value))
-        if item.dtype.kind in "iu":
-            return [cast(item, np.int64) if item.dtype == np.uint64 else item]
-        raise _refuse(f"an index must be integer or boolean, not a traced {item.aval}")
-    if isinstance(item, (list, tuple)) and not len(item):
-        return [np.zeros(0, np.intp)]
-    array = np.asarray(item)
-    if array.dtype.kind == "b":
-        return list(np.nonzero(array))
-    if array.dtype.kind in "iu":
-        return [int(array) if array.ndim == 0 else array.astype(np.intp, copy=False)]
-    raise _refuse(f"an index must be integers, slices, None, ... or masks, not {array.dtype}")
-
-
-def _traced_mask(mask: Tracer) -> TracerValueError:
-    return at_line(
-        TracerValueError,
-        f"x[mask] with a traced mask {mask.aval}: under {mask.rec.purpose} the mask's values, and "
-        "so the result's shape, are not known. To reduce over the chosen elements use "
-        "np.sum(np.where(mask, x, 0)); to replace them np.where(mask, new, x)",
-    )
-
-
-def _items(key: Any, shape: tuple[int, ...]) -> list[Any]:
-    """The index's items, one for each axis but for None; `...` is spelled out."""
-    key = key if type(key) is tuple else (key,)
-    items = [e for item in key for e in _entry(item)]
-    used = sum(e is not None and e is not Ellipsis for e in items)
+def _spell_out(form: tuple[Item, ...], shape: Shape) -> list[Item]:
+    """A form with an item for each axis, besides those for new ones."""
+    used = sum(item is not None and item is not Ellipsis for item in form)
     if used > len(shape):
         raise _refuse(f"too many indices: {used} for an array of shape {shape}")
-    where = [i for i, e in enumerate(items) if e is Ellipsis]
+    rest: list[Item] = [(None, None, None)] * (len(shape) - used)
+    where = [i for i, item in enumerate(form) if item is Ellipsis]
+    if not where:
+        return [*form, *rest]
     if len(where) > 1:
         raise _refuse("an index can have only one ellipsis ('...')")
-    rest = [slice(None)] * (len(shape) - used)
-    if not where:
-        return items + rest
     # An ellipsis that stands for no axes still parts the integers at its sides.
-    return [*items[: where[0]], *(rest or [Ellipsis]), *items[where[0] + 1 :]]
+    return [*form[: where[0]], *(rest or [Ellipsis]), *form[where[0] + 1 :]]
 
 
-def make_plan(shape: tuple[int, ...], key: Any) -> Plan:
-    """How to compute `x[key]` for an `x` of this shape.
+@lru_cache(maxsize=4096)
+def make_plan(shape: Shape, form: tuple[Item, ...]) -> Plan:
+    """How to index an array of this shape by a key of this form.
 
     Raises:
-        IndexRangeError: NumPy would raise IndexError.
-        TracerValueError: a traced mask, or traced bounds of a slice, without a value.
+        IndexRangeError: where NumPy raises IndexError.
     """
-    items = _items(key, shape)
     basic: list[st.Entry] = []
     axes: list[int] = []
-    indices: list[Any] = []
-    kept: list[int] = []  # lengths of the sliced axes
-    new: list[int] = []  # positions of new axes among the sliced ones
-    fancy: list[int] = []  # positions of integers and arrays among the items
-    before = 0  # sliced and new axes before the first of them
-    dim = 0
-    for position, item in enumerate(items):
-        if item is Ellipsis:
-            continue
+    blocks: list[Shape] = []
+    outer: list[int | None] = []  # lengths of sliced axes; None for a new one
+    fancy: list[int] = []  # where the integers and arrays stand among the items
+    before = 0  # how many axes of the result come before the first of them
+    for position, item in enumerate(_spell_out(form, shape)):
+        axis = len(basic)
         if item is None:
-            new.append(len(kept) + len(new))
-        elif isinstance(item, slice):
-            entry = normalize_slice(item, shape[dim])
-            basic.append(entry)
-            kept.append(len(range(*slice(*entry).indices(shape[dim]))))
-            dim += 1
-        else:
-            if not fancy:
-                before = len(kept) + len(new)
+            outer.append(None)
+        elif type(item) is int or type(item) is IndexArray:
+            before = before if fancy else len(outer)
             fancy.append(position)
             if type(item) is int:
-                basic.append(normalize_int(item, dim, shape))
+                basic.append(normalize_int(item, axis, shape))
             else:
-                axes.append(len(kept) + len(axes))
-                indices.append(item)
+                _check_mask(item, axis, shape)
+                axes.append(sum(n is not None for n in outer) + len(axes))
+                blocks.append(item.shape)
                 basic.append(FULL)
-            dim += 1
-    static = None if all(e == FULL for e in basic) else tuple(basic)
-    outer = list(kept)
-    for position in new:
-        outer.insert(position, 1)
-    if not axes:
-        return Plan(static, (), (), (0, 0, 0), tuple(kept), tuple(outer))
-    try:
-        block = ix.block_shape(indices)
-    except IndexError as error:
-        raise _refuse(str(error)) from None
-    natural = ix.block_position(tuple(axes))
-    together = fancy[-1] - fancy[0] == len(fancy) - 1
-    to = before if together else 0
-    ahead = sum(p < to for p in new)
-    inner = (*kept[: to - ahead], *block, *kept[to - ahead :])
+        elif item is not Ellipsis:
+            entry = normalize_slice(item, shape[axis])
+            basic.append(entry)
+            outer.append(len(range(*slice(*entry).indices(shape[axis]))))
+    block = _broadcast(blocks)
+    together = not fancy or fancy[-1] - fancy[0] == len(fancy) - 1
+    to = before if axes and together else 0
+    result = [*outer[:to], *block, *outer[to:]]
     return Plan(
-        static,
+        None if all(entry == FULL for entry in basic) else tuple(basic),
         tuple(axes),
-        tuple(indices),
-        (natural, len(block), to - ahead),
-        inner,
-        (*outer[:to], *block, *outer[to:]),
+        (
+            ix.block_position(tuple(axes)) if axes else 0,
+            len(block),
+            sum(n is not None for n in outer[:to]),
+        ),
+        tuple(n for n in result if n is not None),
+        tuple(1 if n is None else n for n in result),
     )
+
+
+def _check_mask(item: IndexArray, axis: int, shape: Shape) -> None:
+    if item.length is not None and item.length != shape[axis]:
+        raise _refuse(
+            f"a mask is {item.length} long for axis {axis} of shape {shape}; they must agree"
+        )
+
+
+def _broadcast(blocks: list[Shape]) -> Shape:
+    try:
+        return broadcast_shapes((), *blocks)
+    except ValueError:
+        raise _refuse(f"index arrays of shapes {blocks} do not broadcast together") from None
+
+
+# --- reading --------------------------------------------------------------------------
 
 
 def getitem(x: Any, key: Any) -> Any:
-    """`x[key]`."""
-    if type(key) is int:
-        shape = x.shape
-        if shape:
-            idx = (normalize_int(key, 0, shape), *[FULL] * (len(shape) - 1))
-            return bind(st.index, x, idx=idx)
-    return read(x, make_plan(x.shape, key))
+    """`x[key]`, for an array or a tracer.
 
-
-def read(x: Any, plan: Plan) -> Any:
-    """Carry out a plan."""
+    Raises:
+        IndexRangeError: where NumPy raises IndexError.
+        TracerValueError: a mask, or the bounds of a slice, are traced and have no value.
+    """
+    form, arrays = split_key(key)
+    plan = make_plan(x.shape, form)
     if plan.basic is not None:
         x = bind(st.index, x, idx=plan.basic)
     if plan.axes:
-        check_range(x, plan)
-        x = ix.gather_at(x, plan.indices, plan.axes)
+        check_range(x, plan.axes, arrays)
+        x = ix.gather_at(x, arrays, plan.axes)
         x = ix.move_block(x, *plan.block)
     return x if plan.shape == plan.inner else bind(st.reshape, x, shape=plan.shape)
 
 
-def check_range(x: Any, plan: Plan) -> None:
+def check_range(x: Any, axes: tuple[int, ...], arrays: list[Any]) -> None:
     """While staging, refuse known indices that would only fail when the program runs."""
     if not is_abstract(x):
         return
-    for axis, i in zip(plan.axes, plan.indices, strict=True):
+    for axis, i in zip(axes, arrays, strict=True):
         n = x.shape[axis]
         if type(i) is not Tracer and i.size and not (-n <= i.min() and i.max() < n):
             worst = i.min() if i.min() < -n else i.max()

@@ -18,7 +18,7 @@ def _flat_or_axis(a: Any, axis: Any) -> tuple[Any, int]:
     """An array and an axis of it; without one the array is flattened."""
     a = as_array(a)
     if axis is None:
-        return a.reshape(-1), 0
+        return (a if a.ndim == 1 else a.reshape(-1)), 0
     return a, normalize_axis(axis, a.ndim)
 
 

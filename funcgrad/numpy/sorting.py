@@ -30,7 +30,7 @@ def _flat_or_axis(a: Any, axis: Any, name: str, order: Any = None) -> tuple[Any,
         raise UnsupportedFunctionError.of(f"np.{name} with order=", "It is for structured arrays.")
     a = as_array(a)
     if axis is None:
-        return a.reshape(-1), 0
+        return (a if a.ndim == 1 else a.reshape(-1)), 0
     return a, normalize_axis(axis, a.ndim)
 
 

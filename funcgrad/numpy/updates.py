@@ -12,7 +12,7 @@ from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import Tracer, bind, is_abstract
 from funcgrad.errors import InPlaceError, OperandTypeError, ShapeError, at_line
 from funcgrad.numpy.convert import as_array
-from funcgrad.numpy.indexing import Plan, check_range, getitem, make_plan
+from funcgrad.numpy.indexing import Plan, check_range, getitem, make_plan, split_key
 from funcgrad.numpy.protocol import attach_methods
 from funcgrad.primitives import indexing as ix
 from funcgrad.primitives import structural as st
@@ -158,12 +158,13 @@ def _update(x: Any, key: Any, values: Any, ufunc: np.ufunc | None, scatter: Any)
     values = cast_back(values, x, scatter.name.removeprefix("scatter_"))
     if type(key) is Tracer and key.dtype == bool and is_abstract(key) and not shape_of(values):
         return _update_masked(x, key, values, ufunc)
-    plan = make_plan(x.shape, key)
+    form, arrays = split_key(key)
+    plan = make_plan(x.shape, form)
     values = _arrange(values, plan, x)
     if plan.axes:
         part = x if plan.basic is None else bind(st.index, x, idx=plan.basic)
-        check_range(part, plan)
-        part = bind(scatter, part, values, *plan.indices, axes=plan.axes)
+        check_range(part, plan.axes, arrays)
+        part = bind(scatter, part, values, *arrays, axes=plan.axes)
         return part if plan.basic is None else bind(ix.index_set, x, part, idx=plan.basic)
     if plan.basic is None:
         return values if ufunc is None else ufunc(x, values)
