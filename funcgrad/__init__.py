@@ -16,26 +16,16 @@ from funcgrad.backends.numpy import backend as _numpy_backend  # noqa: F401  (re
 from funcgrad.config import config, debug_nans
 from funcgrad.core.graph import Graph
 from funcgrad.numpy.updates import at
-from funcgrad.transforms.api import (
-    ShapeDtypeStruct,
-    eval_shape,
-    grad,
-    hessian,
-    jacfwd,
-    jacrev,
-    jvp,
-    linearize,
-    make_graph,
-    stop_gradient,
-    value_and_grad,
-    vjp,
-    vmap,
-)
 from funcgrad.transforms.checkpoint import checkpoint
 from funcgrad.transforms.checkpoint import checkpoint as remat
 from funcgrad.transforms.control import cond, fori_loop, map, scan, switch, while_loop
 from funcgrad.transforms.custom import custom_jvp, custom_vjp
+from funcgrad.transforms.gradient import grad, stop_gradient, value_and_grad
+from funcgrad.transforms.inspection import ShapeDtypeStruct, eval_shape, make_graph
+from funcgrad.transforms.jacobian import hessian, jacfwd, jacrev
 from funcgrad.transforms.jit import Jitted, Lowered, export, jit
+from funcgrad.transforms.linear import jvp, linearize, vjp
+from funcgrad.transforms.vectorize import vmap
 
 __all__ = [
     "Graph",

@@ -1,0 +1,233 @@
+"""Derivatives as linear maps: `vjp`, `jvp`, `linearize`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad import tree
+from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.evaluate import run_graph
+from funcgrad.core.tracer import Recorder, Tracer
+from funcgrad.errors import ShapeError, TreeMismatchError, at_line
+from funcgrad.primitives.elementwise import cast
+from funcgrad.transforms.jvp import pushforward_of
+from funcgrad.transforms.trace import leaf_avals, trace
+from funcgrad.transforms.vjp import match_cotangent, pullback_of
+
+
+def record(
+    fun: Callable[..., Any], purpose: str, leaves: Sequence[Any]
+) -> tuple[Recorder, list[Any], Any]:
+    """Run `fun(tracers)` with values riding along; the tape, result leaves, their structure."""
+    with Recorder(purpose, concrete=True, reverse=purpose == "vjp") as rec:
+        out = fun([rec.input(leaf) for leaf in leaves])
+        out_leaves, out_tree = tree.flatten(out)
+    return rec, out_leaves, out_tree
+
+
+def results_of(rec: Recorder, leaves: list[Any], args: Sequence[Any], finish: Any) -> Any:
+    """Like `finish` (pullback_of, pushforward_of), but lets leaves that are no arrays pass."""
+    where = [i for i, leaf in enumerate(leaves) if type(leaf) is Tracer]
+    values, push = finish(rec, [leaves[i] for i in where], args)
+    full = list(leaves)
+    for i, value in zip(where, values, strict=True):
+        full[i] = value
+    return full, where, push
+
+
+def own_results(cts: Sequence[Any], leaves: Sequence[Any], given: Sequence[Any] = ()) -> list[Any]:
+    """Cotangents as users may keep them: matching their inputs, and in memory of their own.
+
+    `given` are arrays of the caller's that must not be handed back.
+    """
+    taken = {*map(id, leaves), *map(id, given)}
+    results = []
+    for ct, leaf in zip(cts, leaves, strict=True):
+        ct = match_cotangent(ct, leaf)
+        if type(ct) is np.ndarray:
+            if id(ct) in taken or (ct.base is not None and ct.ndim):
+                ct = ct.copy()
+            taken.add(id(ct))
+        results.append(ct)
+    return results
+
+
+def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
+    """The value of `fun(*primals)` and its pullback, the linear map from cotangents.
+
+    Args:
+        fun: any function of pytrees of arrays.
+        primals: where it is linearised.
+        has_aux: `fun` returns `(result, aux)`.
+
+    Returns:
+        `(result, pullback)`, with `has_aux` `(result, pullback, aux)`. `pullback(ct)` takes a
+        cotangent with the structure, shapes and dtypes of the result and returns a tuple with
+        one cotangent per primal; it may be called more than once.
+
+    Raises:
+        TreeMismatchError: a cotangent has another structure than the result.
+        ShapeError: a cotangent's leaf has another shape than the result's.
+
+    Example:
+        >>> import numpy as np, funcgrad as fg
+        >>> y, pullback = fg.vjp(np.sin, np.array([0.0, np.pi]))
+        >>> pullback(np.ones(2))
+        (array([ 1., -1.]),)
+    """
+    leaves, treedef = tree.flatten(primals)
+    leaf_avals(primals, leaves, "vjp: a leaf of its arguments")
+    aux: Any = None
+
+    def flat(tracers: list[Any]) -> Any:
+        nonlocal aux
+        out = fun(*treedef.unflatten(tracers))
+        if has_aux:
+            out, aux = out
+        return (out, aux)
+
+    rec, out_leaves, out_tree = record(flat, "vjp", leaves)
+    full, where, pull = results_of(rec, out_leaves, leaves, pullback_of)
+    result, aux = out_tree.unflatten(full)
+    result_leaves, result_tree = tree.flatten(result)
+    avals = leaf_avals(result, result_leaves, "vjp: a leaf of the result")
+
+    def pullback(ct: Any) -> tuple[Any, ...]:
+        cts = matching_leaves(ct, result_tree, avals, "vjp: the cotangent", "the result")
+        with np.errstate(all="ignore"):
+            found = pull([cts[i] if i < len(cts) else None for i in where])
+        return treedef.unflatten(own_results(found, leaves, cts))
+
+    return (result, pullback, aux) if has_aux else (result, pullback)
+
+
+def matching_leaves(
+    given: Any, treedef: Any, avals: Sequence[Aval], what: str, like: str
+) -> list[Any]:
+    """The leaves of a (co)tangent, checked against what it belongs to and cast to its dtype."""
+    leaves, have = tree.flatten(given)
+    if have != treedef:
+        raise at_line(
+            TreeMismatchError,
+            f"{what} has the structure {have}, but {like} has {treedef}; give one leaf for each",
+        )
+    out = []
+    for i, (leaf, aval) in enumerate(zip(leaves, avals, strict=True)):
+        have_aval = aval_of(leaf)
+        if have_aval.shape != aval.shape:
+            path = tree.keystr(tree.flatten_with_path(given)[0][i][0])
+            raise at_line(
+                ShapeError,
+                f"{what} has shape {have_aval.shape}{f' at {path}' if path else ''}, but {like} "
+                f"has {aval.shape} there; they must be equal",
+            )
+        if not aval.inexact:
+            out.append(None)
+        elif have_aval.dtype != aval.dtype or have_aval.weak:
+            out.append(cast(leaf, aval.dtype))
+        else:
+            out.append(leaf)
+    return out
+
+
+def jvp(
+    fun: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any], has_aux: bool = False
+) -> tuple[Any, ...]:
+    """The value of `fun(*primals)` and its directional derivative along `tangents`.
+
+    Args:
+        fun: any function of pytrees of arrays.
+        primals: a tuple or list of its arguments.
+        tangents: one for each, of the same structures and shapes.
+        has_aux: `fun` returns `(result, aux)`.
+
+    Returns:
+        `(result, tangent)`, with `has_aux` `(result, tangent, aux)`.
+
+    Raises:
+        TreeMismatchError: the tangents have another structure than the primals.
+        ShapeError: a tangent's leaf has another shape than its primal.
+
+    Example:
+        >>> import numpy as np, funcgrad as fg
+        >>> fg.jvp(np.square, (3.0,), (1.0,))
+        (np.float64(9.0), np.float64(6.0))
+    """
+    result, pushforward, aux = linearized(fun, tuple(primals), has_aux, "jvp")
+    tangent = pushforward(*tangents)
+    return (result, tangent, aux) if has_aux else (result, tangent)
+
+
+def linearized(
+    fun: Callable[..., Any], primals: tuple[Any, ...], has_aux: bool, name: str
+) -> tuple[Any, Callable[..., Any], Any]:
+    leaves, treedef = tree.flatten(primals)
+    primal_avals = leaf_avals(primals, leaves, f"{name}: a leaf of its primals")
+
+    def flat(tracers: list[Any]) -> Any:
+        out = fun(*treedef.unflatten(tracers))
+        return out if has_aux else (out, None)
+
+    rec, out_leaves, out_tree = record(flat, name, leaves)
+    full, where, push = results_of(rec, out_leaves, leaves, pushforward_of)
+    result, aux = out_tree.unflatten(full)
+    result_leaves, result_tree = tree.flatten(result)
+    zeros = leaf_avals(result, result_leaves, f"{name}: a leaf of the result")
+
+    def pushforward(*tangents: Any) -> Any:
+        given = matching_leaves(
+            tuple(tangents), treedef, primal_avals, f"{name}: the tangent", "the primal"
+        )
+        with np.errstate(all="ignore"):
+            found = push(given)
+        by_position = dict(zip(where, found, strict=True))
+        return result_tree.unflatten(
+            [
+                by_position[i] if i in by_position else np.zeros(a.shape, a.dtype)
+                for i, a in enumerate(zeros)
+            ]
+        )
+
+    return result, pushforward, aux
+
+
+def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
+    """The value of `fun(*primals)` and its derivative there as a linear function of tangents.
+
+    What depends on the primals alone is computed once; `pushforward` costs only what is
+    linear in the tangents.
+
+    Returns:
+        `(result, pushforward)`, with `has_aux` `(result, pushforward, aux)`.
+        `pushforward(*tangents)` takes tangents like the primals.
+
+    Raises:
+        TreeMismatchError: tangents have another structure than the primals.
+        ShapeError: a tangent's leaf has another shape than its primal.
+
+    Example:
+        >>> import numpy as np, funcgrad as fg
+        >>> y, pushforward = fg.linearize(np.sin, 0.0)
+        >>> pushforward(2.0)
+        np.float64(2.0)
+    """
+    result, pushforward, aux = linearized(fun, primals, has_aux, "linearize")
+    leaves, treedef = tree.flatten(primals)
+    avals = leaf_avals(primals, leaves, "linearize: a leaf of its primals")
+    graph, out_tree = trace(pushforward, treedef, [a.strong() for a in avals], "linearize")
+
+    def linear(*tangents: Any) -> Any:
+        given = matching_leaves(
+            tuple(tangents), treedef, avals, "linearize: the tangent", "the primal"
+        )
+        filled = [
+            np.zeros(a.shape, a.dtype) if t is None else t
+            for t, a in zip(given, avals, strict=True)
+        ]
+        with np.errstate(all="ignore"):
+            return out_tree.unflatten(run_graph(graph, filled))
+
+    return (result, linear, aux) if has_aux else (result, linear)
