@@ -6,6 +6,7 @@ are left to NumPy's own cache of memory, which is faster than asking for a parti
 
 from __future__ import annotations
 
+import keyword
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,7 +25,7 @@ from funcgrad.transforms.simplify import simplify
 REUSE_BYTES = 16384
 # Below this size the conversion of a Python scalar takes longer than the arithmetic.
 SCALAR_BYTES = 4096
-_RESERVED = frozenset({"np", "as", "if", "in", "is", "or", "do"})
+_RESERVED = frozenset({"np", *keyword.kwlist})
 
 Emitter = Callable[["Body", Eqn, list[str]], list[str]]
 EMITTERS: dict[str, Emitter] = {}
