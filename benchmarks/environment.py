@@ -24,12 +24,16 @@ def set_threads() -> None:
 
 
 def describe() -> str:
-    """CPU, cores and versions, in one line."""
+    """CPU, cores, versions and how busy the machine has been, in one line."""
     versions = ", ".join(f"{name} {_version(name)}" for name in PACKAGES)
     return (
         f"{_cpu_model()}, {cores()} cores, {platform.system()} {platform.machine()}, "
-        f"Python {platform.python_version()}, {versions}"
+        f"Python {platform.python_version()}, {versions}, load average {_load()} at the end"
     )
+
+
+def _load() -> str:
+    return f"{os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else "unknown"
 
 
 def _version(package: str) -> str:
