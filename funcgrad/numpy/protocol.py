@@ -146,7 +146,7 @@ def _len(self: Tracer) -> int:
     return self.shape[0]
 
 
-def _iter(self: Tracer) -> Any:
+def _iter(self: Any) -> Any:
     return (self[i] for i in range(_len(self)))
 
 

@@ -87,10 +87,11 @@ def absolute(x: Any) -> Any:
 
 
 def positive(x: Any) -> Any:
-    return x
+    return promote_to_ufunc(np.positive, (x,))[0]
 
 
 def conjugate(x: Any) -> Any:
+    (x,) = promote_to_ufunc(np.conjugate, (x,))
     return bind(ew.conj, x) if aval_of(x).dtype.kind == "c" else x
 
 
@@ -125,9 +126,10 @@ def divmod_(x: Any, y: Any) -> tuple[Any, Any]:
 
 def modf(x: Any) -> tuple[Any, Any]:
     (x,) = promote_to_ufunc(np.modf, (x,))
-    whole = np.trunc(x)
-    fraction = np.where(np.isinf(x), 0, x - np.where(np.isinf(x), 0, whole))
-    return np.copysign(fraction, x), whole
+    infinite = np.isinf(x)
+    # fmod(inf, 1) is NaN, while an infinity has the fraction 0 of its own sign.
+    fraction = np.fmod(np.where(infinite, np.copysign(np.zeros((), x.dtype), x), x), 1)
+    return fraction, np.trunc(x)
 
 
 def frexp(x: Any) -> tuple[Any, Any]:
@@ -204,6 +206,7 @@ def _weaken(out: Any) -> Any:
 
 
 def _slow_binary(ufunc: np.ufunc, x: Any, y: Any) -> Any:
+    x, y = as_operand(x), as_operand(y)
     if all(type(own_value(v)) in PYTHON_SCALARS or aval_of(v).weak for v in (x, y)):
         prim = _PRIMS[ufunc]
         kinds = tuple(promotion_kind(aval_of(v)) for v in (x, y))
@@ -265,7 +268,16 @@ def _is_operand(y: Any) -> bool:
     )
 
 
+# As NumPy's own operator has it; np.power does not.
+_SCALAR_POWERS = {2: ew.square, 0.5: ew.sqrt, -1: ew.reciprocal}
+
+
 def power_operator(x: Any, y: Any) -> Any:
+    if (type(y) is int or type(y) is float) and is_plain_float(_dtype(x)):
+        prim = _SCALAR_POWERS.get(y)
+        if prim is None:
+            return x.rec.record(ew.power, (x, y), {})
+        return x.rec.record(prim, (x,), {})
     if aval_of(x).weak and (type(y) in PYTHON_SCALARS or aval_of(y).weak):
         return _slow_binary(np.power, x, y)
     return power(x, y)
