@@ -64,7 +64,9 @@ OPTIONS = {
     "average": lambda x: np.average(x, axis=1),
     "weighted average": lambda x: np.average(x, axis=(1, 2), weights=WEIGHTS),
     "weighted average, axes reversed": lambda x: np.average(x, axis=(2, 1), weights=WEIGHTS.T),
-    "weighted average, returned": lambda x: np.average(x, axis=2, weights=WEIGHTS[0], returned=True),
+    "weighted average, returned": lambda x: np.average(
+        x, axis=2, weights=WEIGHTS[0], returned=True
+    ),
     "average, returned": lambda x: np.average(x, axis=2, returned=True),
     "average by traced weights": lambda x: np.average(MATRIX, weights=np.exp(x[0])),
     "nansum": lambda x: np.nansum(np.where(MASK, x, np.nan), axis=1),
@@ -102,7 +104,9 @@ def test_options(name):
     check(OPTIONS[name], A, order=2 if "prod" in name or "accumulate" in name else 1)
 
 
-@pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int64", "float16", "float32", "complex64"])
+@pytest.mark.parametrize(
+    "dtype", ["bool", "int8", "uint16", "int64", "float16", "float32", "complex64"]
+)
 @pytest.mark.parametrize("name", ["sum", "prod", "mean", "var", "std", "cumsum", "cumprod"])
 def test_dtypes_are_numpys(name, dtype):
     x = np.array([[1, 0, 2], [3, 1, 1]], dtype)

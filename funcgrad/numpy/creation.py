@@ -19,7 +19,7 @@ def array(
     dtype: Any = None,
     *,
     copy: bool | None = True,
-    order: str = "K",
+    order: Any = "K",
     subok: bool = False,
     ndmin: int = 0,
     like: Any = None,
@@ -60,14 +60,16 @@ def _likeness(name: str) -> Any:
     def like(
         a: Any,
         dtype: Any = None,
-        order: str = "K",
+        order: Any = "K",
         subok: bool = True,
         shape: Any = None,
         *,
         device: Any = None,
     ) -> Any:
         a = as_array(a)
-        return make(a.shape if shape is None else as_shape(shape), a.dtype if dtype is None else dtype)
+        return make(
+            a.shape if shape is None else as_shape(shape), a.dtype if dtype is None else dtype
+        )
 
     like.__name__ = name
     return implements(getattr(np, name))(like)
@@ -81,7 +83,7 @@ def full_like(
     a: Any,
     fill_value: Any,
     dtype: Any = None,
-    order: str = "K",
+    order: Any = "K",
     subok: bool = True,
     shape: Any = None,
     *,
@@ -93,7 +95,7 @@ def full_like(
     )
 
 
-def full(shape: Any, fill_value: Any, dtype: Any = None, order: str = "C", **options: Any) -> Any:
+def full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C", **options: Any) -> Any:
     """`np.full`, also with a tracer for the value."""
     shape = as_shape(shape)
     if not contains_tracer(fill_value):
@@ -175,7 +177,7 @@ def result_type(*arrays_and_dtypes: Any) -> np.dtype:
 
 
 @implements(np.can_cast)
-def can_cast(from_: Any, to: Any, casting: str = "safe") -> bool:
+def can_cast(from_: Any, to: Any, casting: Any = "safe") -> bool:
     return np.can_cast(_stand_in(from_), _stand_in(to), casting)
 
 

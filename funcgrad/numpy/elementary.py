@@ -50,7 +50,13 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
 
 @implements(np.clip)
 def clip(
-    a: Any, a_min: Any = None, a_max: Any = None, out: Any = None, *, min: Any = None, max: Any = None
+    a: Any,
+    a_min: Any = None,
+    a_max: Any = None,
+    out: Any = None,
+    *,
+    min: Any = None,
+    max: Any = None,
 ) -> Any:
     if out is not None:
         raise OutArgumentError.of("clip")
@@ -181,7 +187,7 @@ def _astype_method(
     self: Tracer,
     dtype: Any,
     order: str = "K",
-    casting: str = "unsafe",
+    casting: Any = "unsafe",
     subok: bool = True,
     copy: bool = True,
 ) -> Any:
@@ -202,9 +208,7 @@ if hasattr(np, "astype"):  # NumPy 2.1
 
 
 @implements(np.isclose)
-def isclose(
-    a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False
-) -> Any:
+def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Any:
     a, b = as_operand(a), as_operand(b)
     with np.errstate(invalid="ignore"):
         near = np.abs(a - b) <= atol + rtol * np.abs(b)
@@ -213,9 +217,7 @@ def isclose(
 
 
 @implements(np.allclose)
-def allclose(
-    a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False
-) -> Any:
+def allclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Any:
     return np.all(isclose(a, b, rtol, atol, equal_nan))
 
 

@@ -73,7 +73,9 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
         if ord is None:
             return _euclidean(x, tuple(range(x.ndim)), keepdims)
         axis = tuple(range(x.ndim))
-    axes = [normalize_axis(a, x.ndim) for a in (axis if isinstance(axis, (tuple, list)) else (axis,))]
+    axes = [
+        normalize_axis(a, x.ndim) for a in (axis if isinstance(axis, (tuple, list)) else (axis,))
+    ]
     if len(axes) == 1:
         return _vector(x, ord, (axes[0],), keepdims)
     if len(set(axes)) != 2:
@@ -86,9 +88,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
 
 
 @implements(np.linalg.vector_norm)
-def vector_norm(
-    x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2
-) -> Any:
+def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any = 2) -> Any:
     x = _float_array(x)
     return _vector(x, ord, normalize_axes(axis, x.ndim), keepdims)
 

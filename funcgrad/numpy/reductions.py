@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import aval_of
 from funcgrad.core.primitive import Primitive, shape_of
 from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import ArgumentError, OutArgumentError, ShapeError, at_line
@@ -18,7 +17,6 @@ from funcgrad.primitives import cumulative as cu
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import reduction as rd
 from funcgrad.primitives.elementwise import cast
-
 
 
 def _check_out(out: Any, name: str) -> None:
@@ -284,7 +282,9 @@ def _nan_statistic(name: str, statistic: Callable[..., Any]) -> Callable[..., An
         a, missing = _without_nan(a, 0)
         present = np.broadcast_to(~missing, a.shape)
         mask = options.pop("where", True)
-        return statistic(a, axis, *args, **options, where=present if mask is True else present & mask)
+        return statistic(
+            a, axis, *args, **options, where=present if mask is True else present & mask
+        )
 
     reduction.__name__ = name
     return reduction
@@ -373,7 +373,9 @@ def logsumexp(a: Any, axis: Any = None, keepdims: Any = False) -> Any:
 def _by_method(reduction: Callable[..., Any]) -> Callable[..., Any]:
     """`ufunc.reduce`: like the function, but over the first axis unless told otherwise."""
 
-    def reduce(array: Any, axis: Any = 0, dtype: Any = None, out: Any = None, *args: Any, **kw: Any) -> Any:
+    def reduce(
+        array: Any, axis: Any = 0, dtype: Any = None, out: Any = None, *args: Any, **kw: Any
+    ) -> Any:
         options = dict(zip(("keepdims", "initial", "where"), args, strict=False)) | kw
         if isinstance(out, tuple):
             (out,) = out
@@ -406,12 +408,15 @@ UFUNC_METHODS |= {
     (np.logical_and, "reduce"): _by_method(all),
     (np.logaddexp, "reduce"): _by_method(logsumexp),
 }
+
+
+def _accumulation(ufunc: np.ufunc, prim: Primitive) -> Callable[..., Any]:
+    run = _running(f"{ufunc.__name__}.accumulate", prim)
+    return lambda array, axis=0, dtype=None, out=None: run(array, axis, dtype, out)
+
+
 UFUNC_METHODS |= {
-    (ufunc, "accumulate"): (
-        lambda array, axis=0, dtype=None, out=None, run=_running(f"{ufunc.__name__}.accumulate", prim): (
-            run(array, axis, dtype, out)
-        )
-    )
+    (ufunc, "accumulate"): _accumulation(ufunc, prim)
     for ufunc, prim in {
         np.add: cu.cumsum,
         np.multiply: cu.cumprod,

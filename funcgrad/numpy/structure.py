@@ -107,7 +107,7 @@ atleast_1d = implements(np.atleast_1d)(_at_least(1, "atleast_1d", lambda s: (1,)
 atleast_2d = implements(np.atleast_2d)(_at_least(2, "atleast_2d", lambda s: (1, *(s or (1,)))))
 # A vector becomes (1, n, 1), a matrix (m, n, 1).
 atleast_3d = implements(np.atleast_3d)(
-    _at_least(3, "atleast_3d", lambda s: ((1, *s, 1) if len(s) == 1 else (*s, 1, 1, 1)[:3]))
+    _at_least(3, "atleast_3d", lambda s: (1, *s, 1) if len(s) == 1 else (*s, 1, 1, 1)[:3])
 )
 
 # --- order of axes --------------------------------------------------------------------
@@ -124,9 +124,10 @@ def transpose(a: Any, axes: Any = None) -> Any:
 
 
 def _transpose_method(self: Tracer, *axes: Any) -> Any:
+    given: Any = axes
     if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
-        axes = axes[0]
-    return transpose(self, axes or None)
+        given = axes[0]
+    return transpose(self, given or None)
 
 
 @implements(np.swapaxes)
@@ -222,9 +223,7 @@ def stack(
     parts = promote(_items(arrays, "stack"), dtype)
     shape = parts[0].shape
     if any(p.shape != shape for p in parts):
-        raise at_line(
-            ShapeError, f"np.stack needs equal shapes, got {[p.shape for p in parts]}"
-        )
+        raise at_line(ShapeError, f"np.stack needs equal shapes, got {[p.shape for p in parts]}")
     axis = normalize_axis(axis, len(shape) + 1)
     shape = (*shape[:axis], 1, *shape[axis:])
     return bind(st.concatenate, *[bind(st.reshape, p, shape=shape) for p in parts], axis=axis)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -37,8 +37,7 @@ def promote_to_ufunc(ufunc: np.ufunc, args: tuple[Any, ...]) -> tuple[Any, ...]:
     if all(a.weak for a in avals):
         # A function call on Python numbers makes a NumPy number of them.
         return tuple(
-            ew.cast(a, d) if type(a) is Tracer else a
-            for a, d in zip(args, resolved, strict=False)
+            ew.cast(a, d) if type(a) is Tracer else a for a, d in zip(args, resolved, strict=False)
         )
     return tuple(
         ew.cast(a, d) if type(a) is Tracer and (v.dtype != d or v.weak) else a
@@ -56,7 +55,7 @@ def _dtype(x: Tracer) -> Any:
 
 
 def unary(prim: Primitive) -> Callable[[Any], Any]:
-    ufunc = prim.impl
+    ufunc = cast(np.ufunc, prim.impl)
 
     def call(x: Any) -> Any:
         if type(x) is Tracer and is_plain_float(_dtype(x)):
@@ -67,7 +66,7 @@ def unary(prim: Primitive) -> Callable[[Any], Any]:
 
 
 def n_ary(prim: Primitive) -> Callable[..., Any]:
-    ufunc = prim.impl
+    ufunc = cast(np.ufunc, prim.impl)
 
     def call(*args: Any) -> Any:
         return bind(prim, *promote_to_ufunc(ufunc, args))
@@ -211,9 +210,7 @@ def _slow_binary(ufunc: np.ufunc, x: Any, y: Any) -> Any:
         prim = _PRIMS[ufunc]
         kinds = tuple(promotion_kind(aval_of(v)) for v in (x, y))
         resolved = resolve_ufunc(ufunc, kinds)
-        x, y = (
-            _weaken(_weak_cast(v, d)) for v, d in zip((x, y), resolved, strict=False)
-        )
+        x, y = (_weaken(_weak_cast(v, d)) for v, d in zip((x, y), resolved, strict=False))
         return _weaken(bind(prim, x, y))
     return UFUNCS[ufunc](x, y)
 
@@ -262,9 +259,8 @@ def binary_operator(ufunc: np.ufunc, reflected: bool = False) -> Callable[[Any, 
 
 
 def _is_operand(y: Any) -> bool:
-    return (
-        isinstance(y, (Tracer, np.ndarray, np.generic, *PYTHON_SCALARS, list, tuple))
-        or hasattr(y, "__array_ufunc__")
+    return isinstance(y, (Tracer, np.ndarray, np.generic, *PYTHON_SCALARS, list, tuple)) or hasattr(
+        y, "__array_ufunc__"
     )
 
 

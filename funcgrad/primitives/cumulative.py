@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval
-from funcgrad.core.primitive import custom, linear, pad_rank, sample, shape_of
+from funcgrad.core.primitive import custom, linear, sample, shape_of
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.structural import broadcast_to, concatenate, flip, slice_axis
 
@@ -121,8 +121,7 @@ def _recurrence_jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
 def _recurrence_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) -> Any:
     shape = next(shape_of(x) for x, b in zip(args, batched, strict=True) if b)
     args = [
-        x if b else bind(broadcast_to, x, shape=shape)
-        for x, b in zip(args, batched, strict=True)
+        x if b else bind(broadcast_to, x, shape=shape) for x, b in zip(args, batched, strict=True)
     ]
     return bind(prim, *args, **{**params, "axis": params["axis"] + 1}), True
 
@@ -168,9 +167,7 @@ def _running(
         return [by_x * _adjoint(ct, by_state, **params, reverse=False)]
 
     options_fill = options.pop("fill", 0)
-    return custom(
-        name, impl, jvp=jvp, vjp=vjp, batch=_batch, source=_source(ufunc), **options
-    )
+    return custom(name, impl, jvp=jvp, vjp=vjp, batch=_batch, source=_source(ufunc), **options)
 
 
 def _cumprod(x, axis):

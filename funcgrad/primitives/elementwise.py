@@ -205,8 +205,12 @@ logaddexp2 = elementwise(
 sin = elementwise("sin", np.sin, lambda g, ans, x: g * np.cos(x))
 cos = elementwise("cos", np.cos, lambda g, ans, x: g * -np.sin(x))
 tan = elementwise("tan", np.tan, lambda g, ans, x: g * (1 + ans * ans), domain=(-1, 1))
-arcsin = elementwise("arcsin", np.arcsin, lambda g, ans, x: g / np.sqrt(1 - x * x), domain=(-0.8, 0.8))
-arccos = elementwise("arccos", np.arccos, lambda g, ans, x: -g / np.sqrt(1 - x * x), domain=(-0.8, 0.8))
+arcsin = elementwise(
+    "arcsin", np.arcsin, lambda g, ans, x: g / np.sqrt(1 - x * x), domain=(-0.8, 0.8)
+)
+arccos = elementwise(
+    "arccos", np.arccos, lambda g, ans, x: -g / np.sqrt(1 - x * x), domain=(-0.8, 0.8)
+)
 arctan = elementwise("arctan", np.arctan, lambda g, ans, x: g / (1 + x * x), domain=(-0.8, 0.8))
 
 
@@ -227,7 +231,9 @@ arctan2 = elementwise(
 sinh = elementwise("sinh", np.sinh, lambda g, ans, x: g * np.cosh(x))
 cosh = elementwise("cosh", np.cosh, lambda g, ans, x: g * np.sinh(x))
 tanh = elementwise("tanh", np.tanh, lambda g, ans, x: g * (1 - ans * ans))
-arcsinh = elementwise("arcsinh", np.arcsinh, lambda g, ans, x: g / np.sqrt(x * x + 1), domain=(-0.8, 0.8))
+arcsinh = elementwise(
+    "arcsinh", np.arcsinh, lambda g, ans, x: g / np.sqrt(x * x + 1), domain=(-0.8, 0.8)
+)
 arccosh = elementwise(
     "arccosh",
     np.arccosh,
@@ -250,7 +256,9 @@ def _sinc_slope(x: Any) -> Any:
     for c in _SINC_SLOPE[1:-1]:
         series = (series + c) * squared
     far = np.where(near, 1, y)
-    return pi * np.where(near, y * (series + _SINC_SLOPE[-1]), (np.cos(far) - np.sin(far) / far) / far)
+    return pi * np.where(
+        near, y * (series + _SINC_SLOPE[-1]), (np.cos(far) - np.sin(far) / far) / far
+    )
 
 
 def _sinc(x):
@@ -354,7 +362,7 @@ def _convert(x, dtype):
 
 
 def _real_parts(*avals: Aval) -> np.dtype:
-    return np.empty(0, avals[0].dtype).real.dtype
+    return np.real(np.empty(0, avals[0].dtype)).dtype
 
 
 def _pair_dtype(*avals: Aval, **params: Any) -> np.dtype:
@@ -437,9 +445,7 @@ _COMPARISONS = {
     "greater_equal": ">=",
 }
 comparisons = {
-    name: elementwise_nondifferentiable(
-        name, getattr(np, name), arity=2, infix=infix, dtypes="fib"
-    )
+    name: elementwise_nondifferentiable(name, getattr(np, name), arity=2, infix=infix, dtypes="fib")
     for name, infix in _COMPARISONS.items()
 }
 _BITS = np.array([1, 6, 12])
@@ -466,10 +472,8 @@ bitwise = {
 invert = elementwise_nondifferentiable(
     "invert", np.invert, infix="~", samples=[sample(_BITS), sample(_BOOLS)], dtypes="i"
 )
-bitwise_count = (
-    elementwise_nondifferentiable(
-        "bitwise_count", np.bitwise_count, samples=[sample(_BITS)], dtypes="i"
-    )
+bitwise_count = elementwise_nondifferentiable(
+    "bitwise_count", np.bitwise_count, samples=[sample(_BITS)], dtypes="i"
 )
 logical = {
     name: elementwise_nondifferentiable(name, getattr(np, name), arity=arity, dtypes="fib")

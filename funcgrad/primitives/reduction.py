@@ -74,7 +74,7 @@ def _accumulator_dtype(x: Aval, axes: Axes, keepdims: bool) -> Aval:
 
 
 def _sum(x, axes, keepdims):
-    return np.add.reduce(x, axes, None, None, keepdims)
+    return np.add.reduce(x, axes, keepdims=keepdims)
 
 
 def _sum_transpose(ct: Any, x: Any, axes: Axes, keepdims: bool) -> Any:
@@ -99,7 +99,7 @@ sum_ = linear(
 
 
 def _prod(x, axes, keepdims):
-    return np.multiply.reduce(x, axes, None, None, keepdims)
+    return np.multiply.reduce(x, axes, keepdims=keepdims)
 
 
 def product_of_others(x: Any, axes: Axes) -> Any:
@@ -148,11 +148,11 @@ prod = custom(
 
 
 def _max(x, axes, keepdims):
-    return np.maximum.reduce(x, axes, None, None, keepdims)
+    return np.maximum.reduce(x, axes, keepdims=keepdims)
 
 
 def _min(x, axes, keepdims):
-    return np.minimum.reduce(x, axes, None, None, keepdims)
+    return np.minimum.reduce(x, axes, keepdims=keepdims)
 
 
 def _extremum_shape(x: Aval, axes: Axes, keepdims: bool) -> Aval:
@@ -199,10 +199,10 @@ max_, min_ = (
 
 
 def _logsumexp(x, axes, keepdims):
-    top = np.maximum.reduce(x, axes, None, None, True, initial=-np.inf)
+    top = np.maximum.reduce(x, axes, keepdims=True, initial=-np.inf)
     # Nothing to shift by where all are -inf or one is inf: inf - inf would be NaN.
     top = np.where(np.isfinite(top), top, 0)
-    total = np.add.reduce(np.exp(x - top), axes, None, None, keepdims)
+    total = np.add.reduce(np.exp(x - top), axes, keepdims=keepdims)
     with np.errstate(divide="ignore"):
         out = np.log(total)
     return out + (top if keepdims else top.reshape(np.shape(out)))
@@ -241,11 +241,11 @@ logsumexp = custom(
 
 
 def _any(x, axes, keepdims):
-    return np.logical_or.reduce(x, axes, None, None, keepdims)
+    return np.logical_or.reduce(x, axes, keepdims=keepdims)
 
 
 def _all(x, axes, keepdims):
-    return np.logical_and.reduce(x, axes, None, None, keepdims)
+    return np.logical_and.reduce(x, axes, keepdims=keepdims)
 
 
 def _truth_shape(x: Aval, axes: Axes, keepdims: bool) -> Aval:
