@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,10 @@ def swap(x: Any) -> Any:
 def _matmul_shape(x: Aval, y: Aval) -> Aval:
     if not x.shape or not y.shape:
         raise ValueError("matmul takes no scalars; use * instead")
-    inner = y.shape[-2] if len(y.shape) > 1 else y.shape[0]
+    inner = y.shape[max(y.ndim - 2, 0)]
     if x.shape[-1] != inner:
-        raise ValueError(f"inner dimensions differ: {x.shape} @ {y.shape} ({x.shape[-1]} != {inner})")
+        sizes = f"{x.shape[-1]} != {inner}"
+        raise ValueError(f"inner dimensions differ: {x.shape} @ {y.shape} ({sizes})")
     rows = x.shape[-2:-1]
     columns = y.shape[-1:] if len(y.shape) > 1 else ()
     lead = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
@@ -32,7 +34,7 @@ def _matmul_shape(x: Aval, y: Aval) -> Aval:
 def _transpose_left(ct: Any, x: Any, y: Any) -> Any:
     xs, ys = shape_of(x), shape_of(y)
     if len(ys) == 1:
-        out = ct[..., None] * y
+        out = ct * y if len(xs) == 1 else ct[..., None] * y
     elif len(xs) == 1:
         out = bind(matmul, y, ct) if len(ys) == 2 else bind(matmul, y, ct[..., None])[..., 0]
     else:
@@ -44,15 +46,15 @@ def _transpose_right(ct: Any, x: Any, y: Any) -> Any:
     xs, ys = shape_of(x), shape_of(y)
     if len(xs) == 1:
         out = x * ct if len(ys) == 1 else x[:, None] * ct[..., None, :]
-    elif len(ys) == 1:
-        out = bind(matmul, ct, x) if len(xs) == 2 else bind(matmul, swap(x), ct[..., None])[..., 0]
-    elif len(ys) == 2 and len(xs) > 2:
-        # One product over all the rows instead of a batch of them that is then summed.
-        rows = x.reshape((-1, xs[-1])) if 0 not in xs else x.reshape((0, xs[-1]))
-        flat = ct.reshape((shape_of(rows)[0], ys[-1]))
-        out = bind(matmul, swap(rows), flat)
-    else:
+    elif len(ys) > 2:
         out = bind(matmul, swap(x), ct)
+    else:
+        # One product over all the rows instead of a batch of them that is then summed.
+        rows = prod(xs[:-1])
+        x = x if len(xs) == 2 else x.reshape((rows, xs[-1]))
+        if len(ys) == 1:
+            return bind(matmul, ct if len(xs) == 2 else ct.reshape(rows), x)
+        return bind(matmul, swap(x), ct if len(xs) == 2 else ct.reshape((rows, ys[-1])))
     return unbroadcast(out, ys)
 
 
@@ -60,12 +62,13 @@ def _matmul_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) ->
     x, y = args
     rank_x = len(shape_of(x)) - batched[0]
     rank_y = len(shape_of(y)) - batched[1]
-    if rank_x == 1 and rank_y > 1 and batched == [True, False] and rank_y == 2:
+    if not batched[1] and rank_y <= 2:
+        # The batch is one more axis of rows.
         return bind(matmul, x, y), True
-    if not batched[0] and rank_x == 2 and batched[1] and rank_y == 1:
-        return bind(matmul, y, x.T), True
-    x = _as_matrix(x, batched[0], rank_x, row=True)
-    y = _as_matrix(y, batched[1], rank_y, row=False)
+    if not batched[0] and rank_y == 1 and rank_x <= 2:
+        return bind(matmul, y, x if rank_x == 1 else swap(x)), True
+    x = _as_matrix(x, rank_x, row=True)
+    y = _as_matrix(y, rank_y, row=False)
     rank = max(len(shape_of(x)) + (not batched[0]), len(shape_of(y)) + (not batched[1]))
     x = pad_rank(x, rank) if batched[0] else x
     y = pad_rank(y, rank) if batched[1] else y
@@ -77,7 +80,7 @@ def _matmul_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) ->
     return out, True
 
 
-def _as_matrix(x: Any, batched: bool, rank: int, row: bool) -> Any:
+def _as_matrix(x: Any, rank: int, row: bool) -> Any:
     if rank > 1:
         return x
     shape: Shape = shape_of(x)
