@@ -124,7 +124,7 @@ def sgd(
     def init(params: Params) -> SGDState:
         return SGDState(
             step=np.zeros((), np.int64) if callable(rate) else None,
-            velocity=tree.map(_zeros_like, params) if momentum else None,
+            velocity=tree.map(np.zeros_like, params) if momentum else None,
         )
 
     def update(grads: Params, state: SGDState, params: Params) -> tuple[Params, SGDState]:
@@ -233,7 +233,7 @@ def _adam(
     beta1, beta2 = betas
 
     def init(params: Params) -> AdamState:
-        zeros = [tree.map(_zeros_like, params) for _ in range(2)]
+        zeros = [tree.map(np.zeros_like, params) for _ in range(2)]
         return AdamState(np.zeros((), np.int64), *zeros)
 
     def update(grads: Params, state: AdamState, params: Params) -> tuple[Params, AdamState]:
@@ -302,10 +302,6 @@ def _like(number: Any, leaf: Any) -> Any:
     if type(number) in (int, float) or not hasattr(leaf, "dtype"):
         return number
     return number if number.dtype == leaf.dtype else number.astype(leaf.dtype)
-
-
-def _zeros_like(leaf: Any) -> Any:
-    return np.zeros(np.shape(leaf), getattr(leaf, "dtype", float))
 
 
 def _matching(path: tree.Path, leaf: Any, grad: Any) -> Any:
