@@ -5,7 +5,7 @@ There is no other global state in the library.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 
@@ -26,7 +26,7 @@ config = _Config()
 
 
 @contextmanager
-def debug_nans(enable: bool = True) -> Iterator[None]:
+def debug_nans(enable: bool = True) -> Generator[None]:
     """Within this context a NaN in any result is an error that names its origin.
 
     Derivatives taken inside and jitted functions called inside are checked equation by

@@ -52,6 +52,11 @@ class GraphError(FuncgradError):
     """A graph breaks the rules of its own grammar: a mistake in funcgrad or in a rule."""
 
 
+def _class_name(value: object) -> str:
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 class NotAnArrayError(FuncgradError, TypeError):
     """A leaf is no array and no number.
 
@@ -67,8 +72,7 @@ class NotAnArrayError(FuncgradError, TypeError):
 
     @classmethod
     def of(cls, value: Any, path: str = "", role: str = "a leaf") -> NotAnArrayError:
-        kind = type(value)
-        what = f"{kind.__module__}.{kind.__qualname__}"
+        what = _class_name(value)
         dtype = getattr(value, "dtype", None)
         if dtype is not None:
             what += f" of dtype {dtype}"

@@ -225,14 +225,17 @@ def _elementwise_shapes(arity: int) -> list[tuple[tuple[int, ...], ...]]:
     return [((3,),) * arity, broadcasting[:arity], broadcasting[:arity][::-1], ((0,),) * arity]
 
 
+def _ufunc_dtype(ufunc: np.ufunc) -> Rule:
+    nin = ufunc.nin
+
+    def dtype(*avals: Aval) -> np.dtype:
+        return resolve_ufunc(ufunc, tuple(map(promotion_kind, avals)))[nin]
+
+    return dtype
+
+
 def _elementwise_shape(impl: Rule, dtype: Rule | None) -> Rule:
-    if dtype is None and isinstance(impl, np.ufunc):
-        nin = impl.nin
-
-        def dtype(*avals: Aval) -> np.dtype:
-            return resolve_ufunc(impl, tuple(map(promotion_kind, avals)))[nin]
-
-    rule = dtype or result_dtype
+    rule = dtype or (_ufunc_dtype(impl) if isinstance(impl, np.ufunc) else result_dtype)
 
     def shape(*avals: Aval, **params: Any) -> Aval:
         out = rule(*avals, **params)

@@ -148,7 +148,7 @@ def normalize_int(i: int, axis: int, shape: Shape) -> int:
     return i + n if i < 0 else i
 
 
-def normalize_slice(bounds: tuple[Any, Any, Any], n: int) -> st.Entry:
+def normalize_slice(bounds: tuple[Any, Any, Any], n: int) -> tuple[int, int | None, int]:
     """The triple of the `index` primitive: equal slices give equal triples."""
     start, stop, step = slice(*bounds).indices(n)
     if not range(start, stop, step):
@@ -190,10 +190,10 @@ def make_plan(shape: Shape, form: tuple[Item, ...]) -> Plan:
         axis = len(basic)
         if item is None:
             outer.append(None)
-        elif type(item) is int or type(item) is IndexArray:
+        elif isinstance(item, (int, IndexArray)):
             before = before if fancy else len(outer)
             fancy.append(position)
-            if type(item) is int:
+            if isinstance(item, int):
                 basic.append(normalize_int(item, axis, shape))
             else:
                 _check_mask(item, axis, shape)

@@ -137,9 +137,9 @@ def _quantile_operands(a: Any, q: Any, name: str, options: dict[str, Any]) -> tu
     return cast(a, dtype if dtype.kind == "f" else np.float64), q
 
 
-def _positions(q: Any, n: int, method: str) -> Any:
+def _positions(q: Any, n: int, method: Any) -> Any:
     """Where the quantiles of n ordered elements lie, as fractional positions."""
-    if type(q) is not Tracer:
+    if not isinstance(q, Tracer):
         # The quantiles of the positions are the positions of the quantiles.
         return np.asarray(np.quantile(np.arange(n, dtype=np.float64), q, method=method))
     if method != "linear":

@@ -26,7 +26,9 @@ def run_batched(
             ins = [read(env, a) for a in eqn.ins]
             flags = [type(a) is not Const and id(a) in is_batched for a in eqn.ins]
             prim = eqn.prim
+            out_flags: Any
             if any(flags):
+                assert prim.batch is not None
                 result, out_flags = prim.batch(prim, ins, flags, size, eqn.params)
             else:
                 result = bind(prim, *ins, **eqn.params)
