@@ -18,7 +18,7 @@ from funcgrad.errors import ShapeError, at_line
 from funcgrad.numpy import ufuncs
 from funcgrad.numpy.convert import as_array, normalize_axis, promote
 from funcgrad.numpy.protocol import attach_methods, implements
-from funcgrad.numpy.ufuncs import conjugate, is_plain_float, matmul
+from funcgrad.numpy.ufuncs import is_plain_float, matmul
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.contraction import matmul as matmul_p
 
@@ -97,7 +97,12 @@ def vdot(a: Any, b: Any, /) -> Any:
     """The scalar product of flattened arrays; the first is conjugated."""
     a, b = operands(a, b)
     a, b = (reshape(x, (aval_of(x).size,)) for x in (a, b))
-    return bind(matmul_p, conjugate(a), b)
+    return bind(matmul_p, _conjugate(a), b)
+
+
+def _conjugate(x: Any) -> Any:
+    # np.conjugate makes integers of booleans.
+    return np.conjugate(x) if aval_of(x).dtype.kind == "c" else x
 
 
 # --- tensordot ------------------------------------------------------------------------
@@ -191,7 +196,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     array([3., 7.])
     """
     x1, x2 = operands(x1, x2)
-    x1, x2 = conjugate(_to_end(x1, axis)), _to_end(x2, axis)
+    x1, x2 = _conjugate(_to_end(x1, axis)), _to_end(x2, axis)
     if len(shape_of(x2)) == 1:
         return bind(matmul_p, x1, x2)
     if len(shape_of(x1)) == 1:
@@ -210,7 +215,7 @@ def matvec(x1: Any, x2: Any, /) -> Any:
 def vecmat(x1: Any, x2: Any, /) -> Any:
     """Conjugated vectors (the last axis of `x1`) times matrices (the last two of `x2`)."""
     x1, x2 = operands(x1, x2)
-    x1 = conjugate(x1)
+    x1 = _conjugate(x1)
     if len(shape_of(x1)) == 1:
         return bind(matmul_p, x1, x2)
     return _without(bind(matmul_p, _as_row(x1), x2), -2)

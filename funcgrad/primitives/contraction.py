@@ -67,6 +67,8 @@ def _matmul_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) ->
         return bind(matmul, x, y), True
     if not batched[0] and rank_y == 1 and rank_x <= 2:
         return bind(matmul, y, x if rank_x == 1 else swap(x)), True
+    if not batched[0] and rank_x == 1:
+        return bind(matmul, x, y), True
     x = _as_matrix(x, rank_x, row=True)
     y = _as_matrix(y, rank_y, row=False)
     rank = max(len(shape_of(x)) + (not batched[0]), len(shape_of(y)) + (not batched[1]))
