@@ -53,10 +53,21 @@ def _from_nested(items: Sequence[Any]) -> Any:
     return bind(st.concatenate, *[bind(st.reshape, r, shape=(1, *shapes[0])) for r in rows], axis=0)
 
 
+def dtype_of(x: Any) -> Any:
+    """The dtype of an array or tracer; of a value that rides along without making its aval."""
+    if type(x) is Tracer:
+        dtype = getattr(x.value, "dtype", None)
+        return x.dtype if dtype is None else dtype
+    return x.dtype
+
+
 def promote(items: Iterable[Any], dtype: Any = None) -> list[Any]:
     """The items as arrays of one dtype: NumPy's common one, or the one given."""
     arrays = list(map(as_array, items))
     if dtype is None:
+        first = dtype_of(arrays[0]) if arrays else None
+        if all([dtype_of(a) is first for a in arrays]):
+            return arrays
         dtype = result_dtype(*map(aval_of, arrays))
     return [a if a.dtype == dtype else cast(a, dtype) for a in arrays]
 
@@ -81,6 +92,8 @@ def normalize_axes(axis: Any, rank: int) -> tuple[int, ...]:
     """
     if axis is None:
         return tuple(range(rank))
+    if type(axis) is int and 0 <= axis < rank:
+        return (axis,)
     if not isinstance(axis, (tuple, list)):
         return (normalize_axis(axis, rank),)
     axes = tuple(sorted([normalize_axis(a, rank) for a in axis]))

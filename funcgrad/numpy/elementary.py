@@ -9,10 +9,10 @@ import numpy as np
 from funcgrad.core.aval import aval_of, result_dtype
 from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import ArgumentError, OutArgumentError, ShapeError, at_line
-from funcgrad.numpy.convert import as_array, normalize_axis
+from funcgrad.numpy.convert import as_array, dtype_of, normalize_axis
 from funcgrad.numpy.protocol import attach_methods, implements
 from funcgrad.numpy.selection import take
-from funcgrad.numpy.ufuncs import as_operand, conjugate
+from funcgrad.numpy.ufuncs import as_operand, conjugate, recorder_of_floats
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.elementwise import cast
 
@@ -24,6 +24,9 @@ def where(condition: Any, *choices: Any) -> Any:
     if not choices:
         return np.nonzero(condition)
     x, y = choices
+    if type(condition) is Tracer and dtype_of(condition) == bool:
+        if recorder_of_floats(x, y) is not None:
+            return bind(ew.where, condition, x, y)
     condition, x, y = map(as_operand, (condition, x, y))
     a, b = aval_of(x), aval_of(y)
     dtype = result_dtype(a, b)

@@ -11,8 +11,9 @@ import numpy as np
 from funcgrad.core.primitive import Primitive, shape_of
 from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import ArgumentError, OutArgumentError, ShapeError, at_line
-from funcgrad.numpy.convert import as_array, normalize_axes, normalize_axis
+from funcgrad.numpy.convert import as_array, dtype_of, normalize_axes, normalize_axis
 from funcgrad.numpy.protocol import UFUNC_METHODS, attach_methods, implements
+from funcgrad.numpy.ufuncs import is_plain_float
 from funcgrad.primitives import cumulative as cu
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import reduction as rd
@@ -180,6 +181,10 @@ def mean(
     where: Any = True,
 ) -> Any:
     _check_out(out, "mean")
+    if dtype is None and where is True and type(a) is Tracer and is_plain_float(dtype_of(a)):
+        axes = normalize_axes(axis, len(a.shape))
+        total = bind(rd.sum_, a, axes=axes, keepdims=bool(keepdims))
+        return bind(ew.div, total, _count(a, axes, where, keepdims))
     a, result = _accumulated_in(as_array(a), dtype)
     axes = normalize_axes(axis, a.ndim)
     total = sum(a, axes, keepdims=keepdims, where=where)

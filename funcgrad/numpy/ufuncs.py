@@ -74,6 +74,37 @@ def n_ary(prim: Primitive) -> Callable[..., Any]:
     return call
 
 
+def binary(prim: Primitive) -> Callable[[Any, Any], Any]:
+    """A ufunc of two operands: floats of one dtype, or a float and a number, go straight on."""
+    ufunc = cast(np.ufunc, prim.impl)
+
+    def call(x: Any, y: Any) -> Any:
+        rec = recorder_of_floats(x, y)
+        if rec is not None:
+            return rec.record(prim, (x, y), {})
+        return bind(prim, *promote_to_ufunc(ufunc, (x, y)))
+
+    return call
+
+
+def recorder_of_floats(x: Any, y: Any) -> Any:
+    """Where to record an operation on x and y if neither needs promotion, else None."""
+    if type(x) is not Tracer:
+        if type(y) is not Tracer:
+            return None
+        x, y = y, x
+    dtype = getattr(x.value, "dtype", None)
+    if dtype is not _F64 and dtype is not _F32:
+        return None
+    kind = type(y)
+    if kind is Tracer:
+        if getattr(y.value, "dtype", None) is dtype:
+            return x.rec if x.rec.level >= y.rec.level else y.rec
+    elif kind is float or kind is int or (kind is np.ndarray and y.dtype is dtype):
+        return x.rec
+    return None
+
+
 def _complex_abs(x: Any) -> Any:
     return bind(ew.hypot, bind(ew.real, x), bind(ew.imag, x))
 
@@ -165,8 +196,9 @@ def matmul(x: Any, y: Any) -> Any:
     return bind(matmul_p, *promote_to_ufunc(np.matmul, (x, y)))
 
 
+_BY_ARITY: dict[int, Callable[[Primitive], Callable[..., Any]]] = {1: unary, 2: binary}
 UFUNCS: dict[np.ufunc, Callable[..., Any]] = {
-    prim.impl: unary(prim) if prim.impl.nin == 1 else n_ary(prim)
+    prim.impl: _BY_ARITY.get(prim.impl.nin, n_ary)(prim)
     for prim in REGISTRY.values()
     if isinstance(prim.impl, np.ufunc)
 }
@@ -284,6 +316,8 @@ def rpower_operator(x: Any, y: Any) -> Any:
 
 
 def negative_operator(x: Any) -> Any:
+    if is_plain_float(_dtype(x)):
+        return x.rec.record(ew.neg, (x,), {})
     if aval_of(x).dtype == bool:
         raise OperandTypeError("-x is not defined for booleans; use ~x or np.logical_not(x)")
     return _weaken(bind(ew.neg, x)) if aval_of(x).weak else bind(ew.neg, x)
