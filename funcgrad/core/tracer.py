@@ -23,6 +23,7 @@ from funcgrad.core.source import SourceLine, user_line
 from funcgrad.errors import (
     LeakedTracerError,
     NaNError,
+    NotDifferentiableError,
     PrimitiveError,
 )
 
@@ -51,6 +52,15 @@ class Tracer:
         self.rec = rec
         self.value = value
         self._aval = aval
+
+    if TYPE_CHECKING:  # What `funcgrad.numpy` attaches, as far as the library itself uses it.
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, key: Any) -> Any: ...
+        def __iter__(self) -> Iterator[Any]: ...
+        def __len__(self) -> int: ...
+        def __mul__(self, other: Any) -> Any: ...
+        def __array__(self) -> np.ndarray: ...
 
     @property
     def aval(self) -> Aval:
@@ -172,26 +182,29 @@ class Recorder:
         if prim.kind == "higher-order":
             return self.record_graphs(prim, args, values, params)
         try:
-            result = prim.impl(*values, **params)
+            result = prim.impl(*values, **params) if params else prim.impl(*values)
         except (ValueError, TypeError, IndexError) as error:
             raise PrimitiveError.of(prim.name, list(map(aval_of, args)), error) from error
-        outs = [Tracer(self, r) for r in result] if prim.multiple else (Tracer(self, result),)
         source = None
         if config.debug_nans:
             source = _recorders.source or user_line()
-            check_nans(prim.name, [t.value for t in outs], source)
-        self.eqns.append(Eqn(prim, args, params, outs, source, values))
-        return outs if prim.multiple else outs[0]
+            check_nans(prim.name, result if prim.multiple else [result], source)
+        if prim.multiple:
+            outs = [Tracer(self, r) for r in result]
+            self.eqns.append(Eqn(prim, args, params, outs, source, values))
+            return outs
+        out = Tracer(self, result)
+        self.eqns.append(Eqn(prim, args, params, (out,), source, values))
+        return out
 
     def record_graphs(
         self, prim: Primitive, args: tuple, values: Sequence[Any], params: dict[str, Any]
     ) -> list[Tracer]:
         """Record a primitive that holds graphs, with what reverse mode will need of its run."""
-        need = [type(a) is Tracer and a.aval.inexact for a in args]
-        pull = None
-        if self.reverse and prim.pullback is not None and any(need):
-            result, pull = prim.pullback(values, params, need)
-        else:
+        need = [type(a) is Tracer and a.rec is self and a.aval.inexact for a in args]
+        wanted = self.reverse and prim.pullback is not None and any(need)
+        result, pull = with_pullback(prim, values, params, need) if wanted else (None, None)
+        if result is None:
             result = prim.impl(*values, **params)
         outs = [Tracer(self, r) for r in result]
         source = _recorders.source or user_line()
@@ -199,7 +212,7 @@ class Recorder:
             check_nans(prim.name, result, source)
         eqn = Eqn(prim, args, params, outs, source, values)
         self.eqns.append(eqn)
-        if pull is not None:
+        if wanted:
             self.pulls[id(eqn)] = pull
         return outs
 
@@ -271,6 +284,19 @@ def bind(prim: Primitive, *args: Any, **params: Any) -> Any:
     if rec is None:
         return prim.impl(*args, **params)
     return rec.record(prim, args, params)
+
+
+def with_pullback(
+    prim: Primitive, ins: Sequence[Any], params: dict[str, Any], need: Sequence[bool]
+) -> tuple[Any, Any]:
+    """A primitive's results and pullback; neither where something in it has no reverse mode.
+
+    That is an error only if the backward pass comes there, which then raises it.
+    """
+    try:
+        return prim.pullback(ins, params, need)  # pyright: ignore[reportOptionalCall]
+    except NotDifferentiableError:
+        return None, None
 
 
 @contextmanager

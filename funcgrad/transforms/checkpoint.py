@@ -10,7 +10,7 @@ from funcgrad.core.aval import aval_of
 from funcgrad.core.tracer import Recorder
 from funcgrad.primitives.control import checkpoint as checkpoint_p
 from funcgrad.primitives.elementwise import cast
-from funcgrad.transforms import control_rules as _rules  # noqa: F401  (sets the rules)
+from funcgrad.transforms import branch_rules as _rules  # noqa: F401  (sets the rules)
 from funcgrad.transforms.trace import (
     bind_known,
     flatten_result,

@@ -22,7 +22,8 @@ from funcgrad.errors import (
 )
 from funcgrad.primitives import control as prims
 from funcgrad.primitives.elementwise import cast
-from funcgrad.transforms import control_rules as _rules  # noqa: F401  (sets the rules)
+from funcgrad.transforms import branch_rules as _branch_rules  # noqa: F401  (sets the rules)
+from funcgrad.transforms import loop_rules as _loop_rules  # noqa: F401  (sets the rules)
 from funcgrad.transforms.trace import flatten_result, leaf_avals, lift_captures, trace
 
 # --- branches -------------------------------------------------------------------------

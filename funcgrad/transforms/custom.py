@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from funcgrad import tree
-from funcgrad.core.aval import Aval, aval_of
-from funcgrad.core.evaluate import run_graph
-from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import Primitive, zeros_like
-from funcgrad.core.tracer import NO_VALUE, Recorder, Tracer, bind
-from funcgrad.errors import (
-    ArgumentError,
-    CustomRuleError,
-    NotAnArrayError,
-    NotDifferentiableError,
-    TreeMismatchError,
-    at_line,
-)
+from funcgrad.core.tracer import NO_VALUE, Tracer, bind
+from funcgrad.errors import ArgumentError, CustomRuleError, at_line
 from funcgrad.primitives import control as prims
-from funcgrad.primitives.elementwise import cast
-from funcgrad.transforms.control_rules import set_rules
-from funcgrad.transforms.trace import flatten_result, leaf_avals, lift_captures
-from funcgrad.transforms.vjp import pullback_of
-from funcgrad.transforms.vmap import batch_graph, ensure_batched, run_batched
-
-
-class _ClosesOverTracers(Exception):
-    """Results depend on tracers that are no operands: the function has to be traced."""
-
+from funcgrad.transforms.custom_rules import ClosesOverTracers, JvpCall, VjpCall
 
 # --- what both decorators share -------------------------------------------------------
 
@@ -44,7 +24,7 @@ class _CustomFunction:
 
     _prim: Primitive
     _kind: str
-    _call_type: type[_Call]
+    _call_type: type[JvpCall] | type[VjpCall]
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()):
         functools.update_wrapper(self, fun, updated=())
@@ -88,7 +68,7 @@ class _CustomFunction:
             try:
                 outs = bind(self._prim, *call.operands, graph=None, rule=call)
                 return call.out_tree.unflatten(outs)
-            except _ClosesOverTracers:
+            except ClosesOverTracers:
                 pass
         graph = call.trace()
         outs = bind(self._prim, *call.captured, *call.operands, graph=graph, rule=call)
@@ -103,301 +83,6 @@ def _signature(fun: Callable[..., Any]) -> inspect.Signature | None:
         return None
     defaults = any(p.default is not p.empty for p in found.parameters.values())
     return found if defaults else None
-
-
-class _Call:
-    """One call of a custom function, as functions of flat operands.
-
-    The operands are `(captured..., hidden..., leaves...)`: tracers the function closes over,
-    tracers in its nondiff arguments, and the leaves of all other arguments.
-    """
-
-    def __init__(self, custom: Any, args: tuple[Any, ...]):
-        self.custom = custom
-        n = len(args)
-        fixed_at = [i for i in custom.nondiff_argnums if i < n]
-        self.free_at = [i for i in range(n) if i not in fixed_at]
-        self.fixed_at = fixed_at
-        self.fixed_leaves, self.fixed_tree = tree.flatten(tuple(args[i] for i in fixed_at))
-        free = tuple(args[i] for i in self.free_at)
-        self.leaves, self.in_tree = tree.flatten(free)
-        leaf_avals(free, self.leaves, f"{custom.name}: a leaf of its arguments")
-        self.hidden_at = [i for i, x in enumerate(self.fixed_leaves) if type(x) is Tracer]
-        self.operands = [*(self.fixed_leaves[i] for i in self.hidden_at), *self.leaves]
-        self.captured: list[Tracer] = []
-        self.out_tree: Any = None
-
-    def __repr__(self) -> str:
-        return self.custom.name
-
-    @property
-    def n_closed(self) -> int:
-        return len(self.captured) + len(self.hidden_at)
-
-    # -- arguments --------------------------------------------------------------------
-
-    def fixed(self, operands: Sequence[Any]) -> tuple[Any, ...]:
-        """The nondiff arguments."""
-        leaves = list(self.fixed_leaves)
-        for i, x in zip(self.hidden_at, operands[len(self.captured) :], strict=False):
-            leaves[i] = x
-        return self.fixed_tree.unflatten(leaves)
-
-    def free(self, operands: Sequence[Any]) -> tuple[Any, ...]:
-        """The other arguments, of which the rules are derivatives."""
-        return self.in_tree.unflatten(list(operands[self.n_closed :]))
-
-    def arguments(self, operands: Sequence[Any]) -> list[Any]:
-        values = dict(zip(self.fixed_at, self.fixed(operands), strict=True))
-        values |= zip(self.free_at, self.free(operands), strict=True)
-        return [values[i] for i in range(len(values))]
-
-    # -- the function -----------------------------------------------------------------
-
-    def primal(self, *operands: Any) -> list[Any]:
-        """The function on values."""
-        outs, self.out_tree = _flat(self.custom.fun(*self.arguments(operands)), self.custom.name)
-        _no_tracers(outs, operands)
-        return outs
-
-    def trace(self) -> Graph:
-        """The function's graph; tracers that it closes over become operands."""
-        with Recorder(self.custom.name, concrete=True) as rec:
-            out = self.custom.fun(*self.arguments([rec.input(x) for x in self.operands]))
-            outs, self.out_tree = _flat(out, self.custom.name)
-            graph = rec.graph(outs)
-        (closed,), self.captured = lift_captures(graph)
-        return closed
-
-    def graph(self, avals: Sequence[Aval]) -> Graph:
-        """The function's graph for a call that nobody had to trace before."""
-        with Recorder(self.custom.name, concrete=False) as rec:
-            out = self.custom.fun(*self.arguments([rec.abstract_input(a) for a in avals]))
-            return rec.graph(_flat(out, self.custom.name)[0])
-
-    # -- rules ------------------------------------------------------------------------
-
-    def within(self, operands: Sequence[Any], rule: Callable[..., Any], args: Any) -> Any:
-        """`rule(args)`, in which tracers closed over stand for what the operands are now.
-
-        Where the equation is transformed after the recording it was made in has ended, those
-        tracers belong to nothing that is still recorded.
-        """
-        pairs = zip(self.captured, operands, strict=False)
-        stale = [(tracer, now) for tracer, now in pairs if tracer is not now]
-        if not stale:
-            return rule(args)
-        leaves, treedef = tree.flatten(args)
-        data = [i for i, x in enumerate(leaves) if _is_data(x)]
-        with Recorder(f"a rule of {self.custom.name}", concrete=False) as rec:
-            with _adopted(rec, [tracer for tracer, _ in stale]):
-                new = list(leaves)
-                for i in data:
-                    new[i] = rec.input(leaves[i])
-                out_leaves, out_tree = tree.flatten(rule(treedef.unflatten(new)))
-                traced = [i for i, x in enumerate(out_leaves) if type(x) is Tracer]
-                graph = rec.graph([out_leaves[i] for i in traced])
-        values = [*(now for _, now in stale), *(leaves[i] for i in data)]
-        for i, value in zip(traced, run_graph(graph, values), strict=True):
-            out_leaves[i] = value
-        return out_tree.unflatten(out_leaves)
-
-    def check_closed(self, asked: Sequence[Any]) -> None:
-        """Refuse derivatives by what the rules say nothing of."""
-        if any(asked[: self.n_closed]):
-            captured = any(asked[: len(self.captured)])
-            what = "a value that it closes over" if captured else "an argument in nondiff_argnums"
-            raise at_line(
-                NotDifferentiableError,
-                f"{self.custom.name} is differentiated by {what}, of which its "
-                f"{self.custom._kind} rule says nothing. Make it an argument that the rule covers, "
-                "or wrap it in fg.stop_gradient",
-            )
-
-
-def _flat(out: Any, name: str) -> tuple[list[Any], Any]:
-    """A result's leaves; Python numbers become NumPy's, as in compiled code."""
-    leaves, treedef = flatten_result(out, name)
-    return [cast(x, aval_of(x).dtype) for x in leaves], treedef
-
-
-def _no_tracers(outs: Sequence[Any], operands: Sequence[Any]) -> None:
-    if any(type(x) is Tracer for x in outs) and not any(type(x) is Tracer for x in operands):
-        raise _ClosesOverTracers
-
-
-def _is_data(x: Any) -> bool:
-    try:
-        aval_of(x)
-    except NotAnArrayError:
-        return False
-    return True
-
-
-@contextmanager
-def _adopted(rec: Recorder, tracers: Sequence[Tracer]) -> Iterator[None]:
-    """Make tracers of recordings that have ended inputs of this one, for a while."""
-    before = [(t.rec, t.value, t.aval) for t in tracers]
-    for t in tracers:
-        t._aval, t.rec, t.value = t.aval, rec, NO_VALUE
-        rec.inputs.append(t)
-    try:
-        yield
-    finally:
-        for t, (owner, value, aval) in zip(tracers, before, strict=True):
-            t.rec, t.value, t._aval = owner, value, aval
-
-
-def _shape_error(name: str, what: str, where: str, found: Aval, wanted: Aval) -> CustomRuleError:
-    return at_line(
-        CustomRuleError,
-        f"{name}: its rule gave a {what} of shape {found.shape}{where}, but what it belongs to "
-        f"has shape {wanted.shape}; they must be equal",
-    )
-
-
-def _leaf_place(treedef: Any, i: int) -> str:
-    paths = tree.flatten_with_path(treedef.unflatten(range(treedef.num_leaves)))[0]
-    path = tree.keystr(paths[i][0])
-    return f" at {path}" if path else ""
-
-
-# --- custom_jvp -----------------------------------------------------------------------
-
-
-class _JvpCall(_Call):
-    def jvp(self, operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        """Results and their tangents, by the user's rule; tangents have no holes."""
-        leaves = list(operands[self.n_closed :])
-
-        def rule(args: Any) -> Any:
-            fixed, primals, dots = args
-            return self.custom._jvp(*fixed, self._tuple(primals), self._tuple(dots))
-
-        pair = self.within(operands, rule, (self.fixed(operands), leaves, list(tangents)))
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise at_line(
-                CustomRuleError,
-                f"{self.custom.name}: its jvp rule must return (result, tangent), not "
-                f"{tree.structure(pair)}",
-            )
-        outs, out_tree = _flat(pair[0], self.custom.name)
-        dots, dot_tree = _flat(pair[1], self.custom.name)
-        if self.out_tree is None:
-            self.out_tree = out_tree
-        if not (out_tree == dot_tree == self.out_tree):
-            raise at_line(
-                CustomRuleError,
-                f"{self.custom.name}: its jvp rule must return a result and a tangent of the "
-                f"function's structure\n  {self.out_tree} (function)\n  {out_tree} (result)\n"
-                f"  {dot_tree} (tangent)",
-            )
-        return outs, [
-            self._tangent(i, o, t) for i, (o, t) in enumerate(zip(outs, dots, strict=True))
-        ]
-
-    def _tuple(self, leaves: list[Any]) -> tuple[Any, ...]:
-        return self.in_tree.unflatten(leaves)
-
-    def _tangent(self, i: int, out: Any, tangent: Any) -> Any:
-        like, aval = aval_of(out), aval_of(tangent)
-        if not like.inexact:
-            return None
-        if aval.shape != like.shape:
-            where = _leaf_place(self.out_tree, i)
-            raise _shape_error(self.custom.name, "tangent", where, aval, like)
-        return cast(tangent, like.dtype)
-
-
-class _BatchedJvp:
-    """A call's rule over a batch; `flags` tells which operands are batched."""
-
-    def __init__(self, rule: Any, avals: Sequence[Aval], flags: Sequence[bool], size: int):
-        self.rule, self.avals, self.flags, self.size = rule, avals, flags, size
-        self.n_closed = rule.n_closed
-        self.check_closed = rule.check_closed
-
-    def __repr__(self) -> str:
-        return repr(self.rule)
-
-    def jvp(self, operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        with Recorder("vmap", concrete=False) as rec:
-            ins = [rec.abstract_input(a) for a in self.avals]
-            dots = [rec.abstract_input(a) for a in self.avals[self.n_closed :]]
-            outs, out_dots = self.rule.jvp(ins, dots)
-            given = [t is not None for t in out_dots]
-            graph = rec.graph([*outs, *(t for t in out_dots if t is not None)])
-        flags = [*self.flags, *self.flags[self.n_closed :]]
-        found = _over_batch(graph, [*operands, *tangents], flags, self.size)
-        supply = iter(found[len(outs) :])
-        return found[: len(outs)], [next(supply) if g else None for g in given]
-
-
-def _over_batch(graph: Graph, args: Sequence[Any], flags: Sequence[bool], size: int) -> list[Any]:
-    results, out_flags = run_batched(graph, args, flags, size)
-    return [ensure_batched(r, b, size) for r, b in zip(results, out_flags, strict=True)]
-
-
-def _without_batch(ins: Sequence[Any], flags: Sequence[bool]) -> list[Aval]:
-    avals = map(aval_of, ins)
-    return [a.update(shape=a.shape[1:]) if b else a for a, b in zip(avals, flags, strict=True)]
-
-
-def _jvp_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) -> Any:
-    rule = params["rule"]
-    rule.check_closed([t is not None for t in tangents])
-    pairs = zip(tangents[rule.n_closed :], ins[rule.n_closed :], strict=True)
-    outs, dots = rule.jvp(ins, [zeros_like(x) if t is None else t for t, x in pairs])
-    _no_tracers(outs, ins)
-    return outs, dots
-
-
-def _jvp_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any:
-    """The user's rule, recorded as a function of the tangents, and transposed."""
-    rule = params["rule"]
-    n_closed = rule.n_closed
-    wanted = [n and aval_of(x).inexact for n, x in zip(need, ins, strict=True)][n_closed:]
-    zeros = [zeros_like(x) for x in ins[n_closed:]]
-    start = [z for z, w in zip(zeros, wanted, strict=True) if w]
-    with Recorder("custom_jvp", concrete=True, reverse=True) as rec:
-        tangents = [rec.input(z) if w else z for z, w in zip(zeros, wanted, strict=True)]
-        outs, dots = rule.jvp(ins, tangents)
-    both = [*outs, *dots]
-    recorded = [i for i, x in enumerate(both) if type(x) is Tracer and x.rec is rec]
-    results, pull_recorded = pullback_of(rec, [both[i] for i in recorded], start)
-    for i, value in zip(recorded, results, strict=True):
-        both[i] = value
-    n_outs = len(outs)
-    _no_tracers(both[:n_outs], ins)
-
-    def pull(cts: Sequence[Any], need: Sequence[bool]) -> list[Any]:
-        rule.check_closed(need)
-        found = iter(pull_recorded([cts[i - n_outs] if i >= n_outs else None for i in recorded]))
-        return [*[None] * n_closed, *(next(found) if w else None for w in wanted)]
-
-    return both[:n_outs], pull
-
-
-def _batched(batched_rule: Any) -> Callable[..., Any]:
-    def batch(
-        prim: Primitive, ins: Sequence[Any], flags: Sequence[bool], size: int, params: dict
-    ) -> Any:
-        rule = params["rule"]
-        graph = params["graph"] or rule.graph(_without_batch(ins, flags))
-        force = [True] * len(graph.outputs)
-        derived, out_flags = batch_graph(graph, flags, size, force)
-        rule = batched_rule(rule, graph.in_avals, list(flags), size)
-        return bind(prim, *ins, graph=derived, rule=rule), out_flags
-
-    return batch
-
-
-set_rules(
-    prims.custom_jvp,
-    pushforward=_jvp_pushforward,
-    pullback=_jvp_pullback,
-    batch=_batched(_BatchedJvp),
-)
 
 
 class custom_jvp(_CustomFunction):
@@ -431,11 +116,15 @@ class custom_jvp(_CustomFunction):
 
     _prim = prims.custom_jvp
     _kind = "jvp"
-    _call_type = _JvpCall
+    _call_type = JvpCall
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()):
         super().__init__(fun, nondiff_argnums)
         self._jvp: Callable[..., Any] | None = None
+
+    @property
+    def rules(self) -> list[Any]:
+        return [self.fun, self._jvp]
 
     def defjvp(self, jvp: Callable[..., Any]) -> Callable[..., Any]:
         """Set the rule; returns it, so that it serves as a decorator."""
@@ -488,163 +177,8 @@ class custom_jvp(_CustomFunction):
             )
 
 
-# --- custom_vjp -----------------------------------------------------------------------
-
-
-class _VjpCall(_Call):
-    def forward(self, operands: Sequence[Any]) -> tuple[list[Any], Any]:
-        """Results, and whatever the user's forward rule keeps."""
-        name = self.custom.name
-
-        def rule(args: Any) -> Any:
-            return self.custom._fwd(*args)
-
-        pair = self.within(operands, rule, self.arguments(operands))
-        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise at_line(
-                CustomRuleError,
-                f"{name}: its fwd rule must return (result, residuals), not {tree.structure(pair)}",
-            )
-        outs, out_tree = _flat(pair[0], name)
-        if self.out_tree is None:
-            self.out_tree = out_tree
-        if out_tree != self.out_tree:
-            raise at_line(
-                CustomRuleError,
-                f"{name}: its fwd rule returns another structure than the function\n"
-                f"  {out_tree}\n  {self.out_tree}",
-            )
-        return outs, pair[1]
-
-    def backward(self, operands: Sequence[Any], residuals: Any, cts: Sequence[Any]) -> list[Any]:
-        """A cotangent for each operand, None where it is zero; `cts` has no holes."""
-
-        def rule(args: Any) -> Any:
-            fixed, kept, leaves = args
-            return self.custom._bwd(*fixed, kept, self.out_tree.unflatten(leaves))
-
-        found = self.within(operands, rule, (self.fixed(operands), residuals, list(cts)))
-        leaves = self._argument_leaves(found)
-        free = operands[self.n_closed :]
-        checked = [
-            self._cotangent(i, c, x) for i, (c, x) in enumerate(zip(leaves, free, strict=True))
-        ]
-        return [*[None] * self.n_closed, *checked]
-
-    def _argument_leaves(self, found: Any) -> list[Any]:
-        """The leaves of what bwd returned, None for all of an argument that got None."""
-        name, n = self.custom.name, len(self.free_at)
-        if not isinstance(found, (tuple, list)) or len(found) != n:
-            raise at_line(
-                CustomRuleError,
-                f"{name}: its bwd rule must return a tuple with a cotangent for each of the {n} "
-                f"arguments that are differentiated, not {tree.structure(found)}; for one "
-                "argument return (ct,)",
-            )
-        leaves: list[Any] = []
-        args = self.in_tree.unflatten(range(self.in_tree.num_leaves))
-        for number, (ct, arg) in enumerate(zip(found, args, strict=True)):
-            places, treedef = tree.flatten(arg)
-            if ct is None:
-                leaves += [None] * len(places)
-                continue
-            try:
-                leaves += treedef.flatten_up_to(ct)
-            except TreeMismatchError as error:
-                raise at_line(
-                    CustomRuleError,
-                    f"{name}: the cotangent that its bwd rule gave for argument "
-                    f"{self.free_at[number]} does not have the argument's structure: {error}",
-                ) from None
-        return leaves
-
-    def _cotangent(self, i: int, ct: Any, x: Any) -> Any:
-        like = aval_of(x)
-        if ct is None or not like.inexact:
-            return None
-        aval = aval_of(ct)
-        if aval.shape != like.shape:
-            where = _leaf_place(self.in_tree, i)
-            raise _shape_error(self.custom.name, "cotangent", f" for argument{where}", aval, like)
-        return cast(ct, like.dtype)
-
-
-class _BatchedVjp:
-    """A call's rules over a batch; `flags` tells which operands are batched."""
-
-    def __init__(self, rule: Any, avals: Sequence[Aval], flags: Sequence[bool], size: int):
-        self.rule, self.avals, self.flags, self.size = rule, avals, flags, size
-        self.n_closed = rule.n_closed
-        self.check_closed = rule.check_closed
-
-    def __repr__(self) -> str:
-        return repr(self.rule)
-
-    def forward(self, operands: Sequence[Any]) -> tuple[list[Any], Any]:
-        with Recorder("vmap", concrete=False) as rec:
-            outs, residuals = self.rule.forward([rec.abstract_input(a) for a in self.avals])
-            leaves, treedef = tree.flatten(residuals)
-            data = [i for i, x in enumerate(leaves) if _is_data(x)]
-            graph = rec.graph([*outs, *(leaves[i] for i in data)])
-        results, flags = run_batched(graph, operands, self.flags, self.size)
-        n = len(outs)
-        batched = [
-            ensure_batched(r, b, self.size) for r, b in zip(results, flags[:n], strict=False)
-        ]
-        avals = graph.out_avals
-        return batched, (leaves, treedef, data, results[n:], flags[n:], avals[n:], avals[:n])
-
-    def backward(self, operands: Sequence[Any], residuals: Any, cts: Sequence[Any]) -> list[Any]:
-        leaves, treedef, data, values, flags, avals, ct_avals = residuals
-        with Recorder("vmap", concrete=False) as rec:
-            ins = [rec.abstract_input(a) for a in self.avals]
-            kept = list(leaves)
-            for i, aval in zip(data, avals, strict=True):
-                kept[i] = rec.abstract_input(aval)
-            given = [rec.abstract_input(a.strong()) for a in ct_avals]
-            found = self.rule.backward(ins, treedef.unflatten(kept), given)
-            graph = rec.graph([c for c in found if c is not None])
-        all_flags = [*self.flags, *flags, *[True] * len(cts)]
-        results = iter(_over_batch(graph, [*operands, *values, *cts], all_flags, self.size))
-        return [
-            None if c is None else next(results) if b else np.add.reduce(next(results), axis=0)
-            for c, b in zip(found, self.flags, strict=True)
-        ]
-
-
-def _vjp_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) -> Any:
-    raise at_line(
-        NotDifferentiableError,
-        f"forward mode (jvp, jacfwd) needs the jvp of {params['rule']}, which has a custom_vjp "
-        "rule only. Give it a custom_jvp rule, from which both modes follow, or use reverse mode",
-    )
-
-
-def _vjp_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any:
-    rule = params["rule"]
-    outs, residuals = rule.forward(ins)
-    _no_tracers(outs, ins)
-    avals = [aval_of(o) for o in outs]
-
-    def pull(cts: Sequence[Any], need: Sequence[bool]) -> list[Any]:
-        rule.check_closed(need)
-        given = [zeros_like(a) if c is None else c for c, a in zip(cts, avals, strict=True)]
-        found = rule.backward(ins, residuals, given)
-        return [c if n else None for c, n in zip(found, need, strict=True)]
-
-    return outs, pull
-
-
-set_rules(
-    prims.custom_vjp,
-    pushforward=_vjp_pushforward,
-    pullback=_vjp_pullback,
-    batch=_batched(_BatchedVjp),
-)
-
-
 class custom_vjp(_CustomFunction):
-    """A function whose derivative is given by a pair of rules, in reverse mode only.
+    """A function whose derivative is given by a pair of rules, in reverse mode.
 
     Args:
         fun: a function of pytrees of arrays.
@@ -653,12 +187,13 @@ class custom_vjp(_CustomFunction):
 
     The rules given to `defvjp` are `fwd(*args) -> (result, residuals)`, with the function's own
     arguments, and `bwd(*nondiff, residuals, ct) -> cotangents`, a tuple with one entry for each
-    argument that is not in nondiff_argnums; None stands for zero.
+    argument that is not in nondiff_argnums; None stands for zero. Higher derivatives
+    differentiate the rules; forward mode transposes `bwd`, which is right where it is linear in
+    `ct`, as derivatives are.
 
     Raises:
         CustomRuleError: there are no rules, or they return what does not fit the function.
-        NotDifferentiableError: in forward mode, or where the function closes over what is
-            differentiated by.
+        NotDifferentiableError: the function closes over what is differentiated by.
 
     Example:
         >>> import numpy as np, funcgrad as fg
@@ -675,12 +210,16 @@ class custom_vjp(_CustomFunction):
 
     _prim = prims.custom_vjp
     _kind = "vjp"
-    _call_type = _VjpCall
+    _call_type = VjpCall
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()):
         super().__init__(fun, nondiff_argnums)
         self._fwd: Callable[..., Any] | None = None
         self._bwd: Callable[..., Any] | None = None
+
+    @property
+    def rules(self) -> list[Any]:
+        return [self.fun, self._fwd, self._bwd]
 
     def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
         """Set the rules for the forward and the backward pass."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import apply_eqn, read, run_into
-from funcgrad.core.graph import Eqn, Graph
+from funcgrad.core.graph import Eqn, Graph, live_eqns
 from funcgrad.core.primitive import zeros_like
 from funcgrad.core.tracer import Recorder, Tracer, set_source
 
@@ -81,7 +81,8 @@ def pushforward_of(
 
     else:
         results = [o.value if type(o) is Tracer else o for o in outputs]
-        inputs, eqns, outs = rec.inputs, rec.eqns, outputs
+        # What the results do not depend on need not have a forward mode.
+        inputs, eqns, outs = rec.inputs, live_eqns(rec.eqns, outputs), outputs
 
         def value(a: Any) -> Any:
             return a.value if type(a) is Tracer else a

@@ -62,13 +62,13 @@ def leaf_avals(args: Any, leaves: Sequence[Any], role: str) -> list[Aval]:
     return avals
 
 
-def lift_captures(*graphs: Graph) -> tuple[list[Graph], list[Tracer]]:
+def lift_captures(*graphs: Graph, also: Sequence[Tracer] = ()) -> tuple[list[Graph], list[Tracer]]:
     """Turn captured tracers of enclosing recordings into leading inputs, the same in each graph.
 
     Graphs that sit in an equation's parameters must be closed, so that a transformation of
-    the enclosing graph sees what they depend on.
+    the enclosing graph sees what they depend on. `also`: tracers that become inputs anyhow.
     """
-    found = [c.value for g in graphs for c in g.consts() if type(c.value) is Tracer]
+    found = [*also, *(c.value for g in graphs for c in g.consts() if type(c.value) is Tracer)]
     captured = list({id(t): t for t in found}.values())
     if not captured:
         return list(graphs), []

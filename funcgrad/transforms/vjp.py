@@ -12,7 +12,7 @@ from funcgrad.core.aval import aval_of
 from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.core.primitive import zeros_like
-from funcgrad.core.tracer import Recorder, Tracer, check_nans, set_source
+from funcgrad.core.tracer import Recorder, Tracer, check_nans, set_source, with_pullback
 from funcgrad.errors import NotDifferentiableError, at_line
 from funcgrad.primitives.elementwise import cast
 
@@ -158,8 +158,9 @@ def run_forward(
         if eqn.prim.pullback is not None:
             need = [type(a) is Var and id(a) in active for a in eqn.ins]
             if any(need):
-                outs, pulls[id(eqn)] = eqn.prim.pullback(ins, eqn.params, need)
-                return outs
+                outs, pulls[id(eqn)] = with_pullback(eqn.prim, ins, eqn.params, need)
+                if outs is not None:
+                    return outs
         return apply_eqn(eqn, ins)
 
     return run_into(env, graph, args, apply), pulls

@@ -1,8 +1,8 @@
-"""How branches, loops and checkpoints are differentiated and batched."""
+"""How loops are differentiated and batched."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import compress
 from typing import Any, NamedTuple
 
@@ -11,249 +11,20 @@ import numpy as np
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph, Var, live_eqns
-from funcgrad.core.primitive import Primitive, shape_of, zeros_like
+from funcgrad.core.primitive import Primitive, zeros_like
 from funcgrad.core.tracer import Recorder, bind
 from funcgrad.errors import NotDifferentiableError, at_line
-from funcgrad.primitives.control import checkpoint, gate, scan, switch, while_
-from funcgrad.primitives.structural import broadcast_to, move_axis
+from funcgrad.primitives.control import scan, while_
+from funcgrad.primitives.structural import move_axis
 from funcgrad.transforms.jvp import jvp_graph
 from funcgrad.transforms.partial import (
-    Split,
     carry_activity,
     carry_fixpoint,
     invariant,
     joint_vjp,
 )
-from funcgrad.transforms.vjp import active_vars, vjp_graph
+from funcgrad.transforms.rules import Mask, as_column, filled, set_rules, spread
 from funcgrad.transforms.vmap import batch_graph, ensure_batched, run_batched
-
-Mask = tuple[bool, ...]
-
-
-def set_rules(
-    prim: Primitive,
-    *,
-    pushforward: Callable[..., Any],
-    batch: Callable[..., Any],
-    pullback: Callable[..., Any] | None = None,
-    vjp: Callable[..., Any] | None = None,
-) -> None:
-    """Give a primitive its rules; what is not given follows from what is."""
-
-    def jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
-        return pushforward(tangents, ins, params)[1]
-
-    def vjp_by_pullback(ct: Any, ans: Any, ins: Any, params: Any, need: Any) -> Any:
-        return prim.pullback(ins, params, need)[1](ct, need)
-
-    prim.pushforward, prim.jvp, prim.batch, prim.pullback = pushforward, jvp, batch, pullback
-    prim.vjp = vjp or vjp_by_pullback
-
-
-def _spread(values: Sequence[Any], mask: Sequence[bool]) -> list[Any]:
-    """One value for each True of the mask, None elsewhere."""
-    supply = iter(values)
-    return [next(supply) if m else None for m in mask]
-
-
-def _filled(values: Sequence[Any], avals: Sequence[Any], mask: Sequence[bool]) -> list[Any]:
-    """The masked values, with zeros for those that are None."""
-    return [
-        zeros_like(aval) if value is None else value
-        for value, aval, m in zip(values, avals, mask, strict=True)
-        if m
-    ]
-
-
-def _wrt(need: Sequence[bool], graph: Graph) -> Mask:
-    return tuple(n and v.aval.inexact for n, v in zip(need, graph.inputs, strict=True))
-
-
-# --- switch ---------------------------------------------------------------------------
-
-
-def _active_in_any(branches: Sequence[Graph], wrt: Mask) -> Mask:
-    """Which results depend on the chosen operands in some branch."""
-    columns = []
-    for branch in branches:
-        active = active_vars(branch, wrt)
-        columns.append([type(a) is Var and id(a) in active for a in branch.outputs])
-    return tuple(any(column) for column in zip(*columns, strict=True))
-
-
-def _switch_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) -> Any:
-    branches = params["branches"]
-    wrt = tuple(t is not None for t in tangents[1:])
-    mask = _active_in_any(branches, wrt)
-    joint = tuple(
-        b.derive(("jvp", wrt, mask), lambda b=b: jvp_graph(b, wrt, mask)) for b in branches
-    )
-    given = [t for t in tangents if t is not None]
-    outs = bind(switch, *ins, *given, branches=joint)
-    return outs[: len(mask)], _spread(outs[len(mask) :], mask)
-
-
-class _SwitchVjp(NamedTuple):
-    """Branches for the forward pass, which also keep residuals, and for the backward pass."""
-
-    mask: Mask
-    forward: tuple[Graph, ...]
-    backward: tuple[Graph, ...]
-
-
-def _switch_vjp(branches: Sequence[Graph], wrt: Mask) -> _SwitchVjp:
-    mask = _active_in_any(branches, wrt)
-    splits = [joint_vjp(b, wrt, mask) for b in branches]
-    slots: list[Aval] = []
-    places = [_take_slots(slots, _kept(s)) for s in splits]
-    forward = [_fill_slots(s, p, slots) for s, p in zip(splits, places, strict=True)]
-    cts = [a.aval.strong() for a in compress(branches[0].outputs, mask)]
-    backward = [_from_slots(s, p, slots, cts) for s, p in zip(splits, places, strict=True)]
-    return _SwitchVjp(mask, tuple(forward), tuple(backward))
-
-
-def _kept(cut: Split) -> list[Var]:
-    """The residuals that are no operands, so have to be kept."""
-    inputs = set(map(id, cut.inputs))
-    return [v for v in cut.residuals if id(v) not in inputs]
-
-
-def _take_slots(slots: list[Aval], kept: Sequence[Var]) -> dict[int, int]:
-    """A slot for each residual; branches share those of equal shape and dtype."""
-    taken: dict[int, int] = {}
-    for var in kept:
-        aval = var.aval.strong()
-        free = (i for i, s in enumerate(slots) if s == aval and i not in taken.values())
-        place = next(free, len(slots))
-        if place == len(slots):
-            slots.append(aval)
-        taken[id(var)] = place
-    return taken
-
-
-def _fill_slots(cut: Split, places: dict[int, int], slots: Sequence[Aval]) -> Graph:
-    kept = _kept(cut)
-    first = cut.first(kept)
-    n = len(cut.outputs)
-    with Recorder("vjp", concrete=False) as rec:
-        outs = run_graph(first, [rec.abstract_input(v.aval) for v in first.inputs])
-        values = {places[id(v)]: value for v, value in zip(kept, outs[n:], strict=True)}
-        full = [
-            values[i] if i in values else bind(broadcast_to, a.dtype.type(0), shape=a.shape)
-            for i, a in enumerate(slots)
-        ]
-        return rec.graph([*outs[:n], *full])
-
-
-def _from_slots(
-    cut: Split, places: dict[int, int], slots: Sequence[Aval], cts: Sequence[Aval]
-) -> Graph:
-    with Recorder("vjp", concrete=False) as rec:
-        known = {id(v): rec.abstract_input(v.aval) for v in cut.inputs}
-        kept = [rec.abstract_input(a) for a in slots]
-        given = [rec.abstract_input(a) for a in cts]
-        known |= {key: kept[place] for key, place in places.items()}
-        return rec.graph(run_graph(cut.rest, [known[id(v)] for v in cut.residuals] + given))
-
-
-def _switch_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any:
-    branches = params["branches"]
-    wrt = _wrt(need[1:], branches[0])
-    plan: _SwitchVjp = branches[0].derive(
-        ("switch vjp", branches, wrt), lambda: _switch_vjp(branches, wrt)
-    )
-    n_outs = len(plan.mask)
-    outs = bind(switch, *ins, branches=plan.forward)
-    avals = branches[0].out_avals
-
-    def pull(cts: Sequence[Any], need: Sequence[bool]) -> list[Any]:
-        given = _filled(cts, avals, plan.mask)
-        found = bind(switch, *ins, *outs[n_outs:], *given, branches=plan.backward)
-        return [None, *_spread(found, wrt)]
-
-    return outs[:n_outs], pull
-
-
-def _switch_batch(
-    prim: Primitive, ins: Sequence[Any], batched: Sequence[bool], size: int, params: dict
-) -> Any:
-    branches, flags = params["branches"], tuple(batched[1:])
-    if batched[0]:
-        return _select_branches(branches, ins[0], ins[1:], flags, size)
-    columns = [batch_graph(b, flags, size)[1] for b in branches]
-    force = tuple(any(column) for column in zip(*columns, strict=True))
-    over_batch = tuple(
-        b.derive(("batch", flags, size, force), lambda b=b: batch_graph(b, flags, size, force)[0])
-        for b in branches
-    )
-    return bind(switch, *ins, branches=over_batch), list(force)
-
-
-def _select_branches(
-    branches: Sequence[Graph],
-    index: Any,
-    operands: Sequence[Any],
-    flags: Mask,
-    size: int,
-) -> tuple[list[Any], list[bool]]:
-    """Every branch for every example, and of each the result of its own branch."""
-    chosen: list[Any] = []
-    for number, branch in enumerate(branches):
-        mask = index == number
-        args = [
-            bind(gate, x, _columns(mask, x)) if b and v.aval.inexact else x
-            for x, b, v in zip(operands, flags, branch.inputs, strict=True)
-        ]
-        outs, out_flags = run_batched(branch, args, flags, size)
-        outs = [ensure_batched(o, b, size) for o, b in zip(outs, out_flags, strict=True)]
-        if number:
-            outs = [np.where(_columns(mask, o), o, c) for o, c in zip(outs, chosen, strict=True)]
-        chosen = outs
-    return chosen, [True] * len(chosen)
-
-
-def _columns(mask: Any, like: Any) -> Any:
-    """A mask over the batch axis, shaped to broadcast along the other axes of `like`."""
-    rank = len(shape_of(like))
-    return mask if rank == 1 else mask.reshape(shape_of(mask) + (1,) * (rank - 1))
-
-
-set_rules(switch, pushforward=_switch_pushforward, pullback=_switch_pullback, batch=_switch_batch)
-
-# --- checkpoint -----------------------------------------------------------------------
-
-
-def _checkpoint_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) -> Any:
-    graph = params["graph"]
-    wrt = tuple(t is not None for t in tangents)
-    mask = _active_in_any([graph], wrt)
-    joint = graph.derive(("jvp", wrt, mask), lambda: jvp_graph(graph, wrt, mask))
-    outs = bind(checkpoint, *ins, *[t for t in tangents if t is not None], graph=joint)
-    return outs[: len(mask)], _spread(outs[len(mask) :], mask)
-
-
-def _checkpoint_vjp(cts: Any, ans: Any, ins: Any, params: dict, need: Any) -> list[Any]:
-    graph = params["graph"]
-    wrt, mask = _wrt(need, graph), tuple(c is not None for c in cts)
-    # In an equation of its own, what it computes again is not shared with the forward pass.
-    derived = graph.derive(("vjp", wrt, mask), lambda: vjp_graph(graph, wrt, mask))
-    found = bind(checkpoint, *ins, *[c for c in cts if c is not None], graph=derived)
-    return _spread(found, wrt)
-
-
-def _checkpoint_batch(
-    prim: Primitive, ins: Sequence[Any], batched: Sequence[bool], size: int, params: dict
-) -> Any:
-    graph, flags = params["graph"], tuple(batched)
-    derived, out_flags = graph.derive(
-        ("batch", flags, size), lambda: batch_graph(graph, flags, size)
-    )
-    return bind(checkpoint, *ins, graph=derived), out_flags
-
-
-set_rules(
-    checkpoint, pushforward=_checkpoint_pushforward, vjp=_checkpoint_vjp, batch=_checkpoint_batch
-)
 
 # --- loops: forward mode --------------------------------------------------------------
 
@@ -319,8 +90,8 @@ def _loop_pushforward(
         ("loop jvp", given, n_consts, n_carry), lambda: _loop_jvp(body, given, n_consts, n_carry)
     )
     active = plan.active
-    filled = _filled(tangents, ins, active.all)
-    moving = _groups(filled, sum(active.consts), sum(active.carry))
+    given_or_zero = filled(tangents, ins, active.all)
+    moving = _groups(given_or_zero, sum(active.consts), sum(active.carry))
     return plan, _groups(ins, n_consts, n_carry).beside(moving)
 
 
@@ -340,7 +111,7 @@ def _scan_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict)
     n_ys = len(plan.outs) - n_carry
     carry, dcarry = outs[:n_carry], outs[n_carry : n_carry + n_moving]
     ys, dys = outs[n_carry + n_moving :][:n_ys], outs[n_carry + n_moving + n_ys :]
-    return [*carry, *ys], _spread([*dcarry, *dys], plan.outs)
+    return [*carry, *ys], spread([*dcarry, *dys], plan.outs)
 
 
 def _while_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) -> Any:
@@ -357,7 +128,7 @@ def _while_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict
     outs = bind(
         while_, *operands, cond=test, body=plan.body, n_consts=n_consts + sum(plan.active.consts)
     )
-    return outs[:n_carry], _spread(outs[n_carry:], plan.outs)
+    return outs[:n_carry], spread(outs[n_carry:], plan.outs)
 
 
 # --- loops: reverse mode --------------------------------------------------------------
@@ -446,7 +217,7 @@ def _scan_backward(
     """The scan in the other direction, which carries the cotangents of carry and constants."""
     n_consts, n_carry, length = params["n_consts"], params["n_carry"], params["length"]
     sliced = [is_sliced for is_sliced, _ in residuals]
-    ct_carry = _filled(cts[:n_carry], body.out_avals[:n_carry], plan.outs[:n_carry])
+    ct_carry = filled(cts[:n_carry], body.out_avals[:n_carry], plan.outs[:n_carry])
     ct_ys = [c for c, m in zip(cts[n_carry:], plan.outs[n_carry:], strict=True) if m]
     given = tuple(c is not None for c in ct_ys)
     step = body.derive(
@@ -468,7 +239,7 @@ def _scan_backward(
         n_consts=len(consts),
         n_carry=len(sums) + len(ct_carry),
     )
-    return _spread(found, plan.active.all)
+    return spread(found, plan.active.all)
 
 
 def _backward_step(plan: _ScanVjp, sliced: Sequence[bool], given: Mask) -> Graph:
@@ -572,7 +343,7 @@ def _masked_while(
         consts, running, carry = _masked_inputs(rec, operands, n_consts, size)
         outs, out_flags = run_batched(body, [*consts, *carry], flags, size)
         outs = [ensure_batched(o, b, size) for o, b in zip(outs, out_flags, strict=True)]
-        new = [np.where(_columns(running, o), o, c) for o, c in zip(outs, carry, strict=True)]
+        new = [np.where(as_column(running, o), o, c) for o, c in zip(outs, carry, strict=True)]
         step = rec.graph([test(consts, new), *new])
     start = test(operands[:n_consts], operands[n_consts:])
     outs = bind(

@@ -1,0 +1,383 @@
+"""Functions with derivative rules of their own, under every transformation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+import funcgrad as fg
+from funcgrad import errors
+
+X = np.array([0.5, -1.0, 2.0])
+
+
+# Rules that are wrong on purpose show that they are what is used.
+
+
+@fg.custom_jvp
+def threefold(x):
+    return np.sin(x)
+
+
+@threefold.defjvp
+def _(primals, tangents):
+    (x,), (t,) = primals, tangents
+    return threefold(x), 3 * np.cos(x) * t
+
+
+@fg.custom_vjp
+def fivefold(x, y):
+    return np.sin(x) * y
+
+
+fivefold.defvjp(
+    lambda x, y: (fivefold(x, y), (x, y)),
+    lambda kept, ct: (5 * np.cos(kept[0]) * kept[1] * ct, np.sin(kept[0]) * ct),
+)
+
+
+def plain_threefold(x):
+    # Its derivatives of all orders are those that the rule gives.
+    return 3 * np.sin(x) - 2 * fg.stop_gradient(np.sin(x))
+
+
+def test_without_transformation_the_function_itself_runs():
+    np.testing.assert_array_equal(threefold(X), np.sin(X))
+    np.testing.assert_array_equal(fivefold(X, 2.0), np.sin(X) * 2.0)
+    assert threefold.__name__ == "threefold"
+
+
+FORMS = {
+    "eager": lambda f: f,
+    "jit": fg.jit,
+    "inner jit": lambda f: f,
+    "vmap": lambda f: lambda x: fg.vmap(f)(x),
+    "jit of vmap": lambda f: fg.jit(fg.vmap(f)),
+    "vmap of jit": lambda f: fg.vmap(fg.jit(f)),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_custom_jvp_in_both_modes(form):
+    transform = FORMS[form]
+    f = fg.jit(threefold) if form == "inner jit" else threefold
+    expected = 3 * np.cos(X)
+    each = transform(fg.grad(f)) if "vmap" in form else transform(lambda x: elementwise(f, x))
+    np.testing.assert_allclose(each(X), expected)
+    forward = transform(lambda x: fg.jvp(f, (x,), (np.ones_like(x),))[1])
+    np.testing.assert_allclose(forward(X), expected)
+
+
+def elementwise(f, x):
+    return fg.grad(lambda x: np.sum(f(x)))(x)
+
+
+@pytest.mark.parametrize("form", ["eager", "jit", "inner jit"])
+def test_custom_vjp_in_reverse_mode(form):
+    f = fg.jit(fivefold) if form == "inner jit" else fivefold
+    grads = FORMS[form](fg.grad(lambda x, y: np.sum(f(x, y)), argnums=(0, 1)))(X, X + 1)
+    np.testing.assert_allclose(grads[0], 5 * np.cos(X) * (X + 1))
+    np.testing.assert_allclose(grads[1], np.sin(X))
+
+
+@pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
+@pytest.mark.parametrize("order", ["grad of vmap", "vmap of grad"])
+def test_custom_vjp_batched(axes, order):
+    x = X if axes[0] == 0 else X[0]
+    y = X + 1 if axes[1] == 0 else X[0]
+    if order == "grad of vmap":
+        both = fg.grad(lambda x, y: np.sum(fg.vmap(fivefold, axes)(x, y)), argnums=(0, 1))
+    else:
+        def both(x, y):
+            dx, dy = fg.vmap(fg.grad(fivefold, argnums=(0, 1)), axes)(x, y)
+            return dx if axes[0] == 0 else dx.sum(), dy if axes[1] == 0 else dy.sum()
+
+    dx, dy = 5 * np.cos(x) * y, np.broadcast_to(np.sin(x), X.shape)
+    for transform in (lambda f: f, fg.jit):
+        found = transform(both)(x, y)
+        np.testing.assert_allclose(found[0], dx if axes[0] == 0 else dx.sum())
+        np.testing.assert_allclose(found[1], dy if axes[1] == 0 else dy.sum())
+
+
+@pytest.mark.parametrize("x_axis", [0, None])
+def test_custom_jvp_batched_before_it_is_differentiated(x_axis):
+    @fg.custom_jvp
+    def product(x, y):
+        return x * y
+
+    product.defjvps(lambda t, ans, x, y: 7 * t * y, lambda t, ans, x, y: t * x)
+    x = X if x_axis == 0 else 2.0
+
+    def f(x, y):
+        return np.sum(fg.vmap(product, (x_axis, 0))(x, y))
+
+    expected = 7 * X if x_axis == 0 else 7 * X.sum()
+    np.testing.assert_allclose(fg.grad(f)(x, X), expected)
+    np.testing.assert_allclose(fg.jit(fg.jacfwd(f))(x, X), expected)
+
+
+@pytest.mark.parametrize("f", [threefold, lambda x: fivefold(x, 1.0)], ids=["jvp", "vjp"])
+@pytest.mark.parametrize("transform", [lambda f: f, fg.jit], ids=["eager", "jit"])
+def test_inside_scan_cond_and_checkpoint(f, transform):
+    factor = 3 if f is threefold else 5
+
+    def loss(xs):
+        def step(c, x):
+            y = fg.cond(x > 0, f, lambda x: x, x)
+            return c + y, fg.checkpoint(f)(x)
+
+        total, ys = fg.scan(step, 0.0, xs)
+        return total + np.sum(ys)
+
+    expected = factor * np.cos(X) * np.where(X > 0, 2, 1) + np.where(X > 0, 0, 1)
+    np.testing.assert_allclose(transform(fg.grad(loss))(X), expected)
+
+
+def test_higher_derivatives_differentiate_the_rule():
+    for transform in (lambda f: f, fg.jit):
+        for outer in (fg.grad, fg.jacfwd, fg.jacrev):
+            second = transform(outer(fg.grad(threefold)))
+            np.testing.assert_allclose(second(0.5), -3 * np.sin(0.5))
+            second = transform(outer(fg.grad(lambda x: fivefold(x, 1.0))))
+            np.testing.assert_allclose(second(0.5), -5 * np.sin(0.5))
+        third = transform(fg.grad(fg.grad(fg.grad(threefold))))
+        np.testing.assert_allclose(third(0.5), -3 * np.cos(0.5))
+        np.testing.assert_allclose(
+            transform(fg.hessian(lambda x: np.sum(threefold(x))))(X), np.diag(-3 * np.sin(X))
+        )
+
+
+def test_python_control_flow_on_values_under_grad():
+    @fg.custom_jvp
+    def f(x):
+        return x if x > 0 else 0 * x
+
+    @f.defjvp
+    def _(primals, tangents):
+        (x,), (t,) = primals, tangents
+        return f(x), (2 * t if x > 0 else -t)
+
+    assert fg.grad(f)(1.0) == 2.0 and fg.grad(f)(-1.0) == -1.0
+
+    @fg.custom_vjp
+    def g(x):
+        return abs(float(x)) * 1.0 if x > 0 else x
+
+    g.defvjp(lambda x: (g(x), bool(x > 0)), lambda positive, ct: (ct * (4 if positive else 6),))
+    assert fg.grad(g)(1.0) == 4.0 and fg.grad(g)(-1.0) == 6.0
+
+
+class Point(NamedTuple):
+    x: np.ndarray
+    label: int
+
+
+def test_pytrees_and_integers():
+    @fg.custom_vjp
+    def f(point, weights):
+        return {"y": point.x * weights["w"], "n": point.label + 1}
+
+    def bwd(kept, ct):
+        point, weights = kept
+        return Point(2 * ct["y"] * weights["w"], None), {"w": ct["y"] * point.x, "unused": None}
+
+    f.defvjp(lambda point, weights: (f(point, weights), (point, weights)), bwd)
+
+    def loss(point, weights):
+        return np.sum(f(point, weights)["y"])
+
+    weights = {"w": X + 1, "unused": X}
+    grads = fg.grad(loss, argnums=1)(Point(X, 3), weights)
+    np.testing.assert_array_equal(grads["w"], X)
+    np.testing.assert_array_equal(grads["unused"], np.zeros(3))
+    grads = fg.jit(fg.grad(lambda x: loss(Point(x, 3), weights)))(X)
+    np.testing.assert_array_equal(grads, 2 * (X + 1))
+
+
+def test_nondiff_argnums():
+    def apply(f, x, n):
+        return f(x) ** n
+
+    by_jvp = fg.custom_jvp(apply, nondiff_argnums=(0, 2))
+
+    @by_jvp.defjvp
+    def _(f, n, primals, tangents):
+        (x,), (t,) = primals, tangents
+        return by_jvp(f, x, n), 10 * n * t * f(x)
+
+    by_vjp = fg.custom_vjp(apply, nondiff_argnums=(0, 2))
+    by_vjp.defvjp(
+        lambda f, x, n: (apply(f, x, n), x), lambda f, n, x, ct: (10 * n * ct * f(x),)
+    )
+    for custom in (by_jvp, by_vjp):
+        for transform in (lambda f: f, fg.jit):
+            found = transform(fg.grad(lambda x, c=custom: c(np.exp, x, 2)))(0.5)
+            np.testing.assert_allclose(found, 20 * np.exp(0.5))
+        traced = fg.jit(lambda x, n, c=custom: fg.grad(lambda x: c(np.exp, x, n))(x))
+        np.testing.assert_allclose(traced(0.5, 3), 30 * np.exp(0.5))
+        outside = fg.grad(fg.jit(lambda x, n, c=custom: c(np.exp, x, n)))
+        np.testing.assert_allclose(outside(0.5, 3), 30 * np.exp(0.5))
+
+
+def test_keyword_arguments_and_defaults():
+    @fg.custom_jvp
+    def f(x, scale=2.0):
+        return x * scale
+
+    f.defjvps(lambda t, ans, x, scale: 100 * t * scale, None)
+    assert fg.grad(f)(1.0) == 200.0
+    assert fg.grad(lambda x: f(x, scale=3.0))(1.0) == 300.0
+    assert fg.grad(lambda x: f(scale=3.0, x=x))(1.0) == 300.0
+
+    keyword_only = fg.custom_jvp(lambda x, *, scale: x)
+    keyword_only.defjvps(lambda t, ans, x: t)
+    with pytest.raises(errors.ArgumentError, match="scale"):
+        keyword_only(1.0, scale=2.0)
+
+
+def closing_over(scale, kind):
+    """A custom function, whose rules close over `scale` as the function does."""
+    if kind == "jvp":
+        f = fg.custom_jvp(lambda x: x * scale)
+        f.defjvp(lambda primals, tangents: (f(*primals), 2 * tangents[0] * scale))
+    else:
+        f = fg.custom_vjp(lambda x: x * scale)
+        f.defvjp(lambda x: (x * scale, None), lambda _, ct: (2 * ct * scale,))
+    return f
+
+
+@pytest.mark.parametrize("kind", ["jvp", "vjp"])
+def test_closing_over_tracers(kind):
+    def inner_grad(x, scale):
+        return fg.grad(closing_over(scale, kind))(x)
+
+    def inner_jit(x, scale):
+        return fg.grad(fg.jit(lambda x: closing_over(scale, kind)(x)))(x)
+
+    def scanned(x, scale):
+        def step(c, _):
+            return c, closing_over(scale, kind)(c)
+
+        return fg.grad(lambda x: fg.scan(step, x, None, 3)[1][2])(x)
+
+    for f in (inner_grad, inner_jit, scanned):
+        assert f(1.0, 3.0) == fg.jit(f)(1.0, 3.0) == 6.0
+        np.testing.assert_array_equal(fg.vmap(f, (None, 0))(1.0, X), 2 * X)
+        # The derivative is an expression of the scale, so it has derivatives by it.
+        assert fg.grad(f, argnums=1)(1.0, 3.0) == 2.0
+        assert fg.jit(fg.grad(f, argnums=1))(1.0, 3.0) == 2.0
+
+
+@pytest.mark.parametrize("kind", ["jvp", "vjp"])
+def test_closing_over_tracers_of_a_recording_that_has_ended(kind):
+    compiled = fg.jit(lambda x, scale: closing_over(scale, kind)(x))
+    np.testing.assert_array_equal(fg.grad(compiled)(1.0, 3.0), 6.0)
+    np.testing.assert_array_equal(fg.jit(fg.grad(compiled))(1.0, 3.0), 6.0)
+    batched = fg.vmap(lambda x, scale: closing_over(scale, kind)(x), (0, None))
+    np.testing.assert_array_equal(fg.grad(lambda x: np.sum(batched(x, 3.0)))(X), [6.0] * 3)
+
+
+@pytest.mark.parametrize("kind", ["jvp", "vjp"])
+@pytest.mark.parametrize("transform", [lambda f: f, fg.jit], ids=["eager", "jit"])
+def test_derivatives_by_what_is_closed_over_are_refused(kind, transform):
+    def f(x, scale):
+        return closing_over(scale, kind)(x)
+
+    with pytest.raises(errors.NotDifferentiableError, match="closes over"):
+        transform(fg.grad(f, argnums=(0, 1)))(1.0, 3.0)
+    stopped = transform(fg.grad(lambda x: closing_over(fg.stop_gradient(x), kind)(x)))
+    assert stopped(3.0) == 6.0
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, fg.jit], ids=["eager", "jit"])
+def test_forward_mode_transposes_a_vjp_rule(transform):
+    def push(x, y, dx, dy):
+        return fg.jvp(fivefold, (x, y), (dx, dy))[1]
+
+    expected = 5 * np.cos(X) * 2.0 * X + np.sin(X) * np.ones(3)
+    found = transform(lambda x: push(x, np.full(3, 2.0), x, np.ones(3)))(X)
+    np.testing.assert_allclose(found, expected)
+    batched = transform(lambda x: fg.jvp(fg.vmap(fivefold, (0, None)), (x, 2.0), (x, 1.0))[1])
+    np.testing.assert_allclose(batched(X), expected)
+    through = transform(fg.grad(lambda x: np.sum(push(x, 2.0 + 0 * x, x, 1.0 + 0 * x))))
+    np.testing.assert_allclose(
+        through(X), 10 * (np.cos(X) - X * np.sin(X)) + np.cos(X), atol=1e-12
+    )
+
+
+def test_what_rules_return_is_checked():
+    @fg.custom_jvp
+    def f(x):
+        return {"y": x}
+
+    with pytest.raises(errors.CustomRuleError, match="no rule yet"):
+        f(1.0)
+    f.defjvp(lambda primals, tangents: tangents[0])
+    with pytest.raises(errors.CustomRuleError, match=r"must return \(result, tangent\)"):
+        fg.grad(lambda x: np.sum(f(x)["y"]))(X)
+    f.defjvp(lambda primals, tangents: ({"y": primals[0]}, tangents[0]))
+    with pytest.raises(errors.CustomRuleError, match="structure"):
+        fg.grad(lambda x: np.sum(f(x)["y"]))(X)
+    f.defjvp(lambda primals, tangents: ({"y": primals[0]}, {"y": np.sum(tangents[0])}))
+    with pytest.raises(errors.CustomRuleError, match=r"tangent of shape \(\) at \['y'\].*\(3,\)"):
+        fg.grad(lambda x: np.sum(f(x)["y"]))(X)
+
+    @fg.custom_vjp
+    def g(x, y):
+        return x * y
+
+    with pytest.raises(errors.CustomRuleError, match="no rules yet"):
+        g(1.0, 1.0)
+    for bwd, message in [
+        (lambda kept, ct: ct, "each of the 2 arguments"),
+        (lambda kept, ct: (ct,), "each of the 2 arguments"),
+        (lambda kept, ct: ((ct, ct), ct), "gave a tuple"),
+        (lambda kept, ct: (np.sum(ct), ct), r"cotangent of shape \(\) for the argument at \[0\]"),
+    ]:
+        g.defvjp(lambda x, y: (x * y, None), bwd)
+        with pytest.raises(errors.CustomRuleError, match=message):
+            fg.grad(lambda x, g=g: np.sum(g(x, x)))(X)
+    g.defvjp(lambda x, y: x * y, lambda kept, ct: (ct, ct))
+    with pytest.raises(errors.CustomRuleError, match=r"must return \(result, residuals\)"):
+        fg.grad(lambda x: np.sum(g(x, x)))(X)
+
+
+def test_cotangents_keep_float32():
+    x = X.astype(np.float32)
+    grads = fg.grad(lambda x: np.sum(fivefold(x, x) + threefold(x)))(x)
+    assert grads.dtype == np.float32
+
+
+def test_a_jvp_rule_that_calls_jvp():
+    @fg.custom_jvp
+    def f(xs):
+        return fg.scan(lambda c, x: (c * x, None), 1.0, xs)[0]
+
+    @f.defjvp
+    def _(primals, tangents):
+        value, tangent = fg.jvp(
+            lambda xs: fg.scan(lambda c, x: (c * x, None), 1.0, xs)[0], primals, tangents
+        )
+        return value, 2 * tangent
+
+    xs = np.array([2.0, 3.0])
+    for transform in (lambda f: f, fg.jit):
+        value, grads = transform(fg.value_and_grad(f))(xs)
+        assert value == 6.0
+        np.testing.assert_array_equal(grads, [6.0, 4.0])
+
+
+def test_printed_call():
+    graph = fg.make_graph(threefold)(1.0)
+    assert str(graph) == (
+        "graph(a: f64~[]) {\n"
+        "  e: f64[] = custom_jvp[graph=graph(b: f64~[]) {\n"
+        "      c: f64[] = convert[dtype=float64](b)\n"
+        "      d: f64[] = sin(c)\n"
+        "      return d\n"
+        "    }, rule=threefold](a)\n"
+        "  return e\n"
+        "}"
+    )
