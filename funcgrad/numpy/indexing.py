@@ -257,8 +257,8 @@ def getitem(x: Any, key: Any) -> Any:
 
 
 def check_range(x: Any, axes: tuple[int, ...], arrays: list[Any]) -> None:
-    """While staging, refuse known indices that would only fail when the program runs."""
-    if not is_abstract(x):
+    """Refuse what would fail only when the program runs, or not at all where x is empty."""
+    if not is_abstract(x) and 0 not in x.shape:
         return
     for axis, i in zip(axes, arrays, strict=True):
         n = x.shape[axis]

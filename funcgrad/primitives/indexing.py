@@ -394,16 +394,24 @@ def _product_slopes(ans: Any, x: Any, updates: Any, indices: Any, axes: Axes) ->
     """The derivatives of each element by its operand, and by each of its updates.
 
     That by an update is the product of the other factors: the quotient where the update is
-    not zero, and where it is the only zero the product of what is not.
+    not zero, else the product of what is not zero, times the other zero if there is one (which
+    second derivatives need), or 0 for two or more.
     """
-    ones = np.ones(shape_of(x), x.dtype)
+    shape = shape_of(x)
     zero = updates == 0
     factors = np.where(zero, 1, updates)
-    zeros = bind(scatter_zeros, cast(zero, x.dtype), *indices, shape=shape_of(x), axes=axes)
-    others = bind(scatter_mul, x, factors, *indices, axes=axes)
-    alone = np.where(zeros == 1, others, 0)
-    slope = np.where(zero, gather_at(alone, indices, axes), gather_at(ans, indices, axes) / factors)
-    return bind(scatter_mul, ones, updates, *indices, axes=axes), slope
+
+    def sums(terms: Any) -> Any:
+        totals = bind(scatter_zeros, terms, *indices, shape=shape, axes=axes)
+        return gather_at(totals, indices, axes)
+
+    count = sums(cast(zero, x.dtype))
+    other = sums(np.where(zero, updates, 0)) - updates
+    rest = bind(scatter_mul, x, factors, *indices, axes=axes)
+    of_zero = gather_at(rest, indices, axes) * np.where(count == 1, 1, other * (count == 2))
+    slope = np.where(zero, of_zero, gather_at(ans, indices, axes) / factors)
+    by_x = bind(scatter_mul, np.ones(shape, x.dtype), updates, *indices, axes=axes)
+    return by_x, slope
 
 
 def _scatter_mul_jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
