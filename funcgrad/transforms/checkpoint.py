@@ -12,6 +12,7 @@ from funcgrad.primitives.control import checkpoint as checkpoint_p
 from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms import branch_rules as _rules  # noqa: F401  (sets the rules)
 from funcgrad.transforms.trace import (
+    as_operands,
     bind_known,
     flatten_result,
     leaf_avals,
@@ -50,7 +51,7 @@ def checkpoint(fun: Callable[..., Any]) -> Callable[..., Any]:
             outs = [cast(o, aval_of(o).dtype) for o in outs]
             graph = rec.graph(outs)
         (closed,), captured = lift_captures(graph)
-        operands = [*captured, *leaves]
+        operands = [*captured, *as_operands(leaves)]
         return out_tree.unflatten(bind_known(checkpoint_p, operands, {"graph": closed}, outs))
 
     return wrapper

@@ -24,7 +24,7 @@ from funcgrad.primitives import control as prims
 from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms import branch_rules as _branch_rules  # noqa: F401  (sets the rules)
 from funcgrad.transforms import loop_rules as _loop_rules  # noqa: F401  (sets the rules)
-from funcgrad.transforms.trace import flatten_result, leaf_avals, lift_captures, trace
+from funcgrad.transforms.trace import as_operands, flatten_result, leaf_avals, lift_captures, trace
 
 # --- branches -------------------------------------------------------------------------
 
@@ -123,7 +123,8 @@ def _choose(
     index = own_value(index)
     if type(index) is Tracer:
         closed, captured = lift_captures(*graphs)
-        outs = bind(prims.switch, index, *captured, *leaves, branches=tuple(closed))
+        operands = [*captured, *as_operands(leaves)]
+        outs = bind(prims.switch, index, *operands, branches=tuple(closed))
     else:
         outs = run_graph(graphs[int(index)], leaves)
     return out_tree.unflatten(outs)

@@ -15,6 +15,7 @@ from funcgrad.core.tracer import NO_VALUE, Tracer, bind
 from funcgrad.errors import ArgumentError, CustomRuleError, at_line
 from funcgrad.primitives import control as prims
 from funcgrad.transforms.custom_rules import ClosesOverTracers, JvpCall, VjpCall
+from funcgrad.transforms.trace import as_operands
 
 # --- what both decorators share -------------------------------------------------------
 
@@ -71,7 +72,8 @@ class _CustomFunction:
             except ClosesOverTracers:
                 pass
         graph = call.trace()
-        outs = bind(self._prim, *call.captured, *call.operands, graph=graph, rule=call)
+        operands = [*call.captured, *as_operands(call.operands)]
+        outs = bind(self._prim, *operands, graph=graph, rule=call)
         return call.out_tree.unflatten(outs)
 
 

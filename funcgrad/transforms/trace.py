@@ -6,8 +6,10 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from funcgrad import tree
-from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.aval import PYTHON_SCALARS, Aval, aval_of
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import Recorder, Tracer, bind, own_value
@@ -83,6 +85,11 @@ def _with_inputs(graph: Graph, captured: Sequence[Tracer]) -> Graph:
 
     eqns = [Eqn(e.prim, tuple(map(swap, e.ins)), e.params, e.outs, e.source) for e in graph.eqns]
     return Graph((*new.values(), *graph.inputs), eqns, map(swap, graph.outputs))
+
+
+def as_operands(leaves: Sequence[Any]) -> list[Any]:
+    """Leaves as operands of an equation that holds a graph: Python numbers become NumPy's."""
+    return [np.dtype(type(x)).type(x) if type(x) in PYTHON_SCALARS else x for x in leaves]
 
 
 def bind_known(
