@@ -12,10 +12,39 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import Aval
+from funcgrad.config import config
+from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.evaluate import run_graph
 from funcgrad.core.execution import runner
-from funcgrad.core.graph import Eqn, Graph
-from funcgrad.core.primitive import elementwise, higher_order, sample
+from funcgrad.core.graph import Eqn, Graph, Var
+from funcgrad.core.primitive import Primitive, elementwise, higher_order, sample
+
+# A graph that has been interpreted this often is compiled, which costs about as much.
+COMPILE_STEPS = 32
+
+
+def _is_worth_compiling(graph: Graph, steps: int) -> bool:
+    """Whether a graph that is to run so many steps now has run, or will, often enough."""
+    graph.cache["steps"] = total = graph.cache.get("steps", 0) + steps
+    return total >= COMPILE_STEPS and not config.debug_nans
+
+
+def _run_once(graph: Graph, operands: Sequence[Any]) -> Sequence[Any]:
+    if _is_worth_compiling(graph, 1):
+        return runner(graph)(*operands)
+    with np.errstate(all="ignore"):
+        return run_graph(graph, operands)
+
+
+def _loop(prim: Primitive, body: Graph, avals: Sequence[Aval], params: dict[str, Any]) -> Any:
+    """Compiled code of a whole loop, kept with its body."""
+
+    def alone() -> Graph:
+        inputs = [Var(a) for a in avals]
+        outs = [Var(a) for a in prim.infer(avals, params)]
+        return Graph(inputs, [Eqn(prim, inputs, params, outs)], outs)
+
+    return runner(body.derive(("loop", *params.items()), alone))
 
 
 def _out_avals(graph: Graph) -> list[Aval]:
@@ -34,7 +63,7 @@ def _checked(avals: Sequence[Aval], graph: Graph, what: str) -> Graph:
 
 
 def _switch(index: Any, *operands: Any, branches: tuple[Graph, ...]) -> Any:
-    return runner(branches[int(index)])(*operands)
+    return _run_once(branches[int(index)], operands)
 
 
 def _switch_shape(index: Aval, *operands: Aval, branches: tuple[Graph, ...]) -> list[Aval]:
@@ -82,10 +111,13 @@ gate = elementwise(
 
 def _while(*operands: Any, cond: Graph, body: Graph, n_consts: int) -> Any:
     consts, carry = operands[:n_consts], list(operands[n_consts:])
-    test, step = runner(cond), runner(body)
-    while test(*consts, *carry)[0]:
-        carry = step(*consts, *carry)
-    return list(carry)
+    with np.errstate(all="ignore"):
+        while not _is_worth_compiling(body, 1):
+            if not run_graph(cond, [*consts, *carry])[0]:
+                return carry
+            carry = run_graph(body, [*consts, *carry])
+    params = {"cond": cond, "body": body, "n_consts": n_consts}
+    return _loop(while_, body, body.in_avals, params)(*consts, *carry)
 
 
 def _while_shape(*operands: Aval, cond: Graph, body: Graph, n_consts: int) -> list[Aval]:
@@ -134,20 +166,20 @@ while_ = higher_order("while", _while, shape=_while_shape, prune=_prune_while)
 def _scan(
     *operands: Any, body: Graph, length: int, reverse: bool, n_consts: int, n_carry: int
 ) -> Any:
-    consts = operands[:n_consts]
-    carry = list(operands[n_consts : n_consts + n_carry])
-    xs = operands[n_consts + n_carry :]
-    step = runner(body)
-    ys = None
-    for i in reversed(range(length)) if reverse else range(length):
-        outs = step(*consts, *carry, *[x[i] for x in xs])
-        carry = outs[:n_carry]
-        if ys is None:
-            ys = [np.empty_like(y, shape=(length, *np.shape(y))) for y in outs[n_carry:]]
-        for stack, y in zip(ys, outs[n_carry:], strict=True):
-            stack[i] = y
-    if ys is None:
-        ys = [np.empty((0, *a.shape), a.dtype) for a in body.out_avals[n_carry:]]
+    first_x = n_consts + n_carry
+    if _is_worth_compiling(body, length):
+        avals = [*body.in_avals[:first_x], *map(aval_of, operands[first_x:])]
+        params = {"body": body, "length": length, "reverse": reverse}
+        counts = {"n_consts": n_consts, "n_carry": n_carry}
+        return _loop(scan, body, avals, {**params, **counts})(*operands)
+    consts, carry, xs = operands[:n_consts], operands[n_consts:first_x], operands[first_x:]
+    ys = [np.empty((length, *a.shape), a.dtype) for a in body.out_avals[n_carry:]]
+    with np.errstate(all="ignore"):
+        for i in reversed(range(length)) if reverse else range(length):
+            outs = run_graph(body, [*consts, *carry, *[x[i] for x in xs]])
+            carry = outs[:n_carry]
+            for stack, y in zip(ys, outs[n_carry:], strict=True):
+                stack[i] = y
     return [*carry, *ys]
 
 
@@ -190,7 +222,7 @@ scan = higher_order("scan", _scan, shape=_scan_shape, prune=_prune_scan)
 
 
 def _run(*operands: Any, graph: Graph) -> Any:
-    return runner(graph)(*operands)
+    return _run_once(graph, operands)
 
 
 def _prune_call(eqn: Eqn, used: tuple[bool, ...]) -> Eqn:
@@ -213,7 +245,7 @@ checkpoint = higher_order(
 
 
 def _run_custom(*operands: Any, graph: Graph | None, rule: Any) -> Any:
-    return rule.primal(*operands) if graph is None else runner(graph)(*operands)
+    return rule.primal(*operands) if graph is None else _run_once(graph, operands)
 
 
 def _custom_shape(*avals: Aval, graph: Graph | None, rule: Any) -> list[Aval]:
