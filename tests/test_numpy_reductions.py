@@ -79,6 +79,8 @@ OPTIONS = {
     "cumsum of all": lambda x: np.cumsum(x),
     "cumsum": lambda x: np.cumsum(x, axis=-2),
     "cumprod": lambda x: np.cumprod(x, axis=1),
+    "nancumsum": lambda x: np.nancumsum(np.where(MASK, x, np.nan), axis=1),
+    "nancumprod": lambda x: np.nancumprod(np.where(MASK, x, np.nan)),
     "add.reduce": lambda x: np.add.reduce(x),
     "multiply.reduce": lambda x: np.multiply.reduce(x, axis=(1, 2)),
     "maximum.reduce": lambda x: np.maximum.reduce(x, axis=1, keepdims=True),

@@ -135,6 +135,24 @@ def test_options():
         fg.jit(lambda x: np.add.at(np.zeros(2), [0, 1], x))(x)
 
 
+def test_in_place_operators():
+    def f(x):
+        before = x
+        x += 1.0
+        x *= before
+        return x
+
+    assert fg.grad(f)(3.0) == 7.0
+
+    def into_an_array(x):
+        total = np.zeros(2)
+        total += x
+        return np.sum(total)
+
+    with pytest.raises(fg.errors.OutArgumentError, match=r"a = a \+ b"):
+        fg.grad(into_an_array)(np.ones(2))
+
+
 def _gradients(f, *args):
     with np.errstate(all="ignore"):
         return [float(g) for g in fg.grad(f, argnums=tuple(range(len(args))))(*args)]

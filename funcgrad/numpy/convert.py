@@ -66,7 +66,7 @@ def promote(items: Iterable[Any], dtype: Any = None) -> list[Any]:
     arrays = list(map(as_array, items))
     if dtype is None:
         first = dtype_of(arrays[0]) if arrays else None
-        if all([dtype_of(a) is first for a in arrays]):
+        if all(dtype_of(a) is first for a in arrays):
             return arrays
         dtype = result_dtype(*map(aval_of, arrays))
     return [a if a.dtype == dtype else cast(a, dtype) for a in arrays]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import aval_of, result_dtype
+from funcgrad.core.aval import BOOL, aval_of, result_dtype
 from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import ArgumentError, OutArgumentError, ShapeError, at_line
 from funcgrad.numpy.convert import as_array, dtype_of, normalize_axis
@@ -24,7 +24,7 @@ def where(condition: Any, *choices: Any) -> Any:
     if not choices:
         return np.nonzero(condition)
     x, y = choices
-    if type(condition) is Tracer and dtype_of(condition) == bool:
+    if type(condition) is Tracer and dtype_of(condition) == BOOL:
         if recorder_of_floats(x, y) is not None:
             return bind(ew.where, condition, x, y)
     condition, x, y = map(as_operand, (condition, x, y))

@@ -339,6 +339,16 @@ cumsum = implements(np.cumsum)(_running("cumsum", cu.cumsum))
 cumprod = implements(np.cumprod)(_running("cumprod", cu.cumprod))
 
 
+@implements(np.nancumsum)
+def nancumsum(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+    return cumsum(_without_nan(a, 0)[0], axis, dtype, out)
+
+
+@implements(np.nancumprod)
+def nancumprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
+    return cumprod(_without_nan(a, 1)[0], axis, dtype, out)
+
+
 def _cumulative(running: Callable[..., Any], identity: int) -> Callable[..., Any]:
     def cumulative(
         x: Any,

@@ -208,22 +208,24 @@ def _logsumexp(x, axes, keepdims):
     return out + (top if keepdims else top.reshape(np.shape(out)))
 
 
-def softmax_weights(x: Any, total: Any) -> Any:
-    """exp(x - logsumexp(x)): 0 for -inf, also where all are; 1 for the only inf."""
+def _softmax(x: Any, ans: Any, axes: Axes) -> Any:
+    """The derivative of logsumexp: 0 for -inf, also where all are; 1 for the only inf."""
+    total = expand_reduced(ans, shape_of(x), axes)
     shift = np.where(total == -np.inf, 0, total)
-    return np.exp(np.where(x == shift, 0, x - shift))
+    weights = np.exp(np.where(x == shift, 0, x - shift))
+    # Of a large logsumexp the last digit is a visible factor, which this division takes away.
+    scale = np.add.reduce(weights, axis=axes, keepdims=True)
+    return weights / np.where(scale == 0, 1, scale)
 
 
 def _logsumexp_jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
-    (x,), axes = ins, params["axes"]
-    weights = softmax_weights(x, expand_reduced(ans, shape_of(x), axes))
+    weights = _softmax(ins[0], ans, params["axes"])
     return bind(sum_, weights * tangents[0], **params)
 
 
 def _logsumexp_vjp(ct: Any, ans: Any, ins: Any, params: Any, need: Any) -> list[Any]:
     (x,), axes = ins, params["axes"]
-    shape = shape_of(x)
-    return [expand_reduced(ct, shape, axes) * softmax_weights(x, expand_reduced(ans, shape, axes))]
+    return [expand_reduced(ct, shape_of(x), axes) * _softmax(x, ans, axes)]
 
 
 logsumexp = custom(

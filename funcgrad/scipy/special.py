@@ -128,7 +128,7 @@ def log_ndtr(x: Any) -> Any:
     near = np.where(far, 0, x)
     above = near > 0
     tail = 0.5 * bind(sp.erfc, np.where(above, near, -near) * np.sqrt(0.5).item())
-    upper = np.where(above, np.log1p(-tail), np.log(tail))
+    upper = np.where(above, np.log1p(-tail), np.log(np.where(above, 1, tail)))
     t = np.where(far, -x, 10)
     ratio = t
     for k in range(12, 0, -1):
@@ -256,6 +256,9 @@ def log_softmax(x: Any, axis: Any = None) -> Any:
         array([    0., -1000.])
     """
     x = _float(x)
+    # Shifted first: what is near 0 has more digits behind the point.
+    top = bind(ew.stop_gradient, np.max(x, axis=axis, keepdims=True))
+    x = x - np.where(np.isfinite(top), top, 0)
     return x - _logsumexp(x, axis, True)
 
 
