@@ -144,15 +144,20 @@ recurrence = custom(
 
 
 def _running(
-    name: str, impl: Any, partials: Callable[..., tuple[Any, Any]], ufunc: str, **options: Any
+    name: str,
+    impl: Any,
+    partials: Callable[..., tuple[Any, Any]],
+    ufunc: str,
+    fill: float = 0,
+    **options: Any,
 ) -> Any:
     """Declare y[i] = op(y[i-1], x[i]) by `partials(y[i-1], x[i], y[i])`, those of `op`.
 
-    What `partials` gives for i = 0 by y[i-1] is not read; the one by x[0] is 1.
+    For i = 0, where y[i-1] is `fill`, what `partials` gives is not read: y[0] = x[0].
     """
 
     def coefficients(ans: Any, x: Any, axis: int) -> tuple[Any, Any]:
-        by_state, by_x = partials(shifted(ans, axis, options_fill), x, ans)
+        by_state, by_x = partials(shifted(ans, axis, fill), x, ans)
         length = shape_of(x)[axis]
         column = (-1,) + (1,) * (len(shape_of(x)) - axis - 1)
         first = (np.arange(length) == 0).reshape(column)
@@ -166,7 +171,6 @@ def _running(
         by_state, by_x = coefficients(ans, ins[0], **params)
         return [by_x * _adjoint(ct, by_state, **params, reverse=False)]
 
-    options_fill = options.pop("fill", 0)
     return custom(name, impl, jvp=jvp, vjp=vjp, batch=_batch, source=_source(ufunc), **options)
 
 
