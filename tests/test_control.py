@@ -275,6 +275,17 @@ def test_scan_ys_that_nobody_reads_are_dropped_with_what_made_them():
     assert "exp" not in text and text.count("scan[") == 2
 
 
+@pytest.mark.parametrize("transform", [lambda f: f, fg.jit], ids=["eager", "jit"])
+def test_what_is_not_asked_for_has_no_part_in_the_backward_pass(transform):
+    def f(xs):
+        # The derivative of the second output is infinite; zero times that would be NaN.
+        last, (roots, plain) = fg.scan(lambda c, x: (c * x, (np.sqrt(x - x), x + c)), 2.0, xs)
+        return last + np.sum(plain)
+
+    xs = np.array([1.0, 3.0, 5.0])
+    np.testing.assert_allclose(transform(fg.grad(f))(xs), [39.0, 13.0, 7.0])
+
+
 def test_reverse_mode_runs_each_loop_once_and_keeps_no_constants():
     def f(w, xs):
         return np.sum(fg.scan(lambda h, x: (np.tanh(w @ h + x), None), np.zeros(3), xs)[0])

@@ -22,6 +22,7 @@ from funcgrad.transforms.partial import (
     carry_fixpoint,
     invariant,
     joint_vjp,
+    without_inputs,
 )
 from funcgrad.transforms.rules import Mask, as_column, filled, set_rules, spread
 from funcgrad.transforms.vmap import batch_graph, ensure_batched, run_batched
@@ -252,13 +253,12 @@ def _backward_step(plan: _ScanVjp, sliced: Sequence[bool], given: Mask) -> Graph
         held = {i: rec.abstract_input(avals[i]) for i, s in enumerate(sliced) if not s}
         sums = [rec.abstract_input(a) for a in _sum_avals(plan, n_sums)]
         ct_carry = [rec.abstract_input(a) for a in ct_avals[:n_carry]]
-        ct_ys = [
-            rec.abstract_input(a) if g else zeros_like(a)
-            for a, g in zip(ct_avals[n_carry:], given, strict=True)
-        ]
+        ct_ys = [rec.abstract_input(a) for a, g in zip(ct_avals[n_carry:], given, strict=True) if g]
         held |= {i: rec.abstract_input(avals[i]) for i, s in enumerate(sliced) if s}
         residuals = [held[i] for i in range(n_residuals)]
-        found = run_graph(plan.rest, [*residuals, *ct_carry, *ct_ys])
+        missing = [*[False] * (n_residuals + n_carry), *(not g for g in given)]
+        rest = without_inputs(plan.rest, missing) if any(missing) else plan.rest
+        found = run_graph(rest, [*residuals, *ct_carry, *ct_ys])
         totals = [a + b for a, b in zip(sums, found[:n_sums], strict=True)]
         return rec.graph([*totals, *found[n_sums:]])
 

@@ -9,8 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from funcgrad.core.evaluate import apply_eqn, read
 from funcgrad.core.graph import Eqn, Graph, Var, live_eqns
+from funcgrad.core.primitive import zeros_like
+from funcgrad.core.tracer import Recorder
+from funcgrad.primitives import elementwise as ew
 from funcgrad.transforms.vjp import active_vars, vjp_graph
+
+# Stands for zeros of whatever shape, with which nothing is computed.
+ZERO = object()
 
 
 class Split(NamedTuple):
@@ -131,3 +138,56 @@ def carry_fixpoint(
         if grown == carry:
             return [*consts, *carry, *xs], [*grown, *outs[n_carry:]]
         carry = grown
+
+
+def without_inputs(graph: Graph, missing: Sequence[bool]) -> Graph:
+    """A graph linear in some inputs, of which those that are `missing` are zero.
+
+    What they are a factor of is not computed.
+    """
+    with Recorder("vjp", concrete=False) as rec:
+        env: dict[int, Any] = {
+            id(v): ZERO if m else rec.abstract_input(v.aval)
+            for v, m in zip(graph.inputs, missing, strict=True)
+        }
+        for eqn in graph.eqns:
+            ins = [read(env, a) for a in eqn.ins]
+            vanish = any(x is ZERO for x in ins)
+            result = _with_zeros(eqn, ins) if vanish else apply_eqn(eqn, ins)
+            outs = result if eqn.prim.multiple and result is not ZERO else [result] * len(eqn.outs)
+            env.update(zip(map(id, eqn.outs), outs, strict=True))
+        results = [read(env, a) for a in graph.outputs]
+        return rec.graph(
+            [
+                zeros_like(a.aval) if r is ZERO else r
+                for r, a in zip(results, graph.outputs, strict=True)
+            ]
+        )
+
+
+def _with_zeros(eqn: Eqn, ins: Sequence[Any]) -> Any:
+    """The result of an equation some of whose operands are ZERO."""
+    prim = eqn.prim
+    vanish = [x is ZERO for x in ins]
+    if prim.kind == "bilinear" or prim is ew.mul:
+        return ZERO
+    if prim is ew.div and vanish[0]:
+        return ZERO
+    if prim is ew.neg or prim.kind == "linear":
+        floats = [v for v, a in zip(vanish, eqn.ins, strict=True) if a.aval.inexact]
+        if all(floats):
+            return ZERO
+    if prim is ew.where and all(x is ZERO or _is_literal_zero(x) for x in ins[1:]):
+        return ZERO
+    if prim is ew.add:
+        if all(vanish):
+            return ZERO
+        other, atom = (ins[0], eqn.ins[0]) if vanish[1] else (ins[1], eqn.ins[1])
+        if atom.aval == eqn.outs[0].aval:
+            return other
+    filled = [zeros_like(a.aval) if x is ZERO else x for x, a in zip(ins, eqn.ins, strict=True)]
+    return apply_eqn(eqn, filled)
+
+
+def _is_literal_zero(x: Any) -> bool:
+    return type(x) in (int, float) and x == 0
