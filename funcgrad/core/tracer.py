@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -89,6 +89,14 @@ class Tracer:
     @property
     def size(self) -> int:
         return self.aval.size
+
+
+class Tape(NamedTuple):
+    """A finished recording: its inputs, its equations, and pullbacks by equations' ids."""
+
+    inputs: list[Tracer]
+    eqns: list[Eqn]
+    pulls: dict[int, Any]
 
 
 class _Recorders(threading.local):
@@ -247,8 +255,19 @@ class Recorder:
             return (type(a), repr(a))
         return id(a)
 
+    def take(self) -> Tape:
+        """What was recorded, which the recorder forgets.
+
+        Tracers refer to their recorder: if it kept the tape, arrays would live on until the
+        garbage collector found the circle.
+        """
+        tape = Tape(self.inputs, self.eqns, self.pulls)
+        self.inputs, self.eqns, self.pulls, self.memo = [], [], {}, {}
+        return tape
+
     def graph(self, outputs: Sequence[Any]) -> Graph:
-        """Freeze what `outputs` depend on into a graph over this recorder's inputs."""
+        """Freeze what `outputs` depend on into a graph over this recorder's inputs; once."""
+        tape = self.take()
         atoms: dict[int, Any] = {}
 
         def var(tracer: Tracer) -> Var:
@@ -264,9 +283,9 @@ class Recorder:
                     atoms[id(a)] = found
             return found
 
-        inputs = [var(t) for t in self.inputs]
+        inputs = [var(t) for t in tape.inputs]
         eqns = []
-        for eqn in live_eqns(self.eqns, outputs):
+        for eqn in live_eqns(tape.eqns, outputs):
             ins = tuple([atom(a) for a in eqn.ins])
             eqns.append(Eqn(eqn.prim, ins, eqn.params, tuple(map(var, eqn.outs)), eqn.source))
         for out in outputs:

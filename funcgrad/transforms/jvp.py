@@ -82,7 +82,8 @@ def pushforward_of(
     else:
         results = [o.value if type(o) is Tracer else o for o in outputs]
         # What the results do not depend on need not have a forward mode.
-        inputs, eqns, outs = rec.inputs, live_eqns(rec.eqns, outputs), outputs
+        tape = rec.take()
+        inputs, eqns, outs = tape.inputs, live_eqns(tape.eqns, outputs), outputs
 
         def value(a: Any) -> Any:
             return a.value if type(a) is Tracer else a
@@ -90,9 +91,7 @@ def pushforward_of(
     def pushforward(tangents: Sequence[Any]) -> list[Any]:
         given = {id(v): t for v, t in zip(inputs, tangents, strict=True) if t is not None}
         found = forward(eqns, given, value)
-        return [
-            match_tangent(found.get(id(o)), r) for o, r in zip(outs, results, strict=True)
-        ]
+        return [match_tangent(found.get(id(o)), r) for o, r in zip(outs, results, strict=True)]
 
     return results, pushforward
 
@@ -112,9 +111,7 @@ def jvp_graph(graph: Graph, wrt: Sequence[bool], out_mask: Sequence[bool] | None
     with Recorder("jvp", concrete=False) as rec:
         args = [rec.abstract_input(v.aval) for v in graph.inputs]
         found = {
-            id(v): rec.abstract_input(v.aval)
-            for v, w in zip(graph.inputs, wrt, strict=True)
-            if w
+            id(v): rec.abstract_input(v.aval) for v, w in zip(graph.inputs, wrt, strict=True) if w
         }
         results = run_forward({}, graph, args, found)
         mask = out_mask or [True] * len(graph.outputs)

@@ -12,7 +12,7 @@ from funcgrad.core.aval import aval_of
 from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.core.primitive import zeros_like
-from funcgrad.core.tracer import Recorder, Tracer, check_nans, set_source, with_pullback
+from funcgrad.core.tracer import Recorder, Tape, Tracer, check_nans, set_source, with_pullback
 from funcgrad.errors import NotDifferentiableError, at_line
 from funcgrad.primitives.elementwise import cast
 
@@ -77,19 +77,19 @@ def _accumulate(pending: dict[int, Any], key: int, ct: Any) -> None:
     pending[key] = ct if have is None else have + ct
 
 
-def backward_tape(rec: Recorder, outputs: Sequence[Any], cts: Iterable[Any]) -> list[Any]:
+def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> list[Any]:
     """The cotangents of a recording's inputs, computed on the values that rode along.
 
     The same pass as `backward`, without looking anything up: this is what eager `grad` waits
     for.
     """
-    if rec.pulls or config.debug_nans:
-        return _backward_pulls(rec, outputs, cts)
+    if tape.pulls or config.debug_nans:
+        return _backward_pulls(tape, outputs, cts)
     pending: dict[int, Any] = {}
     for tracer, ct in zip(outputs, cts, strict=True):
         if ct is not None and type(tracer) is Tracer:
             _accumulate(pending, id(tracer), ct)
-    for eqn in reversed(rec.eqns):
+    for eqn in reversed(tape.eqns):
         prim, outs = eqn.prim, eqn.outs
         if prim.multiple:
             ct: Any = [pending.pop(id(o), None) for o in outs]
@@ -111,24 +111,24 @@ def backward_tape(rec: Recorder, outputs: Sequence[Any], cts: Iterable[Any]) -> 
                 key = id(tracer)
                 have = pending.get(key)
                 pending[key] = term if have is None else have + term
-    return [pending.get(id(t)) for t in rec.inputs]
+    return [pending.get(id(t)) for t in tape.inputs]
 
 
-def _backward_pulls(rec: Recorder, outputs: Sequence[Any], cts: Iterable[Any]) -> list[Any]:
+def _backward_pulls(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> list[Any]:
     """`backward_tape` where equations hold graphs.
 
     Their pullbacks can be costly, or not exist: they are asked only for what is needed.
     """
-    active = _active((t for t in rec.inputs if t.aval.inexact), rec.eqns)
+    active = _active((t for t in tape.inputs if t.aval.inexact), tape.eqns)
     pending = backward(
-        rec.eqns,
+        tape.eqns,
         outputs,
         cts,
         lambda a: a.value if type(a) is Tracer else a,
         lambda a: type(a) is Tracer and id(a) in active,
-        rec.pulls,
+        tape.pulls,
     )
-    return [pending.get(id(t)) for t in rec.inputs]
+    return [pending.get(id(t)) for t in tape.inputs]
 
 
 def _active(inputs: Iterable[Any], eqns: Iterable[Eqn]) -> set[int]:
@@ -194,7 +194,8 @@ def pullback_of(rec: Recorder, outputs: Sequence[Any], args: Sequence[Any]) -> t
     abstract = any(type(o) is Tracer and o.rec is rec and not o.has_value for o in outputs)
     if not rec.captures and not abstract:
         results = [o.value if type(o) is Tracer else o for o in outputs]
-        return results, lambda cts: backward_tape(rec, outputs, cts)
+        tape = rec.take()
+        return results, lambda cts: backward_tape(tape, outputs, cts)
     graph = rec.graph(outputs)
     env: dict[int, Any] = {}
     active = active_vars(graph, [v.aval.inexact for v in graph.inputs])
