@@ -116,13 +116,11 @@ def _interpolate(ordered: Any, position: Any, per_slice: bool = False) -> Any:
         weight = weight.reshape(shape_of(weight) + (1,) * rank)
     step = high - low
     # As NumPy does it: exact at both ends.
-    between = np.where(weight >= 0.5, high - step * (1 - weight), low + step * weight)
-    # The difference of equal infinities is NaN.
-    return np.where(low == high, low, between)
+    return np.where(weight >= 0.5, high - step * (1 - weight), low + step * weight)
 
 
 def _quantile_operands(a: Any, q: Any, name: str, options: dict[str, Any]) -> tuple[Any, Any]:
-    """The array in the dtype of the result, and q as an array."""
+    """The operands as arrays; a Python number for q takes the dtype of the floats."""
     refused = [key for key in ("weights", "interpolation") if options.pop(key, None) is not None]
     options.pop("overwrite_input", None)
     if refused or options:
@@ -132,19 +130,22 @@ def _quantile_operands(a: Any, q: Any, name: str, options: dict[str, Any]) -> tu
         raise at_line(OperandTypeError, f"np.{name} needs real numbers, got {aval_of(a)}")
     if isinstance(q, (int, float)) and a.dtype.kind == "f":
         q = np.asarray(q, a.dtype)
-    q = as_array(q)
-    dtype = np.result_type(a.dtype, q.dtype)
-    return cast(a, dtype if dtype.kind == "f" else np.float64), q
+    return a, as_array(q)
 
 
 def _positions(q: Any, n: int, method: Any) -> Any:
-    """Where the quantiles of n ordered elements lie, as fractional positions."""
+    """Where the quantiles of n ordered elements lie: integers, or fractions between two."""
     if not isinstance(q, Tracer):
         # The quantiles of the positions are the positions of the quantiles.
-        return np.asarray(np.quantile(np.arange(n, dtype=np.float64), q, method=method))
+        return np.asarray(np.quantile(np.arange(n), q, method=method))
     if method != "linear":
         raise UnsupportedFunctionError.of(f"np.quantile with a traced q and method={method!r}")
     return q * (n - 1)
+
+
+def _blended_dtype(a: Any, q: Any) -> np.dtype:
+    dtype = np.result_type(a.dtype, q.dtype)
+    return dtype if dtype.kind == "f" else np.dtype(np.float64)
 
 
 def _with_kept_axes(result: Any, q: Any, kept: tuple[int, ...], keepdims: Any) -> Any:
@@ -164,9 +165,16 @@ def quantile(
 ) -> Any:
     a, q = _quantile_operands(a, q, "quantile", options)
     ordered, kept = _sorted_last(a, axis)
-    result = _interpolate(ordered, _positions(q, shape_of(ordered)[-1], method))
-    last = ordered[..., -1]
-    return _with_kept_axes(np.where(np.isnan(last), last, result), q, kept, keepdims)
+    position = _positions(q, shape_of(ordered)[-1], method)
+    if position.dtype.kind == "i":
+        result = take(st.move_axis(ordered, -1, 0), position, 0)
+    else:
+        ordered = cast(ordered, _blended_dtype(a, q))
+        result = _interpolate(ordered, position)
+    if ordered.dtype.kind == "f":
+        last = ordered[..., -1]
+        result = np.where(np.isnan(last), last, result)
+    return _with_kept_axes(result, q, kept, keepdims)
 
 
 @implements(np.nanquantile)
@@ -183,7 +191,7 @@ def nanquantile(
     if method != "linear":
         raise UnsupportedFunctionError.of(f"np.nanquantile with method={method!r}")
     a, q = _quantile_operands(a, q, "nanquantile", options)
-    ordered, kept = _sorted_last(a, axis)
+    ordered, kept = _sorted_last(cast(a, _blended_dtype(a, q)), axis)
     count = np.sum(~np.isnan(ordered), axis=-1)
     position = q.reshape(shape_of(q) + (1,) * len(shape_of(count))) * (count - 1)
     return _with_kept_axes(_interpolate(ordered, position, per_slice=True), q, kept, keepdims)
