@@ -51,10 +51,9 @@ def _transpose_right(ct: Any, x: Any, y: Any) -> Any:
     else:
         # One product over all the rows instead of a batch of them that is then summed.
         rows = prod(xs[:-1])
-        x = x if len(xs) == 2 else x.reshape((rows, xs[-1]))
-        if len(ys) == 1:
-            return bind(matmul, ct if len(xs) == 2 else ct.reshape(rows), x)
-        return bind(matmul, swap(x), ct if len(xs) == 2 else ct.reshape((rows, ys[-1])))
+        if len(xs) > 2:
+            x, ct = x.reshape((rows, *xs[-1:])), ct.reshape((rows, *ys[1:]))
+        return bind(matmul, ct, x) if len(ys) == 1 else bind(matmul, swap(x), ct)
     return unbroadcast(out, ys)
 
 
