@@ -57,6 +57,19 @@ def _class_name(value: object) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
+class ExportError(FuncgradError, TypeError):
+    """A program cannot be written as source that needs only NumPy.
+
+    Fails, where `Model` is a class of yours that is registered as a pytree node::
+
+        fg.export(predict, Model(w, b), x, path="predict.py")
+
+    Mended: let arguments and results be dicts, lists, tuples, named tuples or dataclasses::
+
+        fg.export(lambda p, x: predict(Model(**p), x), {"w": w, "b": b}, x, path="predict.py")
+    """
+
+
 class NotAnArrayError(FuncgradError, TypeError):
     """A leaf is no array and no number.
 

@@ -1,38 +1,42 @@
 """From a graph to lines of straight NumPy.
 
-Buffers that die are written to again (`out=`), results are always fresh arrays. Small arrays
+Buffers that die are written to again (`out=`); inputs and constants never are. Small arrays
 are left to NumPy's own cache of memory, which is faster than asking for a particular buffer.
 """
 
 from __future__ import annotations
 
-import keyword
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.numpy.module import Module, spell_python
+from funcgrad.backends.numpy.memory import Memory, is_alias, memory_of
+from funcgrad.backends.numpy.module import Module
+from funcgrad.backends.numpy.spelling import dtype_name, spell
 from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph, Var
-from funcgrad.core.printing import letters
 from funcgrad.primitives.contraction import matmul
-from funcgrad.primitives.elementwise import convert
-from funcgrad.transforms.simplify import simplify
 
 # From this many bytes on, writing into a dead buffer beats allocating a new one.
 REUSE_BYTES = 16384
 # Below this size the conversion of a Python scalar takes longer than the arithmetic.
 SCALAR_BYTES = 4096
-_RESERVED = frozenset({"np", *keyword.kwlist})
+# Python allows twenty blocks in one another.
+MAX_DEPTH = 15
+INDENT = "    "
 
 Emitter = Callable[["Body", Eqn, list[str]], list[str]]
 EMITTERS: dict[str, Emitter] = {}
 
 
 def emits(name: str) -> Callable[[Emitter], Emitter]:
-    """Decorator: how the primitive of this name is written, if not as one expression."""
+    """Decorator: how the primitive of this name is written, if not as one expression.
+
+    The function takes the body, the equation and the operands' texts; it writes lines and
+    gives the names of the results.
+    """
 
     def register(function: Emitter) -> Emitter:
         EMITTERS[name] = function
@@ -41,73 +45,31 @@ def emits(name: str) -> Callable[[Emitter], Emitter]:
     return register
 
 
-class Names:
-    """Fresh variable names: a, b, ..., z, aa, ..."""
-
-    def __init__(self, taken: Sequence[str] = ()) -> None:
-        self.taken = set(taken) | _RESERVED
-        self.count = 0
-
-    def fresh(self, hint: str = "") -> str:
-        if hint and hint not in self.taken:
-            self.taken.add(hint)
-            return hint
-        while True:
-            name = letters(self.count)
-            self.count += 1
-            if name not in self.taken:
-                self.taken.add(name)
-                return name
-
-
 class Body:
     """Writes one graph's equations; loops and branches nest bodies.
 
-    Attributes:
-        owned: ids of variables whose memory was allocated here, so may be written to.
+    Args:
+        graph: as `prepare` gives it.
+        depth: how deeply its lines are indented.
     """
 
-    def __init__(self, graph: Graph, module: Module, names: Names, lines: list[str], indent: str):
+    def __init__(self, graph: Graph, module: Module, lines: list[str], depth: int = 1):
         self.graph = graph
         self.module = module
-        self.names = names
         self.lines = lines
-        self.indent = indent
+        self.depth = depth
+        self.memory: Memory = memory_of(graph)
         self.text_of: dict[int, str] = {}
-        self.root: dict[int, int] = {}
-        self.aliases: dict[int, list[str]] = {}
-        self.owned: set[int] = set()
-        self.pool: dict[Any, list[str]] = {}
-        self.last_use = self._liveness()
+        # Per root, the names that keep its memory alive, the buffer's own first.
+        self.names_of: dict[int, list[str]] = {}
+        self.pool: dict[Any, list[list[str]]] = {}
         self.wanted = Counter(_slot(e.outs[0].aval) for e in graph.eqns if _takes_out(e))
 
-    # -- what is known before the first line ------------------------------------------
-
-    def _liveness(self) -> dict[int, int]:
-        """The last equation that reads each variable's memory, views included."""
-        last: dict[int, int] = {}
-        for number, eqn in enumerate(self.graph.eqns):
-            for out in eqn.outs:
-                shares = eqn.prim.view and type(eqn.ins[0]) is Var
-                self.root[id(out)] = self._root(eqn.ins[0]) if shares else id(out)
-            for atom in (*eqn.ins, *eqn.outs):
-                last[self._root(atom)] = number
-        for atom in self.graph.outputs:
-            last[self._root(atom)] = len(self.graph.eqns)
-        return last
-
-    def _root(self, atom: Any) -> int:
-        return self.root.get(id(atom), id(atom))
-
-    # -- writing ----------------------------------------------------------------------
-
     def write(self, line: str) -> None:
-        self.lines.append(self.indent + line)
+        self.lines.append(INDENT * self.depth + line)
 
-    def nested(self, graph: Graph, inputs: Sequence[str], extra: str = "    ") -> list[str]:
-        """Write another graph's equations here, deeper; what its outputs are called."""
-        inner = Body(simplify(graph), self.module, self.names, self.lines, self.indent + extra)
-        return inner.run(inputs)
+    def fresh(self) -> str:
+        return self.module.names.fresh()
 
     def run(self, inputs: Sequence[str]) -> list[str]:
         """Write all equations; expressions for the outputs."""
@@ -115,7 +77,30 @@ class Body:
             self.text_of[id(var)] = text
         for number, eqn in enumerate(self.graph.eqns):
             self._equation(number, eqn)
-        return [self.operand(a) for a in self.graph.outputs]
+        return [self.strong(a) for a in self.graph.outputs]
+
+    def block(self, graph: Graph, inputs: Sequence[str]) -> tuple[list[str], list[str]]:
+        """A nested graph's lines, one level deeper, and expressions for its outputs."""
+        lines: list[str] = []
+        if self.depth < MAX_DEPTH:
+            return lines, Body(graph, self.module, lines, self.depth + 1).run(inputs)
+        function = self._define(graph)
+        outputs = [self.fresh() for _ in graph.outputs]
+        call = f"{function}({', '.join(inputs)})"
+        target = f"{', '.join(outputs)}, = " if outputs else ""
+        return [INDENT * (self.depth + 1) + target + call], outputs
+
+    def _define(self, graph: Graph) -> str:
+        """A function of the module's that runs a graph; its result is a tuple."""
+        name = self.module.names.unused("step")
+        parameters = [self.fresh() for _ in graph.inputs]
+        lines = [f"def {name}({', '.join(parameters)}):"]
+        outputs = Body(graph, self.module, lines).run(parameters)
+        lines.append(f"{INDENT}return ({''.join(f'{o}, ' for o in outputs)})")
+        self.module.functions.append("\n".join(lines))
+        return name
+
+    # -- operands ---------------------------------------------------------------------
 
     def operand(self, atom: Any, beside: np.dtype | None = None) -> str:
         """How an atom is written; `beside` an operand of that dtype a literal will do."""
@@ -127,11 +112,19 @@ class Body:
         if known and value.dtype == beside and value.dtype.kind == "f":
             value = value.item()
         if type(value) in (int, float, complex, bool):
-            text = spell_python(value)
+            text = spell(value)
             return f"({text})" if text.startswith("-") else text
         return self.module.constant(value)
 
+    def strong(self, atom: Any) -> str:
+        """How an atom is written where nothing may depend on its being a Python number."""
+        if type(atom) is Const and not isinstance(atom.value, np.ndarray):
+            return self.module.constant(atom.aval.dtype.type(atom.value))
+        return self.operand(atom)
+
     def _operands(self, eqn: Eqn) -> list[str]:
+        if eqn.prim.name in EMITTERS or is_alias(eqn):
+            return [self.strong(a) for a in eqn.ins]
         if not eqn.prim.infix:
             return [self.operand(a) for a in eqn.ins]
         strong = next((a.aval for a in eqn.ins if type(a) is Var and not a.aval.weak), None)
@@ -149,43 +142,35 @@ class Body:
                 return self.module.scalar(value.item(), dtype)
         return self.operand(atom, dtype)
 
+    # -- equations --------------------------------------------------------------------
+
     def _equation(self, number: int, eqn: Eqn) -> None:
         ins = self._operands(eqn)
         emitter = EMITTERS.get(eqn.prim.name)
         if emitter is not None:
-            for out, text in zip(eqn.outs, emitter(self, eqn, ins), strict=True):
-                self.text_of[id(out)] = text
-            self._release(number, eqn, "")
-            return
-        if eqn.prim.multiple:
-            outs = [self.names.fresh() for _ in eqn.outs]
-            self.write(f"{', '.join(outs)}, = {self._expression(eqn, ins)}")
-            for out, text in zip(eqn.outs, outs, strict=True):
-                self._define(out, text, owned=True)
-            self._release(number, eqn, "")
-            return
-        out = eqn.outs[0]
-        buffer = self._buffer(number, eqn) if _takes_out(eqn) else None
-        if buffer is None:
-            name = self.names.fresh()
-            self.write(f"{name} = {self._expression(eqn, ins)}")
+            names = emitter(self, eqn, ins)
+        elif is_alias(eqn):
+            names = ins
+        elif eqn.prim.multiple:
+            names = [self.fresh() for _ in eqn.outs]
+            self.write(f"{', '.join(names)}, = {self._expression(eqn, ins)}")
         else:
-            name = buffer
-            self._write_into(buffer, eqn, ins)
-        self._define(out, name, owned=not eqn.prim.view)
-        self._release(number, eqn, buffer or "")
+            names = [self._buffer(number, eqn, ins) or self._assign(eqn, ins)]
+        for out, name in zip(eqn.outs, names, strict=True):
+            self.text_of[id(out)] = name
+            for root in self.memory.roots(out):
+                known = self.names_of.setdefault(root, [])
+                if name not in known:
+                    known.append(name)
+        self._release(number)
 
-    def _define(self, out: Any, name: str, owned: bool) -> None:
-        self.text_of[id(out)] = name
-        self.aliases.setdefault(self._root(out), []).append(name)
-        if owned:
-            self.owned.add(id(out))
+    def _assign(self, eqn: Eqn, ins: list[str]) -> str:
+        name = self.fresh()
+        self.write(f"{name} = {self._expression(eqn, ins)}")
+        return name
 
     def _expression(self, eqn: Eqn, ins: list[str]) -> str:
         prim = eqn.prim
-        if prim is convert and eqn.ins[0].aval.dtype == eqn.outs[0].aval.dtype:
-            # Only a weak number becomes a strong one: at run time it is one already.
-            return ins[0]
         if prim is matmul and all(len(a.aval.shape) <= 2 for a in eqn.ins):
             # The method costs a third of the operator's time on small operands.
             return f"{ins[0]}.dot({ins[1]})"
@@ -193,7 +178,7 @@ class Body:
             return f"{ins[0]} {prim.infix} {ins[1]}" if len(ins) == 2 else f"{prim.infix}{ins[0]}"
         if prim.source is not None:
             return prim.source(ins, eqn.params)
-        params = [f"{k}={_spell_param(v)}" for k, v in eqn.params.items()]
+        params = [f"{k}={spell(v)}" for k, v in eqn.params.items()]
         return f"{self._callee(prim.impl)}({', '.join([*ins, *params])})"
 
     def _callee(self, impl: Any) -> str:
@@ -201,64 +186,75 @@ class Body:
             return f"np.{impl.__name__}"
         return self.module.helper(impl)
 
-    def _write_into(self, buffer: str, eqn: Eqn, ins: list[str]) -> None:
+    # -- memory -----------------------------------------------------------------------
+
+    def _buffer(self, number: int, eqn: Eqn, ins: list[str]) -> str | None:
+        """Write the result into a dead buffer of its shape and dtype; that one's name."""
+        if not _takes_out(eqn):
+            return None
+        slot = _slot(eqn.outs[0].aval)
+        self.wanted[slot] -= 1
+        if eqn.outs[0].aval.nbytes < REUSE_BYTES:
+            return None
+        names = self._dying_operand(number, eqn, slot)
+        if names is None:
+            free = self.pool.get(slot)
+            names = free.pop() if free else None
+        if names is None:
+            return None
+        buffer = names[0]
         if eqn.prim.infix and len(ins) == 2 and ins[0] == buffer and eqn.prim is not matmul:
             self.write(f"{buffer} {eqn.prim.infix}= {ins[1]}")
         else:
             self.write(f"np.{eqn.prim.impl.__name__}({', '.join(ins)}, out={buffer})")
+        self.names_of[id(eqn.outs[0])] = names
+        return buffer
 
-    # -- memory -----------------------------------------------------------------------
-
-    def _buffer(self, number: int, eqn: Eqn) -> str | None:
-        """A dead buffer of the result's shape and dtype to write into."""
-        aval = eqn.outs[0].aval
-        slot = _slot(aval)
-        self.wanted[slot] -= 1
-        if aval.nbytes < REUSE_BYTES:
+    def _dying_operand(self, number: int, eqn: Eqn, slot: Any) -> list[str] | None:
+        """The names of an operand that nobody reads afterwards."""
+        if eqn.prim is matmul:
             return None
-        if eqn.prim is not matmul:
-            for atom in eqn.ins:
-                if (
-                    type(atom) is Var
-                    and id(atom) in self.owned
-                    and self._root(atom) == id(atom)
-                    and self.last_use[id(atom)] == number
-                    and _slot(atom.aval) == slot
-                ):
-                    return self.text_of[id(atom)]
-        free = self.pool.get(slot)
-        return free.pop() if free else None
+        dying = self.memory.dying[number]
+        for atom in eqn.ins:
+            if id(atom) in dying and self.memory.is_own(atom) and _slot(atom.aval) == slot:
+                dying.remove(id(atom))
+                return self.names_of.pop(id(atom))
+        return None
 
-    def _release(self, number: int, eqn: Eqn, reused: str) -> None:
+    def _release(self, number: int) -> None:
         """Keep dead buffers that will be wanted again; drop the names of the others."""
         dead: list[str] = []
-        for atom in {id(a): a for a in (*eqn.ins, *eqn.outs)}.values():
-            if type(atom) is not Var:
+        for root in self.memory.dying[number]:
+            aval = self.memory.owned[root]
+            names = self.names_of.pop(root)
+            if aval.nbytes < REUSE_BYTES:
                 continue
-            root = self._root(atom)
-            if root not in self.owned or self.last_use[root] != number:
-                continue
-            self.owned.discard(root)
-            names = self.aliases.pop(root)
-            name = names[0]
-            if name == reused:
-                dead += [n for n in names[1:] if n != reused]
-                continue
-            aval = self._aval_of_root(root)
             slot = _slot(aval)
-            if aval.nbytes >= REUSE_BYTES and self.wanted[slot] > len(self.pool.get(slot, ())):
-                self.pool.setdefault(slot, []).append(name)
-            elif aval.nbytes >= REUSE_BYTES:
+            if self.wanted[slot] > len(self.pool.get(slot, ())):
+                self.pool.setdefault(slot, []).append(names)
+            else:
                 dead += names
         if dead:
             self.write(f"del {', '.join(dict.fromkeys(dead))}")
 
-    def _aval_of_root(self, root: int) -> Aval:
-        for eqn in self.graph.eqns:
-            for out in eqn.outs:
-                if id(out) == root:
-                    return out.aval
-        raise KeyError(root)
+    # -- results ----------------------------------------------------------------------
+
+    def results(self, texts: Sequence[str], pass_inputs: bool) -> list[str]:
+        """Expressions for the outputs as a caller may keep them: new arrays, each its own.
+
+        With `pass_inputs`, what is an input or a view of one is passed on as it is.
+        """
+        given = {id(v) for v in self.graph.inputs} if pass_inputs else set()
+        fresh = self.memory.fresh_outputs()
+        results = []
+        for atom, text, new in zip(self.graph.outputs, texts, fresh, strict=True):
+            passed = self.memory.roots(atom) <= given and not self.memory.repeats(atom)
+            if new or passed or (type(atom) is Const and not isinstance(atom.value, np.ndarray)):
+                results.append(text)
+            else:
+                # Of shape () it is a number, which nobody can write to.
+                results.append(f"np.array({text})" if atom.aval.shape else f"{text}[()]")
+        return results
 
 
 def _slot(aval: Aval) -> Any:
@@ -278,10 +274,8 @@ def _takes_out(eqn: Eqn) -> bool:
     )
 
 
-def _spell_param(value: Any) -> str:
-    if isinstance(value, np.dtype):
-        return f"np.dtype({value.name!r})"
-    if isinstance(value, tuple):
-        inner = ", ".join(map(_spell_param, value))
-        return f"({inner},)" if len(value) == 1 else f"({inner})"
-    return spell_python(value)
+def strong_input(var: Var, text: str) -> str | None:
+    """An expression that makes an input NumPy's own number, where it may be Python's."""
+    if var.aval.weak or (var.aval.dtype == bool and not var.aval.shape):
+        return f"{dtype_name(var.aval.dtype)}({text})"
+    return None

@@ -1,0 +1,106 @@
+"""The graph as it will be written: calls inlined, loops' invariants moved out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from funcgrad.core.graph import Const, Eqn, Graph, Var, graphs_in
+from funcgrad.primitives import control
+from funcgrad.primitives.elementwise import convert
+from funcgrad.transforms.simplify import simplify
+
+
+def prepare(graph: Graph) -> Graph:
+    """Simplify a graph and those in its equations; only branches and loops keep theirs.
+
+    A checkpointed function is inlined last, so that nobody finds that what it computes again
+    is known already.
+    """
+    graph = simplify(graph)
+    eqns: list[Eqn] = []
+    atoms: dict[int, Any] = {}
+    for eqn in graph.eqns:
+        ins = tuple([atoms.get(id(a), a) for a in eqn.ins])
+        inner = _inlined(eqn)
+        if inner is not None:
+            results = _inline(prepare(inner), ins, eqns)
+            atoms.update(zip(map(id, eqn.outs), results, strict=True))
+        elif any(True for _ in graphs_in(eqn.params)):
+            params = {name: _prepared(value) for name, value in eqn.params.items()}
+            eqn = Eqn(eqn.prim, ins, params, eqn.outs, eqn.source)
+            eqns.append(_hoist(eqn, eqns) if eqn.prim is control.scan else eqn)
+        else:
+            eqns.append(Eqn(eqn.prim, ins, eqn.params, eqn.outs, eqn.source))
+    return Graph(graph.inputs, eqns, [atoms.get(id(a), a) for a in graph.outputs])
+
+
+def _prepared(value: Any) -> Any:
+    if type(value) is Graph:
+        return prepare(value)
+    if type(value) is tuple:
+        return tuple([prepare(v) if type(v) is Graph else v for v in value])
+    return value
+
+
+def _inlined(eqn: Eqn) -> Graph | None:
+    """The graph that an equation does nothing but run."""
+    if eqn.prim is control.checkpoint:
+        return eqn.params["graph"]
+    if eqn.prim is control.custom_jvp or eqn.prim is control.custom_vjp:
+        return eqn.params["graph"] or eqn.params["rule"].graph([a.aval for a in eqn.ins])
+    return None
+
+
+def _inline(graph: Graph, operands: Sequence[Any], eqns: list[Eqn]) -> list[Any]:
+    """Append a graph's equations, with new variables; its results."""
+    atoms: dict[int, Any] = {}
+    for var, operand in zip(graph.inputs, operands, strict=True):
+        atoms[id(var)] = _strong(operand, eqns) if not var.aval.weak else operand
+    for eqn in graph.eqns:
+        ins = tuple([atoms.get(id(a), a) for a in eqn.ins])
+        outs = tuple([Var(out.aval) for out in eqn.outs])
+        atoms.update(zip(map(id, eqn.outs), outs, strict=True))
+        eqns.append(Eqn(eqn.prim, ins, eqn.params, outs, eqn.source))
+    return [atoms.get(id(a), a) for a in graph.outputs]
+
+
+def _strong(operand: Any, eqns: list[Eqn]) -> Any:
+    """An operand whose dtype counts in promotion, as that of the variable it stands for does."""
+    if not operand.aval.weak:
+        return operand
+    dtype = operand.aval.dtype
+    if type(operand) is Const:
+        return Const(dtype.type(operand.value))
+    out = Var(operand.aval.strong())
+    eqns.append(Eqn(convert, (operand,), {"dtype": dtype}, (out,)))
+    return out
+
+
+def _hoist(eqn: Eqn, eqns: list[Eqn]) -> Eqn:
+    """A scan without what is the same in each of its steps, which is appended to `eqns`."""
+    body, n_consts = eqn.params["body"], eqn.params["n_consts"]
+    once, body = _split_invariant(body, n_consts)
+    if not once.eqns or not eqn.params["length"]:
+        return eqn
+    fixed = _inline(once, eqn.ins[:n_consts], eqns)
+    params = {**eqn.params, "body": body, "n_consts": n_consts + len(fixed)}
+    ins = (*eqn.ins[:n_consts], *fixed, *eqn.ins[n_consts:])
+    return Eqn(eqn.prim, ins, params, eqn.outs, eqn.source)
+
+
+def _split_invariant(body: Graph, n_consts: int) -> tuple[Graph, Graph]:
+    """A loop's body in two: what no step changes, and the rest, which takes it as inputs."""
+    fixed = {id(v) for v in body.inputs[:n_consts]}
+    once, rest = [], []
+    for eqn in body.eqns:
+        if all(id(a) in fixed or type(a) is not Var for a in eqn.ins):
+            fixed.update(map(id, eqn.outs))
+            once.append(eqn)
+        else:
+            rest.append(eqn)
+    made = {id(o): o for eqn in once for o in eqn.outs}
+    read = {id(a) for eqn in rest for a in eqn.ins} | {id(a) for a in body.outputs}
+    shared = [var for key, var in made.items() if key in read]
+    consts, others = body.inputs[:n_consts], body.inputs[n_consts:]
+    return Graph(consts, once, shared), Graph((*consts, *shared, *others), rest, body.outputs)
