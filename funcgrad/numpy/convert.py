@@ -50,6 +50,8 @@ def _from_nested(items: Sequence[Any]) -> Any:
     shapes = [shape_of(row) for row in rows]
     if any(shape != shapes[0] for shape in shapes):
         raise at_line(ShapeError, f"an array needs rows of one shape, got the shapes {shapes}")
+    if shapes[0] == ():
+        return bind(st.pack, *rows)
     return bind(st.concatenate, *[bind(st.reshape, r, shape=(1, *shapes[0])) for r in rows], axis=0)
 
 

@@ -225,6 +225,8 @@ def stack(
     if any(p.shape != shape for p in parts):
         raise at_line(ShapeError, f"np.stack needs equal shapes, got {[p.shape for p in parts]}")
     axis = normalize_axis(axis, len(shape) + 1)
+    if shape == ():
+        return bind(st.pack, *parts)
     shape = (*shape[:axis], 1, *shape[axis:])
     return bind(st.concatenate, *[bind(st.reshape, p, shape=shape) for p in parts], axis=axis)
 

@@ -277,7 +277,29 @@ rad2deg = elementwise("rad2deg", np.rad2deg, lambda g, ans, x: g * (180 / pi), d
 # --- choices --------------------------------------------------------------------------
 
 
-def _share(g: Any, mine: Any, tie: Any) -> Any:
+def _share(g, x, y):
+    chosen, ties = x >= y, x == y
+    if g.ndim and g.shape == chosen.shape and g.dtype.itemsize <= 8:
+        # On the bits: a product would make NaN of infinities, np.where is slow on random masks.
+        out = (g.view(f"i{g.dtype.itemsize}") & -chosen.view(np.int8)).view(g.dtype)
+    else:
+        out = np.where(chosen, g, 0)
+    return np.where(ties, out * 0.5, out) if np.any(ties) else out
+
+
+# g where x > y, half of it where they are equal, else 0: what each operand of a maximum gets.
+share = elementwise(
+    "share",
+    _share,
+    lambda t, ans, g, x, y: bind(share, t, x, y),
+    None,
+    None,
+    dtype=lambda g, x, y: g.dtype,
+    dtypes="f",
+)
+
+
+def _choose(g: Any, mine: Any, tie: Any) -> Any:
     """g where this operand is chosen, half of it where both are, else 0."""
     return np.where(mine, g, np.where(tie, g * 0.5, 0))
 
@@ -285,29 +307,29 @@ def _share(g: Any, mine: Any, tie: Any) -> Any:
 maximum = elementwise(
     "maximum",
     np.maximum,
-    lambda g, ans, x, y: _share(g, x > y, x == y),
-    lambda g, ans, x, y: _share(g, y > x, x == y),
+    lambda g, ans, x, y: bind(share, g, x, y),
+    lambda g, ans, x, y: bind(share, g, y, x),
     dtypes="fi",
 )
 minimum = elementwise(
     "minimum",
     np.minimum,
-    lambda g, ans, x, y: _share(g, x < y, x == y),
-    lambda g, ans, x, y: _share(g, y < x, x == y),
+    lambda g, ans, x, y: bind(share, g, y, x),
+    lambda g, ans, x, y: bind(share, g, x, y),
     dtypes="fi",
 )
 fmax = elementwise(
     "fmax",
     np.fmax,
-    lambda g, ans, x, y: _share(g, (x > y) | (y != y), x == y),
-    lambda g, ans, x, y: _share(g, ~((x >= y) | (y != y)), x == y),
+    lambda g, ans, x, y: _choose(g, (x > y) | (y != y), x == y),
+    lambda g, ans, x, y: _choose(g, ~((x >= y) | (y != y)), x == y),
     dtypes="fi",
 )
 fmin = elementwise(
     "fmin",
     np.fmin,
-    lambda g, ans, x, y: _share(g, (x < y) | (y != y), x == y),
-    lambda g, ans, x, y: _share(g, ~((x <= y) | (y != y)), x == y),
+    lambda g, ans, x, y: _choose(g, (x < y) | (y != y), x == y),
+    lambda g, ans, x, y: _choose(g, ~((x <= y) | (y != y)), x == y),
     dtypes="fi",
 )
 copysign = elementwise(

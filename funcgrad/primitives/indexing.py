@@ -230,7 +230,7 @@ def flat_positions(shape, indices, axes):
 
 def update_at(ufunc, out, indices, axes, updates):
     """`out[:, i, :, j] = ufunc(out[:, i, :, j], updates)` in place, for each index in turn."""
-    if out.ndim == 1 or updates.size < 64:
+    if out.ndim == 1 or updates.size < 2048:
         ufunc.at(out, at_axes(indices, axes), updates)
     else:
         # ufunc.at is several times as fast on one axis.

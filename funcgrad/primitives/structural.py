@@ -182,6 +182,34 @@ concatenate = linear(
     dtypes="fci",
 )
 
+# --- scalars to a vector --------------------------------------------------------------
+
+
+def _pack(*xs):
+    return np.array(xs)
+
+
+def _pack_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) -> Any:
+    columns = [
+        bind(reshape, a if b else bind(broadcast_to, a, shape=(size,)), shape=(size, 1))
+        for a, b in zip(args, batched, strict=True)
+    ]
+    return bind(concatenate, *columns, axis=1), True
+
+
+# What concatenating arrays of one element would do, in a quarter of the time.
+pack = linear(
+    "pack",
+    _pack,
+    lambda ct, *xs: [ct[i] for i in range(len(xs))],
+    over=range,
+    shape=lambda *xs: Aval((len(xs),), result_dtype(*xs)),
+    batch=_pack_batch,
+    samples=[sample((), ()), sample((), (), ())],
+    source=lambda names, params: f"np.array([{', '.join(names)}])",
+    dtypes="fci",
+)
+
 # --- basic indexing and its transpose -------------------------------------------------
 
 
