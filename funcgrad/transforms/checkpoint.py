@@ -16,7 +16,7 @@ from funcgrad.transforms.trace import (
     bind_known,
     flatten_result,
     leaf_avals,
-    lift_captures,
+    lift_arrays,
     wraps,
 )
 
@@ -50,7 +50,7 @@ def checkpoint(fun: Callable[..., Any]) -> Callable[..., Any]:
             outs, out_tree = flatten_result(fun(*args, **kwargs), "checkpoint")
             outs = [cast(o, aval_of(o).dtype) for o in outs]
             graph = rec.graph(outs)
-        (closed,), captured = lift_captures(graph)
+        (closed,), captured = lift_arrays(graph)
         operands = [*captured, *as_operands(leaves)]
         return out_tree.unflatten(bind_known(checkpoint_p, operands, {"graph": closed}, outs))
 

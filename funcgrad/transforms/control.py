@@ -24,7 +24,7 @@ from funcgrad.primitives import control as prims
 from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms import branch_rules as _branch_rules  # noqa: F401  (sets the rules)
 from funcgrad.transforms import loop_rules as _loop_rules  # noqa: F401  (sets the rules)
-from funcgrad.transforms.trace import as_operands, flatten_result, leaf_avals, lift_captures, trace
+from funcgrad.transforms.trace import as_operands, flatten_result, leaf_avals, lift_arrays, trace
 
 # --- branches -------------------------------------------------------------------------
 
@@ -122,9 +122,9 @@ def _choose(
     graphs = _agreeing([g for g, _ in traced], out_tree, name, names)
     index = own_value(index)
     if type(index) is Tracer:
-        closed, captured = lift_captures(*graphs)
-        operands = [*captured, *as_operands(leaves)]
-        outs = bind(prims.switch, index, *operands, branches=tuple(closed))
+        closed, captured = lift_arrays(*graphs)
+        everything = [*captured, *as_operands(leaves)]
+        outs = bind(prims.switch, index, *everything, branches=tuple(closed))
     else:
         outs = run_graph(graphs[int(index)], leaves)
     return out_tree.unflatten(outs)
@@ -333,7 +333,7 @@ def _scan(
     reverse: bool,
 ) -> tuple[Any, Any]:
     graph, carry, y_tree = _trace_body(name, step, init, extra)
-    (body,), captured = lift_captures(graph)
+    (body,), captured = lift_arrays(graph)
     outs = bind(
         prims.scan,
         *captured,
@@ -410,7 +410,7 @@ def while_loop(
         [v.aval for v in body.inputs],
         "the condition of while_loop",
     )
-    (test, body), captured = lift_captures(test, body)
+    (test, body), captured = lift_arrays(test, body)
     outs = bind(prims.while_, *captured, *carry, cond=test, body=body, n_consts=len(captured))
     return treedef.unflatten(outs)
 

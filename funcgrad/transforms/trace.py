@@ -15,6 +15,9 @@ from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import Recorder, Tracer, bind, own_value
 from funcgrad.errors import NotAnArrayError
 
+# Captured arrays from this size on are operands of the equations that hold graphs.
+LIFT_BYTES = 4096
+
 
 def trace(
     fun: Callable[..., Any], treedef: Any, avals: Sequence[Aval], purpose: str
@@ -71,14 +74,24 @@ def lift_captures(*graphs: Graph, also: Sequence[Tracer] = ()) -> tuple[list[Gra
     the enclosing graph sees what they depend on. `also`: tracers that become inputs anyhow.
     """
     found = [*also, *(c.value for g in graphs for c in g.consts() if type(c.value) is Tracer)]
-    captured = list({id(t): t for t in found}.values())
+    return _lift(graphs, found)
+
+
+def lift_arrays(*graphs: Graph) -> tuple[list[Graph], list[Any]]:
+    """Like `lift_captures`, and for large arrays, too: compiled code copies its constants."""
+    values = [c.value for g in graphs for c in g.consts()]
+    return _lift(graphs, [v for v in values if type(v) is Tracer or v.nbytes >= LIFT_BYTES])
+
+
+def _lift(graphs: Sequence[Graph], found: Sequence[Any]) -> tuple[list[Graph], list[Any]]:
+    captured = list({id(v): v for v in found}.values())
     if not captured:
         return list(graphs), []
     return [_with_inputs(g, captured) for g in graphs], captured
 
 
-def _with_inputs(graph: Graph, captured: Sequence[Tracer]) -> Graph:
-    new = {id(t): Var(t.aval) for t in captured}
+def _with_inputs(graph: Graph, captured: Sequence[Any]) -> Graph:
+    new = {id(v): Var(aval_of(v)) for v in captured}
 
     def swap(atom: Any) -> Any:
         return new.get(id(atom.value), atom) if type(atom) is Const else atom
