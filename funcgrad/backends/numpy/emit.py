@@ -171,8 +171,9 @@ class Body:
 
     def _expression(self, eqn: Eqn, ins: list[str]) -> str:
         prim = eqn.prim
-        if prim is matmul and all(len(a.aval.shape) <= 2 for a in eqn.ins):
-            # The method costs a third of the operator's time on small operands.
+        small = eqn.outs[0].aval.nbytes < REUSE_BYTES
+        if prim is matmul and small and all(len(a.aval.shape) <= 2 for a in eqn.ins):
+            # The method costs a third of the operator's time on small operands, more on large.
             return f"{ins[0]}.dot({ins[1]})"
         if prim.infix:
             return f"{ins[0]} {prim.infix} {ins[1]}" if len(ins) == 2 else f"{prim.infix}{ins[0]}"
