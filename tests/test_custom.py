@@ -90,6 +90,7 @@ def test_custom_vjp_batched(axes, order):
     if order == "grad of vmap":
         both = fg.grad(lambda x, y: np.sum(fg.vmap(fivefold, axes)(x, y)), argnums=(0, 1))
     else:
+
         def both(x, y):
             dx, dy = fg.vmap(fg.grad(fivefold, argnums=(0, 1)), axes)(x, y)
             return dx if axes[0] == 0 else dx.sum(), dy if axes[1] == 0 else dy.sum()
@@ -208,9 +209,7 @@ def test_nondiff_argnums():
         return by_jvp(f, x, n), 10 * n * t * f(x)
 
     by_vjp = fg.custom_vjp(apply, nondiff_argnums=(0, 2))
-    by_vjp.defvjp(
-        lambda f, x, n: (apply(f, x, n), x), lambda f, n, x, ct: (10 * n * ct * f(x),)
-    )
+    by_vjp.defvjp(lambda f, x, n: (apply(f, x, n), x), lambda f, n, x, ct: (10 * n * ct * f(x),))
     for custom in (by_jvp, by_vjp):
         for transform in (lambda f: f, fg.jit):
             found = transform(fg.grad(lambda x, c=custom: c(np.exp, x, 2)))(0.5)
@@ -302,9 +301,7 @@ def test_forward_mode_transposes_a_vjp_rule(transform):
     batched = transform(lambda x: fg.jvp(fg.vmap(fivefold, (0, None)), (x, 2.0), (x, 1.0))[1])
     np.testing.assert_allclose(batched(X), expected)
     through = transform(fg.grad(lambda x: np.sum(push(x, 2.0 + 0 * x, x, 1.0 + 0 * x))))
-    np.testing.assert_allclose(
-        through(X), 10 * (np.cos(X) - X * np.sin(X)) + np.cos(X), atol=1e-12
-    )
+    np.testing.assert_allclose(through(X), 10 * (np.cos(X) - X * np.sin(X)) + np.cos(X), atol=1e-12)
 
 
 def test_what_rules_return_is_checked():

@@ -13,7 +13,7 @@ from funcgrad.core.evaluate import run_graph
 from funcgrad.core.tracer import Recorder, Tracer
 from funcgrad.errors import ShapeError, TreeMismatchError, at_line
 from funcgrad.primitives.elementwise import cast
-from funcgrad.transforms.jvp import pushforward_of
+from funcgrad.transforms.jvp import jvp_of, pushforward_of
 from funcgrad.transforms.trace import leaf_avals, trace
 from funcgrad.transforms.vjp import match_cotangent, pullback_of
 
@@ -44,7 +44,7 @@ def own_results(cts: Sequence[Any], leaves: Sequence[Any], given: Sequence[Any] 
     `given` are arrays of the caller's that must not be handed back.
     """
     taken = {*map(id, leaves), *map(id, given)}
-    results = []
+    results: list[Any] = []
     for ct, leaf in zip(cts, leaves, strict=True):
         ct = match_cotangent(ct, leaf)
         if type(ct) is np.ndarray:
@@ -114,7 +114,7 @@ def matching_leaves(
             TreeMismatchError,
             f"{what} has the structure {have}, but {like} has {treedef}; give one leaf for each",
         )
-    out = []
+    out: list[Any] = []
     for i, (leaf, aval) in enumerate(zip(leaves, avals, strict=True)):
         have_aval = aval_of(leaf)
         if have_aval.shape != aval.shape:
@@ -156,9 +156,44 @@ def jvp(
         >>> fg.jvp(np.square, (3.0,), (1.0,))
         (np.float64(9.0), np.float64(6.0))
     """
-    result, pushforward, aux = linearized(fun, tuple(primals), has_aux, "jvp")
-    tangent = pushforward(*tangents)
+    leaves, treedef = tree.flatten(tuple(primals))
+    primal_avals = leaf_avals(tuple(primals), leaves, "jvp: a leaf of its primals")
+    given = matching_leaves(
+        tuple(tangents), treedef, primal_avals, "jvp: the tangent", "the primal"
+    )
+    rec, out_leaves, out_tree = record(_flat(fun, treedef, has_aux), "jvp", leaves)
+
+    def finish(rec: Recorder, outputs: Sequence[Any], args: Sequence[Any]) -> Any:
+        with np.errstate(all="ignore"):
+            return jvp_of(rec, outputs, args, given)
+
+    full, where, found = results_of(rec, out_leaves, leaves, finish)
+    result, aux = out_tree.unflatten(full)
+    tangent = _tangents(result, where, found, "jvp")
     return (result, tangent, aux) if has_aux else (result, tangent)
+
+
+def _flat(fun: Callable[..., Any], treedef: Any, has_aux: bool) -> Callable[[list[Any]], Any]:
+    """`fun` as a function of leaves that returns `(result, aux)`."""
+
+    def flat(tracers: list[Any]) -> Any:
+        out = fun(*treedef.unflatten(tracers))
+        return out if has_aux else (out, None)
+
+    return flat
+
+
+def _tangents(result: Any, where: Sequence[int], found: Sequence[Any], name: str) -> Any:
+    """A tree of tangents like `result`: those found for the leaves at `where`, else zeros."""
+    leaves, treedef = tree.flatten(result)
+    by_position = dict(zip(where, found, strict=True))
+    avals = leaf_avals(result, leaves, f"{name}: a leaf of the result")
+    return treedef.unflatten(
+        [
+            by_position[i] if i in by_position else np.zeros(a.shape, a.dtype)
+            for i, a in enumerate(avals)
+        ]
+    )
 
 
 def linearized(
@@ -166,16 +201,9 @@ def linearized(
 ) -> tuple[Any, Callable[..., Any], Any]:
     leaves, treedef = tree.flatten(primals)
     primal_avals = leaf_avals(primals, leaves, f"{name}: a leaf of its primals")
-
-    def flat(tracers: list[Any]) -> Any:
-        out = fun(*treedef.unflatten(tracers))
-        return out if has_aux else (out, None)
-
-    rec, out_leaves, out_tree = record(flat, name, leaves)
+    rec, out_leaves, out_tree = record(_flat(fun, treedef, has_aux), name, leaves)
     full, where, push = results_of(rec, out_leaves, leaves, pushforward_of)
     result, aux = out_tree.unflatten(full)
-    result_leaves, result_tree = tree.flatten(result)
-    zeros = leaf_avals(result, result_leaves, f"{name}: a leaf of the result")
 
     def pushforward(*tangents: Any) -> Any:
         given = matching_leaves(
@@ -183,13 +211,7 @@ def linearized(
         )
         with np.errstate(all="ignore"):
             found = push(given)
-        by_position = dict(zip(where, found, strict=True))
-        return result_tree.unflatten(
-            [
-                by_position[i] if i in by_position else np.zeros(a.shape, a.dtype)
-                for i, a in enumerate(zeros)
-            ]
-        )
+        return _tangents(result, where, found, name)
 
     return result, pushforward, aux
 
