@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import linecache
-import re
 import textwrap
 import weakref
 from collections.abc import Callable, Sequence
@@ -61,9 +60,8 @@ class NumpyBackend:
         Raises:
             ExportError: the arguments or the result have parts that source cannot spell.
         """
-        wanted = re.sub(r"\W+", "_", signature.name).strip("_")
         # A lambda has no name of its own.
-        wanted = "main" if wanted == "lambda" else identifier(wanted)
+        wanted = identifier(signature.name.replace("<lambda>", "main"))
         public = _distinct([identifier(name) for name, _ in signature.parameters])
         names = Names([*public, wanted])
         module = Module(names)

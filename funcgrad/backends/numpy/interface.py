@@ -28,8 +28,10 @@ class _Name(str):
 
 def identifier(text: str) -> str:
     """`text` with what no name may have replaced: `params['w'][0]` becomes `params_w_0`."""
-    name = re.sub(r"\W+", "_", text).strip("_")
-    return name if name.isidentifier() and not keyword.iskeyword(name) else f"x_{name}".rstrip("_")
+    if not text.isidentifier():
+        text = re.sub(r"\W+", "_", text).strip("_")
+        text = text if text.isidentifier() else f"x_{text}".rstrip("_")
+    return f"{text}_" if keyword.iskeyword(text) else text
 
 
 def is_plain(treedef: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
+import textwrap
 from collections.abc import Iterable, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from funcgrad.core.printing import letters
 
 # What the lines of a program refer to besides names that are made for it.
 BUILT_IN = frozenset({"np", "range", "reversed", "complex"})
+WIDTH = 100
 
 
 class Names:
@@ -116,7 +118,7 @@ class Module:
             TypeError: a constant cannot be written.
         """
         self._copy_helpers()
-        constants = [f"{name} = {spell(value)}" for name, value in self._constants.items()]
+        constants = [_wrap(f"{name} = {spell(value)}") for name, value in self._constants.items()]
         imports = [
             f"import {m}" if m == a else f"import {m} as {a}" for a, m in self._modules.items()
         ]
@@ -162,3 +164,12 @@ class Module:
             else:
                 self._named[key] = self._define(value, name)
         return self._named[key]
+
+
+def _wrap(line: str) -> str:
+    """A long line of numbers in brackets on several lines."""
+    if len(line) <= WIDTH or '"' in line or "'" in line:
+        return line
+    return textwrap.fill(
+        line, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
