@@ -170,6 +170,25 @@ def test_python_control_flow_on_values_under_grad():
     assert fg.grad(g)(1.0) == 4.0 and fg.grad(g)(-1.0) == 6.0
 
 
+@pytest.mark.parametrize("transform", [lambda f: f, fg.jit], ids=["eager", "jit"])
+def test_nested_batches_and_residuals_that_are_no_arrays(transform):
+    @fg.custom_vjp
+    def total(x):
+        return np.sum(x)
+
+    def bwd(kept, ct):
+        shape, name, x = kept
+        assert name == "x"
+        return (np.broadcast_to(ct, shape) * x,)
+
+    total.defvjp(lambda x: (np.sum(x), (x.shape, "x", x)), bwd)
+    x = np.arange(24.0).reshape(2, 3, 4)
+    twice = fg.vmap(fg.vmap(total))
+    np.testing.assert_array_equal(
+        transform(fg.grad(lambda x: np.sum(twice(x) ** 2)))(x), 2 * x.sum(2, keepdims=True) * x
+    )
+
+
 class Point(NamedTuple):
     x: np.ndarray
     label: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import CellType
 from typing import Any
 
@@ -122,20 +123,14 @@ class Call:
         stale = [(tracer, now) for tracer, now in pairs if tracer is not now]
         if not stale:
             return rule(args)
-        leaves, treedef = tree.flatten(args)
-        data = [i for i, x in enumerate(leaves) if _is_data(x)]
         rec = Recorder(f"a rule of {self.custom.name}", concrete=False)
         with rec, _adopted(rec, [tracer for tracer, _ in stale]):
-            new = list(leaves)
-            for i in data:
-                new[i] = rec.input(leaves[i])
-            out_leaves, out_tree = tree.flatten(rule(treedef.unflatten(new)))
-            traced = [i for i, x in enumerate(out_leaves) if type(x) is Tracer]
-            graph = rec.graph([out_leaves[i] for i in traced])
-        values = [*(now for _, now in stale), *(leaves[i] for i in data)]
-        for i, value in zip(traced, run_graph(graph, values), strict=True):
-            out_leaves[i] = value
-        return out_tree.unflatten(out_leaves)
+            leaves, treedef = tree.flatten(rule(args))
+            recorded = _recorded_by(rec, leaves)
+            graph = rec.graph([leaves[i] for i in recorded])
+        for i, value in zip(recorded, run_graph(graph, [now for _, now in stale]), strict=True):
+            leaves[i] = value
+        return treedef.unflatten(leaves)
 
     def check_closed(self, asked: Sequence[Any]) -> None:
         """Refuse derivatives by what the rules say nothing of."""
@@ -189,12 +184,8 @@ def _no_tracers(outs: Sequence[Any], operands: Sequence[Any]) -> None:
         raise ClosesOverTracers
 
 
-def _is_data(x: Any) -> bool:
-    try:
-        aval_of(x)
-    except NotAnArrayError:
-        return False
-    return True
+def _recorded_by(rec: Recorder, leaves: Sequence[Any]) -> list[int]:
+    return [i for i, x in enumerate(leaves) if type(x) is Tracer and x.rec is rec]
 
 
 @contextmanager
@@ -453,6 +444,25 @@ class VjpCall(Call):
         return cast(ct, like.dtype)
 
 
+@dataclass(eq=False)
+class _Layout:
+    """Where the values that a batched forward rule keeps stand in the user's residuals."""
+
+    leaves: list[Any]
+    places: list[int]
+    flags: list[bool]
+    treedef: Any
+    graph: Graph
+
+
+@dataclass(eq=False)
+class _BatchedResiduals:
+    """A pytree, so that batches may nest: only the values are its leaves."""
+
+    values: list[Any]
+    layout: _Layout = field(metadata={"static": True})
+
+
 class _BatchedVjp:
     """A call's rules over a batch; `flags` tells which operands are batched."""
 
@@ -468,28 +478,31 @@ class _BatchedVjp:
         with Recorder("vmap", concrete=False) as rec:
             outs, residuals = self.rule.forward([rec.abstract_input(a) for a in self.avals])
             leaves, treedef = tree.flatten(residuals)
-            data = [i for i, x in enumerate(leaves) if _is_data(x)]
-            graph = rec.graph([*outs, *(leaves[i] for i in data)])
+            places = _recorded_by(rec, leaves)
+            graph = rec.graph([*outs, *(leaves[i] for i in places)])
         results, flags = run_batched(graph, operands, self.flags, self.size)
         n = len(outs)
-        batched = [
-            ensure_batched(r, b, self.size) for r, b in zip(results, flags[:n], strict=False)
-        ]
-        avals = graph.out_avals
-        return batched, (leaves, treedef, data, results[n:], flags[n:], avals[n:], avals[:n])
+        pairs = zip(results[:n], flags[:n], strict=True)
+        batched = [ensure_batched(r, b, self.size) for r, b in pairs]
+        layout = _Layout(leaves, places, flags[n:], treedef, graph)
+        return batched, _BatchedResiduals(results[n:], layout)
 
-    def backward(self, operands: Sequence[Any], residuals: Any, cts: Sequence[Any]) -> list[Any]:
-        leaves, treedef, data, values, flags, avals, ct_avals = residuals
+    def backward(
+        self, operands: Sequence[Any], residuals: _BatchedResiduals, cts: Sequence[Any]
+    ) -> list[Any]:
+        layout = residuals.layout
+        avals = layout.graph.out_avals
         with Recorder("vmap", concrete=False) as rec:
             ins = [rec.abstract_input(a) for a in self.avals]
-            kept = list(leaves)
-            for i, aval in zip(data, avals, strict=True):
+            kept = list(layout.leaves)
+            for i, aval in zip(layout.places, avals[len(cts) :], strict=True):
                 kept[i] = rec.abstract_input(aval)
-            given = [rec.abstract_input(a.strong()) for a in ct_avals]
-            found = self.rule.backward(ins, treedef.unflatten(kept), given)
+            given = [rec.abstract_input(a.strong()) for a in avals[: len(cts)]]
+            found = self.rule.backward(ins, layout.treedef.unflatten(kept), given)
             graph = rec.graph([c for c in found if c is not None])
-        all_flags = [*self.flags, *flags, *[True] * len(cts)]
-        results = iter(_over_batch(graph, [*operands, *values, *cts], all_flags, self.size))
+        all_flags = [*self.flags, *layout.flags, *[True] * len(cts)]
+        everything = [*operands, *residuals.values, *cts]
+        results = iter(_over_batch(graph, everything, all_flags, self.size))
         return [
             None if c is None else next(results) if b else np.add.reduce(next(results), axis=0)
             for c, b in zip(found, self.flags, strict=True)
