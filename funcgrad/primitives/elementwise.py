@@ -277,13 +277,32 @@ rad2deg = elementwise("rad2deg", np.rad2deg, lambda g, ans, x: g * (180 / pi), d
 # --- choices --------------------------------------------------------------------------
 
 
-def _share(g, x, y):
-    chosen, ties = x >= y, x == y
-    if g.ndim and g.shape == chosen.shape and g.dtype.itemsize <= 8:
+def _masked(x, mask):
+    if x.size > 1 and x.shape == mask.shape and x.dtype.itemsize <= 8:
         # On the bits: a product would make NaN of infinities, np.where is slow on random masks.
-        out = (g.view(f"i{g.dtype.itemsize}") & -chosen.view(np.int8)).view(g.dtype)
-    else:
-        out = np.where(chosen, g, 0)
+        return (x.view(f"i{x.dtype.itemsize}") & -mask.view(np.int8)).view(x.dtype)
+    return np.where(mask, x, 0)
+
+
+# x where the mask is True, else 0: what `np.where(mask, x, 0)` is simplified to.
+masked = elementwise(
+    "masked",
+    _masked,
+    lambda g, ans, x, mask: bind(masked, g, mask),
+    None,
+    dtype=lambda x, mask: x.dtype,
+    samples=[
+        sample((3,), np.array([True, False, True])),
+        sample((), np.array([True, False])),
+        sample((2, 2), np.array([True, False])),
+    ],
+    dtypes="fci",
+)
+
+
+def _share(g, x, y):
+    ties = x == y
+    out = _masked(g, x >= y)
     return np.where(ties, out * 0.5, out) if np.any(ties) else out
 
 
