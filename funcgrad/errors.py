@@ -242,8 +242,9 @@ class TracerArrayError(FuncgradError, TypeError):
         return cls(
             f"a plain array or number is asked of a traced {tracer.aval} (under "
             f"{tracer.rec.purpose}); that would cut the derivative silently. Instead of "
-            "math.sin(t) write np.sin(t); instead of np.array([t, u]) write np.stack([t, u]) or fnp.array([t, u]) with "
-            "`import funcgrad.numpy as fnp`; instead of np.asarray(t) just t; instead of "
+            "math.sin(t) write np.sin(t); instead of np.array([t, u]) write np.stack([t, u]) or "
+            "fnp.array([t, u]) with `import funcgrad.numpy as fnp`; instead of np.asarray(t) just "
+            "t; instead of "
             "np.float32(t) write t.astype(np.float32); instead of a[i] = t write "
             "a = fg.at(a)[i].set(t); to index a plain array by a tracer write "
             "fg.at(a)[t].get() or fnp.take(a, t, axis=0); for the value without its derivative "

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from programs import Operation, Program, programs
 
 import funcgrad as fg
+from programs import Operation, Program, programs
 
 # Large enough for buffers to be written to again.
 N = 64

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.core.aval import aval_of
 from contract import (
     assert_transposed,
     awkward,
@@ -23,6 +22,7 @@ from contract import (
     numeric_jvp,
     operands,
 )
+from funcgrad.core.aval import aval_of
 
 ALL = list(cases())
 INEXACT = list(cases("fc"))

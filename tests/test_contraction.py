@@ -6,10 +6,10 @@ import random
 
 import numpy as np
 import pytest
-from _surface import assert_same, check, check_values
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
+from _surface import assert_same, check, check_values
 from funcgrad.errors import OperandTypeError, ShapeError
 
 RNG = np.random.default_rng(0)

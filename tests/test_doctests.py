@@ -8,11 +8,11 @@ import inspect
 
 import numpy as np
 import pytest
-from _markdown import OPTIONS, ROOT, run_page
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
 import funcgrad_nn as nn
+from _markdown import OPTIONS, ROOT, run_page
 
 PACKAGES = ("funcgrad", "funcgrad_nn")
 # The names that every docstring may use without importing them.

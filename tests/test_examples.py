@@ -6,10 +6,10 @@ import importlib.util
 
 import numpy as np
 import pytest
-from _markdown import ROOT
 
 import funcgrad as fg
 import funcgrad_nn as nn
+from _markdown import ROOT
 
 
 def load(name):

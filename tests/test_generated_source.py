@@ -10,15 +10,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from contract import cases, differentiable, function_of, operands
-from generated import Case, assert_same, check_alone, run_alone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from programs import programs
 
 import funcgrad as fg
+from contract import cases, differentiable, function_of, operands
 from funcgrad.backends.numpy.spelling import spell
 from funcgrad.core.primitive import REGISTRY
+from generated import Case, assert_same, check_alone, run_alone
+from programs import programs
 
 X = np.array([[0.3, -1.2, 2.0], [0.7, 0.1, -0.4]])
 FAMILIES = sorted({p.impl.__module__.rpartition(".")[2] for p in REGISTRY.values() if p.samples})

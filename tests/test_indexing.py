@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from _surface import assert_same, check
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
+from _surface import assert_same, check
 from funcgrad.errors import (
     IndexRangeError,
     InPlaceError,

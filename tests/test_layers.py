@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
+
 from _markdown import ROOT
 
 # What the modules below a name must not import, not even inside a function.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from _surface import assert_same, check, check_values
 
 import funcgrad as fg
+from _surface import assert_same, check, check_values
 
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((2, 3, 4))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from _surface import check
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
+from _surface import check
 
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((2, 3, 4))

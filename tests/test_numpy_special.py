@@ -5,9 +5,9 @@ from __future__ import annotations
 import mpmath
 import numpy as np
 import pytest
-from _surface import check
 
 import funcgrad as fg
+from _surface import check
 from funcgrad.scipy import special
 
 RNG = np.random.default_rng(0)

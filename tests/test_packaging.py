@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
 from _markdown import ROOT
 
 PACKAGES = ("funcgrad", "funcgrad_nn")

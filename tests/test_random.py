@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from random_cases import CASES, SEEDS, equal
 
 import funcgrad as fg
 from funcgrad import random
 from funcgrad.errors import ArgumentError, RandomKeyError, ShapeError
 from funcgrad.primitives import _threefry
+from random_cases import CASES, SEEDS, equal
 
 RECORDED = np.load(Path(__file__).parent / "data" / "random_values.npz")
 KEY = random.key(0)

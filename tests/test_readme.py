@@ -6,6 +6,7 @@ import re
 import tomllib
 
 import pytest
+
 from _markdown import ROOT, blocks, run_page
 
 README = ROOT / "README.md"

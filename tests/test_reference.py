@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from _markdown import ROOT
 
 import funcgrad as fg
 import funcgrad_nn as nn
+from _markdown import ROOT
 
 PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
 DOCUMENTED = {

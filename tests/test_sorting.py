@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from _surface import assert_same, check, check_values, check_vmap
 
 import funcgrad as fg
+from _surface import assert_same, check, check_values, check_vmap
 from funcgrad.errors import (
     InPlaceError,
     OperandTypeError,

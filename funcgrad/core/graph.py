@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -195,8 +195,8 @@ def graphs_in(params: dict[str, Any]) -> Iterator[Graph]:
     for value in params.values():
         if type(value) is Graph:
             yield value
-        elif type(value) is tuple:
-            yield from (v for v in value if type(v) is Graph)
+        elif isinstance(value, tuple):
+            yield from (v for v in cast(tuple[Any, ...], value) if type(v) is Graph)
 
 
 def live_eqns(eqns: Sequence[Eqn], outputs: Iterable[Any]) -> list[Eqn]:

@@ -175,7 +175,8 @@ def _update(x: Any, key: Any, values: Any, ufunc: np.ufunc | None, scatter: Any)
 def _update_masked(x: Any, mask: Tracer, value: Any, ufunc: np.ufunc | None) -> Any:
     """A mask that is not known chooses between the old elements and one new value."""
     mask = mask.reshape(mask.shape + (1,) * (len(x.shape) - mask.ndim))
-    return np.where(mask, value if ufunc is None else ufunc(x, value), x)
+    new = value if ufunc is None else ufunc(x, value)
+    return np.where(mask, new, x)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _arrange(values: Any, plan: Plan, x: Any) -> Any:

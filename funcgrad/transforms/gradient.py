@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -48,18 +49,23 @@ _ONES = {np.float64: np.float64(1), np.float32: np.float32(1)}
 
 
 def _one_like(x: Any) -> Any:
-    one = _ONES.get(type(x))
+    one = _ONES.get(cast(Any, type(x)))
     return aval_of(x).dtype.type(1) if one is None else one
 
 
+def _no_gradient(n: int) -> Callable[[Any], list[Any]]:
+    """The pullback of a result that no input has part in."""
+    return lambda cts: [None] * n
+
+
 def _value_and_aux(out: Any, name: str) -> Any:
-    if not isinstance(out, (tuple, list)) or len(out) != 2:
+    if not isinstance(out, (tuple, list)) or len(cast(Sequence[Any], out)) != 2:
         raise at_line(
             NonScalarError,
             f"{name} with has_aux=True needs a function that returns (loss, aux), this one "
-            f"returned {type(out).__name__}",
+            f"returned {type(cast(object, out)).__name__}",
         )
-    return out
+    return cast(Sequence[Any], out)
 
 
 def _differentiate(
@@ -95,7 +101,7 @@ def _differentiate(
             results, pull = pullback_of(rec, [out], leaves)
             cts = [_one_like(results[0])]
         else:
-            results, pull, cts = [out], lambda _: [None] * len(leaves), []
+            results, pull, cts = [out], _no_gradient(len(leaves)), []
         with np.errstate(all="ignore"):
             found = pull(cts)
         grads = treedef.unflatten(own_results(found, leaves))
@@ -176,4 +182,4 @@ def stop_gradient(x: Any) -> Any:
         >>> fg.grad(lambda x: x * fg.stop_gradient(x))(3.0)
         np.float64(3.0)
     """
-    return tree.map(lambda leaf: bind(stop_gradient_p, leaf), x)
+    return tree.map(functools.partial(bind, stop_gradient_p), x)

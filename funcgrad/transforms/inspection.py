@@ -74,4 +74,8 @@ def _trace_call(
     full = (args, kwargs)
     leaves, treedef = tree.flatten(full)
     avals = leaf_avals(full, leaves, f"{name}: a leaf of its arguments")
-    return trace(lambda a, k: fun(*a, **k), treedef, avals, name)
+
+    def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return fun(*args, **kwargs)
+
+    return trace(call, treedef, avals, name)

@@ -20,7 +20,8 @@ def _basis(leaves: Sequence[Any]) -> list[Any]:
     """The standard basis of a pytree's space: per leaf, (dimension, *shape)."""
     avals = [aval_of(leaf) for leaf in leaves]
     total = sum(a.size for a in avals)
-    basis, start = [], 0
+    basis: list[Any] = []
+    start = 0
     for a in avals:
         block = np.zeros((total, a.size), a.dtype)
         block[start : start + a.size] = np.eye(a.size, dtype=a.dtype)
@@ -31,7 +32,8 @@ def _basis(leaves: Sequence[Any]) -> list[Any]:
 
 def _split_rows(x: Any, leaves: Sequence[Any]) -> list[Any]:
     """Cut axis 0 of `x` into one block per leaf, each with the leaf's shape as its axes."""
-    pieces, start = [], 0
+    pieces: list[Any] = []
+    start = 0
     for aval in map(aval_of, leaves):
         block = x[start : start + aval.size]
         pieces.append(block.reshape((*aval.shape, *x.shape[1:])))
@@ -69,7 +71,11 @@ def jacfwd(
         chosen, place = select_arguments(args, argnums, "jacfwd")
         leaves, treedef = tree.flatten(chosen)
         check_differentiable(chosen, leaves, "jacfwd", complex_ok=holomorphic)
-        _, push, aux = linearized(lambda x: fun(*place(x), **kwargs), (chosen,), has_aux, "jacfwd")
+
+        def of_chosen(x: Any) -> Any:
+            return fun(*place(x), **kwargs)
+
+        _, push, aux = linearized(of_chosen, (chosen,), has_aux, "jacfwd")
         columns = vmap(lambda *t: push(treedef.unflatten(t)), out_axes=-1)(*_basis(leaves))
 
         def split(column: Any) -> Any:
@@ -112,7 +118,11 @@ def jacrev(
         chosen, place = select_arguments(args, argnums, "jacrev")
         leaves, _ = tree.flatten(chosen)
         check_differentiable(chosen, leaves, "jacrev", complex_ok=holomorphic)
-        result, pullback, *aux = vjp(lambda x: fun(*place(x), **kwargs), chosen, has_aux=has_aux)
+
+        def of_chosen(x: Any) -> Any:
+            return fun(*place(x), **kwargs)
+
+        result, pullback, *aux = vjp(of_chosen, chosen, has_aux=has_aux)
         out_leaves, out_tree = tree.flatten(result)
         (rows,) = vmap(lambda *ct: pullback(out_tree.unflatten(ct)))(*_basis(out_leaves))
         row_leaves, row_tree = tree.flatten(rows)

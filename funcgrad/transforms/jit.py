@@ -6,7 +6,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from funcgrad.core.graph import Graph
 from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import ArgumentError, StaticArgumentError, at_line
 from funcgrad.primitives.call import call
-from funcgrad.transforms import call as _call_rules  # noqa: F401  (sets the rules)
+from funcgrad.transforms import call as _call_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from funcgrad.transforms.dispatch import MISS, Guard, make_guard
 from funcgrad.transforms.explain import explain_miss
 from funcgrad.transforms.trace import leaf_avals, trace
@@ -112,7 +112,7 @@ class Jitted:
             leaves, treedef = tree.flatten(args)
         parts: list[Any] = [treedef, static]
         for leaf in leaves:
-            kind = type(leaf)
+            kind = type(leaf)  # pyright: ignore[reportUnknownVariableType]
             if kind is np.ndarray:
                 parts.append(leaf.shape)
                 parts.append(leaf.dtype)
@@ -120,7 +120,7 @@ class Jitted:
                 parts.append(kind)
             elif isinstance(leaf, np.generic):
                 parts.append(())
-                parts.append(leaf.dtype)
+                parts.append(leaf.dtype)  # pyright: ignore[reportUnknownMemberType]
             elif kind is Tracer:
                 return self._call_traced(leaves, treedef, static, bool(kwargs))
             else:
@@ -143,7 +143,7 @@ class Jitted:
     ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         n = len(args)
         numbers = {i % n for i in self._static_nums if -n <= i < n}
-        fixed = [(i, args[i]) for i in sorted(numbers)]
+        fixed: list[tuple[int | str, Any]] = [(i, args[i]) for i in sorted(numbers)]
         fixed += [(k, kwargs[k]) for k in self._static_names if k in kwargs]
         for where, value in fixed:
             try:
@@ -157,7 +157,7 @@ class Jitted:
                     "dataclass instead of a dict, or make the argument an ordinary one",
                 ) from None
         # 1, 1.0 and True are equal, but the programs they lead to are not.
-        static = tuple((where, type(value), value) for where, value in fixed)
+        static: Any = tuple((where, cast(Any, type(value)), value) for where, value in fixed)
         rest = tuple(a for i, a in enumerate(args) if i not in numbers)
         return static, rest, {k: v for k, v in kwargs.items() if k not in self._static_names}
 
@@ -167,7 +167,8 @@ class Jitted:
         fixed = {where: value for where, _, value in static or ()}
 
         def full(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-            positional, supply = [], iter(args)
+            supply = iter(args)
+            positional: list[Any] = []
             total = len(args) + sum(isinstance(w, int) for w in fixed)
             for i in range(total):
                 positional.append(fixed[i] if i in fixed else next(supply))
@@ -258,7 +259,7 @@ class Jitted:
 
     def _signature(self, static: Any, full: Any) -> Signature:
         name = getattr(self.fun, "__name__", "main")
-        args, kwargs = full if static_kwargs(full) else (full, {})
+        args, kwargs = full if static_kwargs(full) else (full, dict[str, Any]())
         fixed = {where for where, _, _ in static or ()}
         names = _parameter_names(self.fun, len(args), fixed)
         return Signature(name, [*zip(names, args, strict=True), *kwargs.items()])
@@ -341,8 +342,8 @@ def jit(
         array([0.8, 0.8])
     """
     if fun is None:
-        return lambda f: jit(
-            f, static_argnums=static_argnums, static_argnames=static_argnames, backend=backend
+        return functools.partial(
+            jit, static_argnums=static_argnums, static_argnames=static_argnames, backend=backend
         )
     chosen = backend or next(iter(BACKENDS))
     if chosen not in BACKENDS:

@@ -37,6 +37,9 @@ def vmap(
         array([ 2.,  8., 14.])
     """
 
+    def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return fun(*args, **kwargs)
+
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         full = (args, kwargs)
         leaves, treedef = tree.flatten(full)
@@ -54,7 +57,7 @@ def vmap(
             else a
             for a, axis in zip(avals, axes, strict=True)
         ]
-        graph, out_tree = trace(lambda a, k: fun(*a, **k), treedef, inner, "vmap")
+        graph, out_tree = trace(call, treedef, inner, "vmap")
         results, flags = run_batched(graph, moved, batched, size)
         return _place_outputs(results, flags, out_axes, out_tree, size)
 
@@ -66,16 +69,17 @@ def _is_none(x: Any) -> bool:
 
 
 def _input_axes(in_axes: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    if isinstance(in_axes, list):
-        in_axes = tuple(in_axes)
-    if isinstance(in_axes, tuple) and len(in_axes) != len(args):
-        raise at_line(
-            ArgumentError,
-            f"vmap: in_axes={in_axes} has {len(in_axes)} entries, but the call has {len(args)} "
-            "positional arguments; give one axis, None or pytree for each",
-        )
+    prefix = in_axes
+    if type(in_axes) in (list, tuple):
+        prefix = tuple(in_axes)
+        if len(prefix) != len(args):
+            raise at_line(
+                ArgumentError,
+                f"vmap: in_axes={in_axes} has {len(prefix)} entries, but the call has {len(args)} "
+                "positional arguments; give one axis, None or pytree for each",
+            )
     try:
-        found = tree.broadcast_prefix(in_axes, args, is_leaf=_is_none)
+        found = tree.broadcast_prefix(prefix, args, is_leaf=_is_none)
     except TreeMismatchError as error:
         raise at_line(
             ArgumentError, f"vmap: in_axes={in_axes} does not fit the arguments: {error}"
@@ -121,7 +125,7 @@ def _place_outputs(
         raise at_line(
             ArgumentError, f"vmap: out_axes={out_axes} does not fit the results: {error}"
         ) from None
-    placed = []
+    placed: list[Any] = []
     for result, flag, axis in zip(results, flags, axes, strict=True):
         if axis is None:
             if flag:

@@ -185,7 +185,9 @@ def backward_graph(
     return [pending.get(id(v)) for v in graph.inputs]
 
 
-def pullback_of(rec: Recorder, outputs: Sequence[Any], args: Sequence[Any]) -> tuple[list, Any]:
+def pullback_of(
+    rec: Recorder, outputs: Sequence[Any], args: Sequence[Any]
+) -> tuple[list[Any], Any]:
     """A finished recording's results in the enclosing context, and its pullback.
 
     Where nothing of an enclosing recording was met, the values that rode along serve;

@@ -61,8 +61,6 @@ def render_tree(treedef: Any, texts: Sequence[str]) -> str:
 def _render(x: Any) -> str:
     if type(x) is _Name:
         return str.__str__(x)
-    if dataclasses.is_dataclass(x) and not isinstance(x, type):
-        x = {f.name: getattr(x, f.name) for f in dataclasses.fields(x)}
     if type(x) in (dict, OrderedDict, defaultdict):
         return "{" + ", ".join(f"{_spell(k)}: {_render(v)}" for k, v in x.items()) + "}"
     if isinstance(x, tuple):
@@ -70,6 +68,8 @@ def _render(x: Any) -> str:
         return f"({inner},)" if len(x) == 1 else f"({inner})"
     if type(x) is list:
         return f"[{', '.join(map(_render, x))}]"
+    if dataclasses.is_dataclass(x) and not isinstance(x, type):
+        return _render({f.name: getattr(x, f.name) for f in dataclasses.fields(x)})
     return _spell(x)
 
 
