@@ -1,7 +1,8 @@
 """Train a multilayer perceptron on Fashion-MNIST: 784-512-512-10, ReLU, batches of 64, plain SGD.
 
-The same model and recipe as PyTorch's quickstart, which reports an accuracy of about 64 to 65 % and
-an average loss near 1.1 after 5 epochs at a rate of 1e-3:
+The same model and recipe as PyTorch's quickstart, which takes the images in the order of the files,
+and reports an accuracy of about 64 to 65 % and an average loss near 1.1 after 5 epochs at a rate of
+1e-3:
 
     python examples/quickstart.py
     python examples/quickstart.py --learning-rate 0.05 --momentum 0.9
@@ -54,13 +55,18 @@ def make_step(optimizer: nn.Optimizer) -> Callable[..., Any]:
 
 
 def train(
-    data: nn.Dataset, test_data: nn.Dataset, optimizer: nn.Optimizer, epochs: int, seed: int
+    data: nn.Dataset,
+    test_data: nn.Dataset,
+    optimizer: nn.Optimizer,
+    epochs: int = 5,
+    seed: int = 0,
+    shuffle: bool = False,
 ) -> tuple[float, float]:
     """Train from a fresh start; returns the average loss and the accuracy on the test data."""
     params = model.init(seed, (28, 28))
     state = optimizer.init(params)
     step = make_step(optimizer)
-    batches = nn.DataLoader(data, batch_size=64, shuffle=True, seed=seed)
+    batches = nn.DataLoader(data, batch_size=64, shuffle=shuffle, seed=seed)
     result = (float("nan"), float("nan"))
     for epoch in range(1, epochs + 1):
         start = time.perf_counter()
@@ -94,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--learning-rate", "--lr", type=float, default=1e-3)
     parser.add_argument("--momentum", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shuffle", action="store_true", help="a new order in each epoch")
     options = parser.parse_args(argv)
 
     print(model)
@@ -103,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         nn.sgd(options.learning_rate, momentum=options.momentum),
         options.epochs,
         options.seed,
+        options.shuffle,
     )
 
 
