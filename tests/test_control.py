@@ -279,7 +279,7 @@ def test_scan_ys_that_nobody_reads_are_dropped_with_what_made_them():
 def test_what_is_not_asked_for_has_no_part_in_the_backward_pass(transform):
     def f(xs):
         # The derivative of the second output is infinite; zero times that would be NaN.
-        last, (roots, plain) = fg.scan(lambda c, x: (c * x, (np.sqrt(x - x), x + c)), 2.0, xs)
+        last, (_roots, plain) = fg.scan(lambda c, x: (c * x, (np.sqrt(x - x), x + c)), 2.0, xs)
         return last + np.sum(plain)
 
     xs = np.array([1.0, 3.0, 5.0])
@@ -307,6 +307,25 @@ def test_forward_mode_runs_nested_loops_once():
     graph = fg.make_graph(fg.jit(jvp(PROGRAMS["nested"][0])))(W, XS)
     inner = [sum(e.prim.name == "scan" for e in g.eqns) for g in graph.subgraphs()]
     assert max(inner) == 1
+
+
+@pytest.mark.parametrize("inner", [lambda f: f, fg.jit], ids=["scan", "jit of scan"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_linearize_computes_what_is_known_once(inner, reverse):
+    def f(w, xs):
+        def step(h, x):
+            h = np.tanh(w @ h + np.exp(x))
+            return h, (np.sum(h * x), x)
+
+        return fg.scan(step, np.ones(3), xs, reverse=reverse)
+
+    value, push = fg.linearize(inner(f), W, XS)
+    expected = fg.jvp(f, (W, XS), (np.cos(W), np.sin(XS)))
+    close((value, push(np.cos(W), np.sin(XS))), expected)
+    graph = fg.make_graph(push)(W, XS)
+    text = str(graph)
+    assert "tanh" not in text and "exp" not in text
+    close(fg.jit(lambda w: fg.linearize(inner(f), w, XS)[1](np.cos(w), np.sin(XS)))(W), expected[1])
 
 
 def test_scan_errors():

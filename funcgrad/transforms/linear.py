@@ -13,6 +13,7 @@ from funcgrad.core.evaluate import run_graph
 from funcgrad.core.tracer import Recorder, Tracer
 from funcgrad.errors import ShapeError, TreeMismatchError, at_line
 from funcgrad.primitives.elementwise import cast
+from funcgrad.transforms.ahead import run_ahead
 from funcgrad.transforms.jvp import jvp_of, pushforward_of
 from funcgrad.transforms.trace import leaf_avals, trace
 from funcgrad.transforms.vjp import match_cotangent, pullback_of
@@ -240,6 +241,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     leaves, treedef = tree.flatten(primals)
     avals = leaf_avals(primals, leaves, "linearize: a leaf of its primals")
     graph, out_tree = trace(pushforward, treedef, [a.strong() for a in avals], "linearize")
+    graph = run_ahead(graph)
 
     def linear(*tangents: Any) -> Any:
         given = matching_leaves(

@@ -18,6 +18,7 @@ from funcgrad.primitives.control import scan, while_
 from funcgrad.primitives.structural import move_axis
 from funcgrad.transforms.jvp import jvp_graph
 from funcgrad.transforms.partial import (
+    Split,
     carry_activity,
     carry_fixpoint,
     invariant,
@@ -30,7 +31,7 @@ from funcgrad.transforms.vmap import batch_graph, ensure_batched, run_batched
 # --- loops: forward mode --------------------------------------------------------------
 
 
-class _Groups(NamedTuple):
+class Groups(NamedTuple):
     """A loop's operands, or something for each of them, by their role."""
 
     consts: list[Any]
@@ -41,26 +42,26 @@ class _Groups(NamedTuple):
     def all(self) -> list[Any]:
         return [*self.consts, *self.carry, *self.xs]
 
-    def only(self, mask: _Groups) -> _Groups:
-        return _Groups(*(list(compress(a, m)) for a, m in zip(self, mask, strict=True)))
+    def only(self, mask: Groups) -> Groups:
+        return Groups(*(list(compress(a, m)) for a, m in zip(self, mask, strict=True)))
 
-    def beside(self, other: _Groups) -> list[Any]:
+    def beside(self, other: Groups) -> list[Any]:
         """Role by role, mine and then the other's."""
         return [v for a, b in zip(self, other, strict=True) for v in (*a, *b)]
 
 
-def _groups(values: Sequence[Any], n_consts: int, n_carry: int) -> _Groups:
+def groups(values: Sequence[Any], n_consts: int, n_carry: int) -> Groups:
     carry_end = n_consts + n_carry
-    return _Groups(
+    return Groups(
         list(values[:n_consts]), list(values[n_consts:carry_end]), list(values[carry_end:])
     )
 
 
 class _LoopJvp(NamedTuple):
-    active: _Groups
+    active: Groups
     outs: list[bool]
     body: Graph
-    extra: _Groups
+    extra: Groups
 
 
 def _loop_jvp(body: Graph, given: Mask, n_consts: int, n_carry: int) -> _LoopJvp:
@@ -68,9 +69,9 @@ def _loop_jvp(body: Graph, given: Mask, n_consts: int, n_carry: int) -> _LoopJvp
     active, outs = carry_activity(body, given, n_consts, n_carry)
     joint = jvp_graph(body, active, outs)
     n, n_outs = len(body.inputs), len(body.outputs)
-    roles = _groups(active, n_consts, n_carry)
-    extra = _groups(joint.inputs[n:], sum(roles.consts), sum(roles.carry))
-    inputs = _groups(joint.inputs[:n], n_consts, n_carry).beside(extra)
+    roles = groups(active, n_consts, n_carry)
+    extra = groups(joint.inputs[n:], sum(roles.consts), sum(roles.carry))
+    inputs = groups(joint.inputs[:n], n_consts, n_carry).beside(extra)
     values, tangents = joint.outputs[:n_outs], joint.outputs[n_outs:]
     n_dcarry = sum(roles.carry)
     outputs = (
@@ -92,8 +93,8 @@ def _loop_pushforward(
     )
     active = plan.active
     given_or_zero = filled(tangents, ins, active.all)
-    moving = _groups(given_or_zero, sum(active.consts), sum(active.carry))
-    return plan, _groups(ins, n_consts, n_carry).beside(moving)
+    moving = groups(given_or_zero, sum(active.consts), sum(active.carry))
+    return plan, groups(ins, n_consts, n_carry).beside(moving)
 
 
 def _scan_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) -> Any:
@@ -120,8 +121,8 @@ def _while_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict
     n_carry = len(body.outputs)
     plan, operands = _loop_pushforward(tangents, ins, body, n_consts, n_carry)
     test = Graph(
-        _groups(cond.inputs, n_consts, n_carry).beside(
-            _Groups(*([Var(v.aval) for v in role] for role in plan.extra))
+        groups(cond.inputs, n_consts, n_carry).beside(
+            Groups(*([Var(v.aval) for v in role] for role in plan.extra))
         ),
         cond.eqns,
         cond.outputs,
@@ -148,45 +149,70 @@ def _while_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> A
     return bind(while_, *ins, **params), pull
 
 
-class _ScanVjp(NamedTuple):
-    """What reverse mode makes of a scan.
+class Residuals(NamedTuple):
+    """Where the residuals of a loop's body come from.
 
     Attributes:
-        active, outs: which operands and results take part.
-        forward: the body that also gives the residuals that change from step to step.
-        kept: where each residual comes from: ("const", i), ("x", i), ("fixed", i) or ("kept", i).
-        fixed: residuals that are the same in each step, of the constants.
-        rest: `(residuals, cotangents) -> cotangents` of one step.
+        places: ("const", i), ("x", i), ("fixed", i) or ("kept", i) for each residual.
+        fixed: those that are the same in each step, as a graph of the constants.
     """
 
-    active: _Groups
-    outs: list[bool]
-    forward: Graph
-    kept: list[tuple[str, int]]
+    places: list[tuple[str, int]]
     fixed: Graph
-    rest: Graph
+
+    @property
+    def sliced(self) -> list[bool]:
+        """Which residuals have one slice for each step."""
+        return [name in ("x", "kept") for name, _ in self.places]
+
+    def values(self, operands: Groups, kept: Sequence[Any]) -> list[Any]:
+        """The residuals, given the loop's operands and what it kept."""
+        fixed = run_graph(self.fixed, operands.consts)
+        found = {"const": operands.consts, "x": operands.xs, "fixed": fixed, "kept": kept}
+        return [found[name][i] for name, i in self.places]
 
 
-def _scan_vjp(body: Graph, need: Mask, n_consts: int, n_carry: int) -> _ScanVjp:
-    active, outs = carry_activity(body, need, n_consts, n_carry)
-    cut = joint_vjp(body, active, outs)
-    roles = _groups(cut.inputs, n_consts, n_carry)
+def keep_residuals(cut: Split, roles: Groups) -> tuple[Graph, Residuals]:
+    """The first part of a loop's body, which gives what has to be kept of each step."""
     at = {id(v): ("const", i) for i, v in enumerate(roles.consts)}
     at |= {id(v): ("x", i) for i, v in enumerate(roles.xs)}
     same = invariant(cut.eqns, cut.inputs, [*roles.carry, *roles.xs])
     fixed: list[Var] = []
     changing: list[Var] = []
-    kept = []
+    places = []
     for var in cut.residuals:
         place = at.get(id(var))
         if place is None:
             group, name = (fixed, "fixed") if id(var) in same else (changing, "kept")
             place = (name, len(group))
             group.append(var)
-        kept.append(place)
+        places.append(place)
     fixed_graph = Graph(roles.consts, live_eqns(cut.eqns, fixed), fixed)
-    roles_active = _groups(active, n_consts, n_carry)
-    return _ScanVjp(roles_active, outs, cut.first(changing), kept, fixed_graph, cut.rest)
+    return cut.first(changing), Residuals(places, fixed_graph)
+
+
+class _ScanVjp(NamedTuple):
+    """What reverse mode makes of a scan.
+
+    Attributes:
+        active, outs: which operands and results take part.
+        forward: the body that also gives the residuals that change from step to step.
+        residuals: where the residuals come from.
+        rest: `(residuals, cotangents) -> cotangents` of one step.
+    """
+
+    active: Groups
+    outs: list[bool]
+    forward: Graph
+    residuals: Residuals
+    rest: Graph
+
+
+def _scan_vjp(body: Graph, need: Mask, n_consts: int, n_carry: int) -> _ScanVjp:
+    active, outs = carry_activity(body, need, n_consts, n_carry)
+    cut = joint_vjp(body, active, outs)
+    forward, residuals = keep_residuals(cut, groups(cut.inputs, n_consts, n_carry))
+    return _ScanVjp(groups(active, n_consts, n_carry), outs, forward, residuals, cut.rest)
 
 
 def _scan_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any:
@@ -197,35 +223,26 @@ def _scan_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> An
     )
     outs = bind(scan, *ins, **{**params, "body": plan.forward})
     n_outs = len(plan.outs)
-    operands = _groups(ins, n_consts, n_carry)
-    sources = {
-        "const": operands.consts,
-        "x": operands.xs,
-        "kept": outs[n_outs:],
-        "fixed": run_graph(plan.fixed, operands.consts),
-    }
+    residuals = plan.residuals.values(groups(ins, n_consts, n_carry), outs[n_outs:])
 
     def pull(cts: Sequence[Any], need: Sequence[bool]) -> list[Any]:
-        residuals = [(kind in ("x", "kept"), sources[kind][i]) for kind, i in plan.kept]
         return _scan_backward(plan, body, params, residuals, cts)
 
     return outs[:n_outs], pull
 
 
 def _scan_backward(
-    plan: _ScanVjp, body: Graph, params: dict, residuals: Sequence[tuple[bool, Any]], cts: Any
+    plan: _ScanVjp, body: Graph, params: dict, residuals: Sequence[Any], cts: Any
 ) -> list[Any]:
     """The scan in the other direction, which carries the cotangents of carry and constants."""
     n_consts, n_carry, length = params["n_consts"], params["n_carry"], params["length"]
-    sliced = [is_sliced for is_sliced, _ in residuals]
+    sliced = plan.residuals.sliced
     ct_carry = filled(cts[:n_carry], body.out_avals[:n_carry], plan.outs[:n_carry])
     ct_ys = [c for c, m in zip(cts[n_carry:], plan.outs[n_carry:], strict=True) if m]
     given = tuple(c is not None for c in ct_ys)
-    step = body.derive(
-        ("scan backward", plan.forward, given), lambda: _backward_step(plan, sliced, given)
-    )
-    roles = _groups(body.inputs, n_consts, n_carry).only(plan.active)
-    consts = [r for is_sliced, r in residuals if not is_sliced]
+    step = body.derive(("scan backward", plan.forward, given), lambda: _backward_step(plan, given))
+    roles = groups(body.inputs, n_consts, n_carry).only(plan.active)
+    consts = [r for r, s in zip(residuals, sliced, strict=True) if not s]
     sums = [zeros_like(v.aval) for v in roles.consts]
     found = bind(
         scan,
@@ -233,7 +250,7 @@ def _scan_backward(
         *sums,
         *ct_carry,
         *[c for c in ct_ys if c is not None],
-        *[r for is_sliced, r in residuals if is_sliced],
+        *compress(residuals, sliced),
         body=step,
         length=length,
         reverse=not params["reverse"],
@@ -243,10 +260,11 @@ def _scan_backward(
     return spread(found, plan.active.all)
 
 
-def _backward_step(plan: _ScanVjp, sliced: Sequence[bool], given: Mask) -> Graph:
+def _backward_step(plan: _ScanVjp, given: Mask) -> Graph:
     """Body of the backward scan: `(constants; sums, carry's; ys', residuals) -> ...`."""
     avals = [v.aval.strong() for v in plan.rest.inputs]
-    n_residuals, n_sums = len(plan.kept), sum(plan.active.consts)
+    sliced = plan.residuals.sliced
+    n_residuals, n_sums = len(sliced), sum(plan.active.consts)
     n_carry = sum(plan.active.carry)
     ct_avals = avals[n_residuals:]
     with Recorder("vjp", concrete=False) as rec:
@@ -291,9 +309,9 @@ def _scan_batch(
     over_batch, flags, out_flags = body.derive(
         key, lambda: _loop_batched(body, batched, size, n_consts, n_carry)
     )
-    operands = _groups(ins, n_consts, n_carry)
-    have = _groups(batched, n_consts, n_carry)
-    carry_flags = _groups(flags, n_consts, n_carry).carry
+    operands = groups(ins, n_consts, n_carry)
+    have = groups(batched, n_consts, n_carry)
+    carry_flags = groups(flags, n_consts, n_carry).carry
     carry = [
         ensure_batched(x, b, size) if f else x
         for x, b, f in zip(operands.carry, have.carry, carry_flags, strict=True)
