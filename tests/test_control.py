@@ -337,9 +337,11 @@ def test_scan_errors():
         fg.scan(lambda c, x: ({"h": np.stack([c["h"], x])}, None), {"h": 0.0}, xs)
     with pytest.raises(errors.CarryTypeError, match=r"f32\[\] and leaves it as f64\[\]"):
         fg.scan(lambda c, x: (c + x, None), np.float32(0), xs)
-    with pytest.raises(errors.TreeMismatchError, match="first carry"):
-        fg.scan(lambda c, x: ((c, c), None), 0.0, xs)
-    with pytest.raises(errors.TreeMismatchError, match="pair"):
+    with pytest.raises(
+        errors.TreeMismatchError, match=r"\(\[\*, \*\]\) at \['h'\], where the first"
+    ):
+        fg.scan(lambda c, x: ({"h": [x, x]}, None), {"h": 0.0}, xs)
+    with pytest.raises(errors.TreeMismatchError, match=r"at \['h'\]: the tuple there lacks \[1\]"):
         fg.scan(lambda c, x: c + x, 0.0, xs)
     with pytest.raises(errors.ArgumentError, match=r"3 for xs\[0\].*\n.*4 for xs\[1\]"):
         fg.scan(lambda c, x: (c, None), 0.0, (xs, np.ones(4)))

@@ -26,6 +26,8 @@ from funcgrad.transforms import branch_rules as _branch_rules  # noqa: F401  (se
 from funcgrad.transforms import loop_rules as _loop_rules  # noqa: F401  (sets the rules)
 from funcgrad.transforms.trace import as_operands, flatten_result, leaf_avals, lift_arrays, trace
 
+_LEAF = tree.structure(0)
+
 # --- branches -------------------------------------------------------------------------
 
 
@@ -161,10 +163,17 @@ def _at(treedef: Any, leaf: int) -> str:
 
 
 def _structure_error(what: str, found: Any, like: str, expected: Any) -> FuncgradError:
+    """Two structures that should be equal: where they differ, and both of them."""
+    text = f"{what} returns another structure than {like}"
+    try:
+        subtrees = expected.flatten_up_to(found.unflatten(range(found.num_leaves)))
+    except TreeMismatchError as error:
+        return at_line(TreeMismatchError, f"{text}: {error}")
+    i = next(i for i, subtree in enumerate(subtrees) if tree.structure(subtree) != _LEAF)
     return at_line(
         TreeMismatchError,
-        f"{what} returns another structure than {like}:\n  {found}\n  {expected}\n"
-        "Give both the same containers, keys and lengths",
+        f"{text}: there is {tree.structure(subtrees[i])}{_at(expected, i)}, where {like} has an "
+        f"array.\n  {like}: {expected}\n  {what}: {found}",
     )
 
 
@@ -417,8 +426,8 @@ def while_loop(
 
 def _boolean(result: Any) -> Any:
     leaves, treedef = flatten_result(result, "the condition of while_loop")
-    if treedef != tree.structure(0) or aval_of(leaves[0]) != Aval((), BOOL):
-        found = aval_of(leaves[0]) if treedef == tree.structure(0) else treedef
+    if treedef != _LEAF or aval_of(leaves[0]) != Aval((), BOOL):
+        found = aval_of(leaves[0]) if treedef == _LEAF else treedef
         raise at_line(
             CarryTypeError,
             f"while_loop: cond_fun must return a boolean scalar, this one returned {found}; "
@@ -461,7 +470,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
         )
         return val
     indices = np.arange(int(low), int(high), dtype=index.dtype)
-    extra = (tree.structure(0), [index])
+    extra = (_LEAF, [index])
 
     def step(carry: Any, i: Any) -> tuple[Any, Any]:
         return body_fun(i, carry), None
