@@ -342,6 +342,8 @@ def test_scan_errors():
     ):
         fg.scan(lambda c, x: ({"h": [x, x]}, None), {"h": 0.0}, xs)
     with pytest.raises(errors.TreeMismatchError, match=r"at \['h'\]: the tuple there lacks \[1\]"):
+        fg.scan(lambda c, x: ({"h": (x,)}, None), {"h": (0.0, 0.0)}, xs)
+    with pytest.raises(errors.TreeMismatchError, match="pair"):
         fg.scan(lambda c, x: c + x, 0.0, xs)
     with pytest.raises(errors.ArgumentError, match=r"3 for xs\[0\].*\n.*4 for xs\[1\]"):
         fg.scan(lambda c, x: (c, None), 0.0, (xs, np.ones(4)))
