@@ -81,6 +81,8 @@ class Primitive:
         kind: one of the five kinds, or "higher-order" (its params hold graphs).
         multiple: the result is a sequence of arrays.
         view: the NumPy implementation may share memory with its first operand.
+        takes_out: `impl` takes `out=`, as ufuncs do anyway: an array, perhaps one of the
+            operands, to write the result into.
         infix: Python's operator for it, for readable source; None if there is none.
         source: spelling in generated NumPy source, `source(names, params) -> str`;
             without it a call of `impl`.
@@ -103,6 +105,7 @@ class Primitive:
     prune: Rule | None = None
     multiple: bool = False
     view: bool = False
+    takes_out: bool = False
     infix: str | None = None
     source: Callable[[Sequence[str], dict[str, Any]], str] | None = None
     simplify: Rule | None = None

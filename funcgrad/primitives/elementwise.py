@@ -82,15 +82,21 @@ abs_ = elementwise(
 )
 
 
+def _real_power(x: Any, y: Any) -> Any:
+    # Python's own power raises at 0, and leaves the real numbers below it.
+    return np.power(x, y) if type(x) is float else x**y
+
+
 def _power_by_base(g: Any, ans: Any, x: Any, y: Any) -> Any:
     if type(y) in PYTHON_NUMBERS:
         if y == 0:
             return None
         if y == 1:
             return g
-        return (2 * g) * x if y == 2 else (y * g) * x ** (y - 1)
-    # 0 ** (0 - 1) would be infinite where the derivative is 0.
-    return g * (y * x ** np.where(y == 0, 1, y - 1))
+        return (2 * g) * x if y == 2 else (y * g) * _real_power(x, y - 1)
+    # At 0 ** 0 the derivative is 0, where 0 ** (0 - 1) would be infinite. Elsewhere the
+    # exponent must stay as it is, for derivatives by it.
+    return g * (y * _real_power(x, np.where((x == 0) & (y == 0), 1, y - 1)))
 
 
 def _power_by_exponent(g: Any, ans: Any, x: Any, y: Any) -> Any:
@@ -119,7 +125,7 @@ fmod = elementwise(
     "fmod",
     np.fmod,
     lambda g, ans, x, y: g,
-    lambda g, ans, x, y: -g * np.rint((x - ans) / y),
+    lambda g, ans, x, y: -g * np.rint(np.divide(x - ans, y)),
     domain=(0.6, 0.9),
     dtypes="f",
 )
@@ -127,7 +133,7 @@ remainder = elementwise(
     "remainder",
     np.remainder,
     lambda g, ans, x, y: g,
-    lambda g, ans, x, y: -g * np.rint((x - ans) / y),
+    lambda g, ans, x, y: -g * np.floor_divide(x, y),
     infix="%",
     domain=(0.6, 0.9),
     dtypes="f",
@@ -277,11 +283,16 @@ rad2deg = elementwise("rad2deg", np.rad2deg, lambda g, ans, x: g * (180 / pi), d
 # --- choices --------------------------------------------------------------------------
 
 
-def _masked(x, mask):
+def _masked(x, mask, out=None):
     if x.size > 1 and x.shape == mask.shape and x.dtype.itemsize <= 8:
         # On the bits: a product would make NaN of infinities, np.where is slow on random masks.
-        return (x.view(f"i{x.dtype.itemsize}") & -mask.view(np.int8)).view(x.dtype)
-    return np.where(mask, x, 0)
+        bits = f"i{x.dtype.itemsize}"
+        into = None if out is None else out.view(bits)
+        return np.bitwise_and(x.view(bits), -mask.view(np.int8), into).view(x.dtype)
+    kept = np.where(mask, x, 0)
+    if out is not None:
+        out[...] = kept
+    return kept
 
 
 # x where the mask is True, else 0: what `np.where(mask, x, 0)` is simplified to.
@@ -291,6 +302,7 @@ masked = elementwise(
     lambda g, ans, x, mask: bind(masked, g, mask),
     None,
     dtype=lambda x, mask: x.dtype,
+    takes_out=True,
     samples=[
         sample((3,), np.array([True, False, True])),
         sample((), np.array([True, False])),
@@ -300,10 +312,14 @@ masked = elementwise(
 )
 
 
-def _share(g, x, y):
+def _share(g, x, y, out=None):
     ties = x == y
-    out = _masked(g, x >= y)
-    return np.where(ties, out * 0.5, out) if np.any(ties) else out
+    kept = _masked(g, x >= y, out)
+    if np.any(ties):
+        kept = np.where(ties, kept * 0.5, kept)
+        if out is not None:
+            out[...] = kept
+    return kept
 
 
 # g where x > y, half of it where they are equal, else 0: what each operand of a maximum gets.
@@ -314,6 +330,7 @@ share = elementwise(
     None,
     None,
     dtype=lambda g, x, y: g.dtype,
+    takes_out=True,
     dtypes="f",
 )
 

@@ -207,7 +207,7 @@ class Body:
         if eqn.prim.infix and len(ins) == 2 and ins[0] == buffer and eqn.prim is not matmul:
             self.write(f"{buffer} {eqn.prim.infix}= {ins[1]}")
         else:
-            self.write(f"np.{eqn.prim.impl.__name__}({', '.join(ins)}, out={buffer})")
+            self.write(f"{self._callee(eqn.prim.impl)}({', '.join(ins)}, out={buffer})")
         self.names_of[id(eqn.outs[0])] = names
         return buffer
 
@@ -266,8 +266,7 @@ def _takes_out(eqn: Eqn) -> bool:
     prim = eqn.prim
     return (
         not prim.multiple
-        and isinstance(prim.impl, np.ufunc)
-        and prim.impl.nout == 1
+        and (prim.takes_out or (isinstance(prim.impl, np.ufunc) and prim.impl.nout == 1))
         and prim.source is None
         and not eqn.params
         and len(eqn.outs[0].aval.shape) > 0
