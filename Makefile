@@ -82,7 +82,7 @@ $(VENV)/.stamp-docs: $(VENV)/.stamp-venv pyproject.toml
 	@touch $@
 
 $(BENCH_VENV)/.stamp-bench: $(BENCH_VENV)/.stamp-venv pyproject.toml
-	$(BENCH_VENV)/bin/python $(PIP_INSTALL) $(BENCH_PIP_ARGS) --editable ".[all]" --group bench
+	$(BENCH_VENV)/bin/python $(PIP_INSTALL) $(BENCH_PIP_ARGS) --editable . --group bench
 	@touch $@
 
 .PRECIOUS: %/.stamp-venv

@@ -25,9 +25,9 @@ sys.path += [str(ROOT), str(ROOT / "tests")]
 RECORD = ROOT / "tests" / "data" / "random_values.npz"
 
 import jax  # noqa: E402
-from random_cases import CASES, FLOATS, SEEDS, Case, equal  # noqa: E402
 
 import funcgrad.random as ours  # noqa: E402
+from random_cases import CASES, FLOATS, SEEDS, Case, equal  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 
