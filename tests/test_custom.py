@@ -323,6 +323,46 @@ def test_forward_mode_transposes_a_vjp_rule(transform):
     np.testing.assert_allclose(through(X), 10 * (np.cos(X) - X * np.sin(X)) + np.cos(X), atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("backward", "culprit"),
+    [
+        (lambda x, ct: np.clip(ct, -1, 1), "maximum"),
+        (lambda x, ct: ct + 1.0, "add"),
+        (lambda x, ct: ct * ct, "mul"),
+        (lambda x, ct: x / (1.0 + ct), "add"),
+        (lambda x, ct: np.where(ct > 0, ct, 0.0), "greater"),
+    ],
+)
+def test_forward_mode_refuses_a_vjp_rule_that_is_not_linear(backward, culprit):
+    @fg.custom_vjp
+    def f(x):
+        return np.sin(x)
+
+    f.defvjp(lambda x: (np.sin(x), x), lambda x, ct: (backward(x, ct),))
+    with pytest.raises(errors.NotDifferentiableError, match=f"linear.*{culprit}"):
+        fg.jvp(f, (X,), (X,))
+    assert fg.grad(lambda x: np.sum(f(x)))(X).shape == X.shape
+
+
+@pytest.mark.parametrize(
+    "backward",
+    [
+        lambda x, ct: np.where(x > 0, ct, 0.0) * 2.0 - ct / 3.0,
+        lambda x, ct: np.concatenate([ct[1:], np.zeros(1)]),
+        lambda x, ct: np.cumsum(ct) @ np.ones((3, 3)),
+    ],
+)
+def test_forward_mode_accepts_a_linear_vjp_rule(backward):
+    @fg.custom_vjp
+    def f(x):
+        return x
+
+    f.defvjp(lambda x: (x, x), lambda x, ct: (backward(x, ct),))
+    _, pullback = fg.vjp(f, X)
+    rows = np.stack([pullback(row)[0] for row in np.eye(3)])
+    np.testing.assert_allclose(fg.jacfwd(f)(X), rows)
+
+
 def test_what_rules_return_is_checked():
     @fg.custom_jvp
     def f(x):

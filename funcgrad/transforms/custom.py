@@ -190,12 +190,13 @@ class custom_vjp(_CustomFunction):
     The rules given to `defvjp` are `fwd(*args) -> (result, residuals)`, with the function's own
     arguments, and `bwd(*nondiff, residuals, ct) -> cotangents`, a tuple with one entry for each
     argument that is not in nondiff_argnums; None stands for zero. Higher derivatives
-    differentiate the rules; forward mode transposes `bwd`, which is right where it is linear in
-    `ct`, as derivatives are.
+    differentiate the rules; forward mode transposes `bwd`, which must be linear in `ct` for that,
+    as derivatives are.
 
     Raises:
         CustomRuleError: there are no rules, or they return what does not fit the function.
-        NotDifferentiableError: the function closes over what is differentiated by.
+        NotDifferentiableError: the function closes over what is differentiated by, or forward
+            mode meets a `bwd` that is not linear in `ct`.
 
     Example:
         >>> import numpy as np, funcgrad as fg

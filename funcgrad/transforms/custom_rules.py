@@ -26,6 +26,7 @@ from funcgrad.errors import (
 )
 from funcgrad.primitives import control as prims
 from funcgrad.primitives.elementwise import cast
+from funcgrad.transforms.linearity import first_nonlinear
 from funcgrad.transforms.rules import set_rules
 from funcgrad.transforms.trace import flatten_result, leaf_avals, lift_captures
 from funcgrad.transforms.vjp import pullback_of
@@ -522,6 +523,14 @@ def _vjp_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) 
         cts = [rec.input(z) if w else z for z, w in zip(zeros, wanted, strict=True)]
         found = rule.backward(ins, residuals, cts)
     recorded = [i for i, c in enumerate(found) if type(c) is Tracer and c.rec is rec]
+    obstacle = first_nonlinear(rec.eqns, rec.inputs, [found[i] for i in recorded])
+    if obstacle is not None:
+        raise at_line(
+            NotDifferentiableError,
+            f"forward mode (jvp, jacfwd) transposes the backward rule of {rule}, which must be "
+            f"linear in the cotangent; {obstacle} keeps it from being so. Give the function a "
+            "custom_jvp rule, or use reverse mode",
+        )
     _, pull = pullback_of(rec, [found[i] for i in recorded], start)
     dots = iter(pull([tangents[i] for i in recorded]))
     return outs, [next(dots) if w else None for w in wanted]

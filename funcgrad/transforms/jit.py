@@ -215,7 +215,10 @@ class Jitted:
     def _call_traced(
         self, leaves: Sequence[Any], treedef: Any, static: Any, has_kwargs: bool
     ) -> Any:
-        """Inside a recording: one call equation where values ride along, else inlined."""
+        """Inside a recording: one call equation where the result is computed next, else inlined.
+
+        It is where values ride along, and where `vmap` runs what it has recorded.
+        """
         key = (treedef, static, *map(aval_of, leaves))
         found = self._graphs.get(key)
         if found is None:
@@ -223,8 +226,9 @@ class Jitted:
             if not _captures(found[0]):
                 self._graphs[key] = found
         graph, out_tree = found
-        concrete = all(leaf.has_value for leaf in leaves if type(leaf) is Tracer)
-        if concrete and not _captures(graph) and not config.debug_nans:
+        tracers = [leaf for leaf in leaves if type(leaf) is Tracer]
+        runs = all(t.has_value or t.rec.purpose == "vmap" for t in tracers)
+        if runs and not _captures(graph) and not config.debug_nans:
             return out_tree.unflatten(bind(call, *leaves, graph=graph))
         return out_tree.unflatten(run_graph(graph, leaves))
 
