@@ -7,7 +7,7 @@ difference here):
     python examples/quickstart.py
     python examples/quickstart.py --learning-rate 0.05 --momentum 0.9
 
-The second reaches 86 to 87 %, give or take half a point from run to run.
+The second reaches a little over 86 % on average; single runs differ from that by a point or so.
 """
 
 from __future__ import annotations
