@@ -102,6 +102,7 @@ class Tape(NamedTuple):
 class _Recorders(threading.local):
     def __init__(self) -> None:
         self.depth = 0
+        self.staging = 0
         self.source: SourceLine | None = None
 
 
@@ -146,13 +147,25 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         _recorders.depth += 1
+        if self.stages:
+            _recorders.staging += 1
         self.level = _recorders.depth
         self.active = True
         return self
 
     def __exit__(self, *exc: Any) -> None:
         _recorders.depth -= 1
+        if self.stages:
+            _recorders.staging -= 1
         self.active = False
+
+    @property
+    def stages(self) -> bool:
+        """Whether its graph is for later, so that calls in it are inlined.
+
+        That of `vmap` is run at once, batched.
+        """
+        return not self.concrete and self.purpose != "vmap"
 
     def input(self, value: Any) -> Tracer:
         """A new input that carries `value`'s own value where it has one."""
@@ -316,6 +329,11 @@ def with_pullback(
         return prim.pullback(ins, params, need)  # pyright: ignore[reportOptionalCall]
     except NotDifferentiableError:
         return None, None
+
+
+def is_staging() -> bool:
+    """Whether a graph for later use is being recorded in this thread."""
+    return _recorders.staging > 0
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from funcgrad.core.aval import PYTHON_SCALARS, Aval
 
 def _describe(key: Any) -> tuple[Any, Any, list[str]]:
     """A key's tree structure, static arguments, and what each leaf is."""
-    treedef, static, *parts = key
+    (treedef, static, _), *parts = key
     leaves: list[str] = []
     supply = iter(parts)
     for part in supply:

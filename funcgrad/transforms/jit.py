@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -12,28 +10,49 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.config import config
-from funcgrad.core.aval import aval_of
+from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
-from funcgrad.core.execution import BACKENDS, Runner
+from funcgrad.core.execution import BACKENDS
 from funcgrad.core.graph import Graph
-from funcgrad.core.tracer import Tracer, bind
-from funcgrad.errors import ArgumentError, StaticArgumentError, at_line
+from funcgrad.core.tracer import Tracer, bind, is_staging
+from funcgrad.errors import ArgumentError, NotAnArrayError, at_line
 from funcgrad.primitives.call import call
 from funcgrad.transforms import call as _call_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from funcgrad.transforms.dispatch import MISS, Guard, make_guard
 from funcgrad.transforms.explain import explain_miss
+from funcgrad.transforms.frozen import frozen
+from funcgrad.transforms.static import Static, StaticArguments, names_of_rest, with_static
 from funcgrad.transforms.trace import leaf_avals, trace
 
 _SCALARS = frozenset({float, int, complex, bool})
 
 
-class Program(NamedTuple):
-    """One compiled specialisation."""
+class Form(NamedTuple):
+    """How a call is put together, its leaves aside.
 
-    graph: Graph
-    out_tree: Any
+    Attributes:
+        treedef: the structure of the positional arguments, or of (positional, keywords).
+        static: the static arguments.
+        keywords: there are keyword arguments.
+    """
+
+    treedef: tree.TreeDef
+    static: Static
+    keywords: bool
+
+
+class Program(NamedTuple):
+    """One compiled specialisation: a function of leaves, and the guard that calls it."""
+
     run: Callable[..., Any]
     guard: Guard | None
+
+
+class Signature(NamedTuple):
+    """How a generated function is called: its name, and its parameters as trees of avals."""
+
+    name: str
+    parameters: list[tuple[str, Any]]
 
 
 class Lowered:
@@ -72,27 +91,20 @@ class Jitted:
         (True, np.float64(9.0))
     """
 
-    def __init__(
-        self,
-        fun: Callable[..., Any],
-        static_argnums: tuple[int, ...],
-        static_argnames: tuple[str, ...],
-        backend: str,
-    ):
+    def __init__(self, fun: Callable[..., Any], static: StaticArguments, backend: str):
         functools.update_wrapper(self, fun, updated=())
         self.fun = fun
         self.backend = backend
-        self._static_nums = static_argnums
-        self._static_names = static_argnames
-        self._has_static = bool(static_argnums or static_argnames)
+        self._static = static
+        # Entries are added whole and never change, so that threads need no lock: at worst two
+        # of them compile the same program. A lock held while user code runs could block it.
         self._programs: dict[Any, Program] = {}
-        self._graphs: dict[Any, tuple[Graph, Any]] = {}
+        self._graphs: dict[Any, tuple[Graph, tree.TreeDef]] = {}
         self._guard: Guard | None = None
         self._last_miss: tuple[Any, list[Any]] | None = None
-        self._lock = threading.RLock()
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else _Bound(self, instance)
 
     def __repr__(self) -> str:
         return f"<jit of {getattr(self.fun, '__qualname__', self.fun)!s}>"
@@ -103,16 +115,10 @@ class Jitted:
             result = guard(args)
             if result is not MISS:
                 return result
-        static: Any = None
-        if self._has_static:
-            static, args, kwargs = self._split_static(args, kwargs)
-        if kwargs:
-            leaves, treedef = tree.flatten((args, kwargs))
-        else:
-            leaves, treedef = tree.flatten(args)
-        parts: list[Any] = [treedef, static]
+        form, leaves = self._take_apart(args, kwargs)
+        parts: list[Any] = [form]
         for leaf in leaves:
-            kind = type(leaf)  # pyright: ignore[reportUnknownVariableType]
+            kind = cast(Any, type(leaf))
             if kind is np.ndarray:
                 parts.append(leaf.shape)
                 parts.append(leaf.dtype)
@@ -120,117 +126,69 @@ class Jitted:
                 parts.append(kind)
             elif isinstance(leaf, np.generic):
                 parts.append(())
-                parts.append(leaf.dtype)  # pyright: ignore[reportUnknownMemberType]
+                parts.append(cast(Any, leaf).dtype)
             elif kind is Tracer:
-                return self._call_traced(leaves, treedef, static, bool(kwargs))
+                return self._call_traced(form, leaves)
             else:
-                parts.append(_leaf_key(leaf, leaves, treedef))
+                parts.append(_leaf_key(leaf, leaves, form))
         if config.debug_nans:
-            return self._call_checked(leaves, treedef, static, bool(kwargs))
+            return self._call_checked(form, leaves)
         key = tuple(parts)
-        program = self._programs.get(key)
+        program = self._programs.get(key) or self._compile(key, form, leaves)
         if program is None:
-            program = self._compile(key, leaves, treedef, static, bool(kwargs))
-            if program is None:
-                return self._call_traced(leaves, treedef, static, bool(kwargs))
-        self._guard = None if static or kwargs else program.guard
+            return self._call_traced(form, leaves)
+        # A guard knows positional arguments only.
+        self._guard = None if form.static or form.keywords else program.guard
         return program.run(*leaves)
-
-    # -- keys -------------------------------------------------------------------------
-
-    def _split_static(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
-        n = len(args)
-        numbers = {i % n for i in self._static_nums if -n <= i < n}
-        fixed: list[tuple[int | str, Any]] = [(i, args[i]) for i in sorted(numbers)]
-        fixed += [(k, kwargs[k]) for k in self._static_names if k in kwargs]
-        for where, value in fixed:
-            try:
-                hash(value)
-            except TypeError:
-                name = f"argument {where}" if isinstance(where, int) else f"argument {where!r}"
-                raise at_line(
-                    StaticArgumentError,
-                    f"jit: static {name} of type {type(value).__name__} cannot be hashed, so it "
-                    "cannot be part of the cache's key; pass a tuple instead of a list, a frozen "
-                    "dataclass instead of a dict, or make the argument an ordinary one",
-                ) from None
-        # 1, 1.0 and True are equal, but the programs they lead to are not.
-        static: Any = tuple((where, cast(Any, type(value)), value) for where, value in fixed)
-        rest = tuple(a for i, a in enumerate(args) if i not in numbers)
-        return static, rest, {k: v for k, v in kwargs.items() if k not in self._static_names}
-
-    def _function(self, static: Any, has_kwargs: bool) -> Callable[..., Any]:
-        """The user's function of what is not static, as `fun(*args)` or `fun(args, kwargs)`."""
-        fun = self.fun
-        fixed = {where: value for where, _, value in static or ()}
-
-        def full(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-            supply = iter(args)
-            positional: list[Any] = []
-            total = len(args) + sum(isinstance(w, int) for w in fixed)
-            for i in range(total):
-                positional.append(fixed[i] if i in fixed else next(supply))
-            named = {w: v for w, v in fixed.items() if isinstance(w, str)}
-            return fun(*positional, **kwargs, **named)
-
-        return full if has_kwargs else lambda *args: full(args, {})
 
     # -- programs ---------------------------------------------------------------------
 
-    def _trace(
-        self, leaves: Sequence[Any], treedef: Any, static: Any, has_kwargs: bool
-    ) -> tuple[Graph, Any]:
-        args = treedef.unflatten(leaves)
-        avals = leaf_avals(args, leaves, "jit: a leaf of its arguments")
+    def _take_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Form, list[Any]]:
+        static: Static = ()
+        if self._static:
+            static, args, kwargs = self._static.split(args, kwargs)
+        leaves, treedef = tree.flatten((args, kwargs) if kwargs else args)
+        return Form(treedef, static, bool(kwargs)), leaves
+
+    def _graph(self, form: Form, avals: tuple[Aval, ...]) -> tuple[Graph, tree.TreeDef]:
+        """The function's graph for these arguments, and its result's structure."""
+        found = self._graphs.get((form, avals))
+        if found is not None:
+            return found
+        fun = with_static(self.fun, form.static)
+
+        def with_keywords(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            return fun(*args, **kwargs)
+
+        target = with_keywords if form.keywords else fun
         name = getattr(self.fun, "__name__", "a function")
-        return trace(self._function(static, has_kwargs), treedef, avals, f"jit of {name}")
+        graph, out_tree = trace(target, form.treedef, avals, f"jit of {name}")
+        if _captures_tracers(graph):
+            return graph, out_tree
+        return self._graphs.setdefault((form, avals), (frozen(graph), out_tree))
 
-    def _compile(
-        self, key: Any, leaves: Sequence[Any], treedef: Any, static: Any, has_kwargs: bool
-    ) -> Program | None:
+    def _compile(self, key: Any, form: Form, leaves: Sequence[Any]) -> Program | None:
         """A new program; None where the function closes over tracers, so cannot be kept."""
-        with self._lock:
-            program = self._programs.get(key)
-            if program is not None:
-                return program
-            graph, out_tree = self._trace(leaves, treedef, static, has_kwargs)
-            if _captures(graph):
-                return None
-            self._last_miss = (key, list(self._programs))
-            flat: Runner = BACKENDS[self.backend].compile(graph, out_tree)
-            program = Program(graph, out_tree, flat, make_guard(treedef, leaves, flat))
-            self._programs[key] = program
-            return program
+        graph, out_tree = self._graph(form, _avals(form, leaves))
+        if _captures_tracers(graph):
+            return None
+        self._last_miss = (key, list(self._programs))
+        run = BACKENDS[self.backend].compile(graph, out_tree)
+        program = Program(run, make_guard(form.treedef, leaves, run))
+        return self._programs.setdefault(key, program)
 
-    def _call_checked(
-        self, leaves: Sequence[Any], treedef: Any, static: Any, has_kwargs: bool
-    ) -> Any:
+    def _call_checked(self, form: Form, leaves: Sequence[Any]) -> Any:
         """Under debug_nans: equation by equation, each result checked where it is made."""
-        graph, out_tree = self._trace(leaves, treedef, static, has_kwargs)
+        graph, out_tree = self._graph(form, _avals(form, leaves))
         with np.errstate(all="ignore"):
             return out_tree.unflatten(run_graph(graph, leaves))
 
-    def _call_traced(
-        self, leaves: Sequence[Any], treedef: Any, static: Any, has_kwargs: bool
-    ) -> Any:
-        """Inside a recording: one call equation where the result is computed next, else inlined.
-
-        It is where values ride along, and where `vmap` runs what it has recorded.
-        """
-        key = (treedef, static, *map(aval_of, leaves))
-        found = self._graphs.get(key)
-        if found is None:
-            found = self._trace(leaves, treedef, static, has_kwargs)
-            if not _captures(found[0]):
-                self._graphs[key] = found
-        graph, out_tree = found
-        tracers = [leaf for leaf in leaves if type(leaf) is Tracer]
-        runs = all(t.has_value or t.rec.purpose == "vmap" for t in tracers)
-        if runs and not _captures(graph) and not config.debug_nans:
-            return out_tree.unflatten(bind(call, *leaves, graph=graph))
-        return out_tree.unflatten(run_graph(graph, leaves))
+    def _call_traced(self, form: Form, leaves: Sequence[Any]) -> Any:
+        """Inside a recording: inlined where a graph is being made, else one call equation."""
+        graph, out_tree = self._graph(form, _avals(form, leaves))
+        if is_staging() or config.debug_nans or _captures_tracers(graph):
+            return out_tree.unflatten(run_graph(graph, leaves))
+        return out_tree.unflatten(bind(call, *leaves, graph=graph))
 
     # -- looking inside ---------------------------------------------------------------
 
@@ -252,21 +210,18 @@ class Jitted:
               return c
             }
         """
-        static: Any = None
-        if self._has_static:
-            static, args, kwargs = self._split_static(args, kwargs)
-        full = (args, kwargs) if kwargs else args
-        leaves, treedef = tree.flatten(full)
-        graph, out_tree = self._trace(leaves, treedef, static, bool(kwargs))
-        backend = BACKENDS[self.backend]
-        return Lowered(graph, lambda: backend.text(graph, self._signature(static, full), out_tree))
+        form, leaves = self._take_apart(args, kwargs)
+        avals = _avals(form, leaves)
+        graph, out_tree = self._graph(form, avals)
+        signature, backend = self._signature(form, avals), BACKENDS[self.backend]
+        return Lowered(graph, lambda: backend.text(graph, signature, out_tree))
 
-    def _signature(self, static: Any, full: Any) -> Signature:
-        name = getattr(self.fun, "__name__", "main")
-        args, kwargs = full if static_kwargs(full) else (full, dict[str, Any]())
-        fixed = {where for where, _, _ in static or ()}
-        names = _parameter_names(self.fun, len(args), fixed)
-        return Signature(name, [*zip(names, args, strict=True), *kwargs.items()])
+    def _signature(self, form: Form, avals: Sequence[Aval]) -> Signature:
+        given = form.treedef.unflatten(avals)
+        args, kwargs = given if form.keywords else (given, dict[str, Any]())
+        names = names_of_rest(self.fun, form.static, len(args))
+        parameters: list[tuple[str, Any]] = [*zip(names, args, strict=True), *kwargs.items()]
+        return Signature(getattr(self.fun, "__name__", "main"), parameters)
 
     def explain(self) -> str:
         """Why the last call that traced did so: what differs from the nearest program kept.
@@ -281,34 +236,40 @@ class Jitted:
         return explain_miss(self._last_miss)
 
 
-class Signature(NamedTuple):
-    """How a generated function is called: its name, and its parameters with examples."""
+class _Bound:
+    """A jitted method with its instance."""
 
-    name: str
-    parameters: list[tuple[str, Any]]
+    def __init__(self, jitted: Jitted, instance: Any):
+        self._jitted = jitted
+        self._instance = instance
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._jitted(self._instance, *args, **kwargs)
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        return self._jitted.lower(self._instance, *args, **kwargs)
+
+    def explain(self) -> str:
+        return self._jitted.explain()
 
 
-def static_kwargs(full: Any) -> bool:
-    return len(full) == 2 and isinstance(full[0], tuple) and isinstance(full[1], dict)
-
-
-def _parameter_names(fun: Callable[..., Any], count: int, fixed: set[Any]) -> list[str]:
+def _avals(form: Form, leaves: Sequence[Any]) -> tuple[Aval, ...]:
     try:
-        parameters = list(inspect.signature(fun).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    free = [n for i, n in enumerate(names) if i not in fixed]
-    return [free[i] if i < len(free) else f"arg{i}" for i in range(count)]
+        return tuple(map(aval_of, leaves))
+    except NotAnArrayError:
+        # Once more, for a message with the leaf's path.
+        return tuple(
+            leaf_avals(form.treedef.unflatten(leaves), leaves, "jit: a leaf of its arguments")
+        )
 
 
-def _leaf_key(leaf: Any, leaves: Sequence[Any], treedef: Any) -> Any:
-    leaf_avals(treedef.unflatten(leaves), leaves, "jit: a leaf of its arguments")
+def _leaf_key(leaf: Any, leaves: Sequence[Any], form: Form) -> Any:
+    _avals(form, leaves)
     # Arrays of another library, CuPy's say, run another program.
     return (type(leaf), aval_of(leaf))
 
 
-def _captures(graph: Graph) -> bool:
+def _captures_tracers(graph: Graph) -> bool:
     return any(type(c.value) is Tracer for c in graph.consts())
 
 
@@ -356,36 +317,7 @@ def jit(
         )
     numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
     names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
-    return Jitted(fun, *_complete_static(fun, numbers, names), chosen)
-
-
-def _complete_static(
-    fun: Callable[..., Any], numbers: tuple[int, ...], names: tuple[str, ...]
-) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """An argument that is static by number is static by name, and the other way round."""
-    if not numbers and not names:
-        return (), ()
-    try:
-        parameters = list(inspect.signature(fun).parameters.values())
-    except (TypeError, ValueError):
-        return numbers, names
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    positional = [p.name for p in parameters if p.kind in kinds]
-    known = {p.name for p in parameters}
-    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        for name in names:
-            if name not in known:
-                raise at_line(
-                    ArgumentError,
-                    f"jit: static_argnames has {name!r}, which is no parameter of "
-                    f"{getattr(fun, '__name__', fun)}; it has {sorted(known)}",
-                )
-    all_names = [
-        *names,
-        *(positional[i] for i in numbers if -len(positional) <= i < len(positional)),
-    ]
-    all_numbers = [*numbers, *(positional.index(n) for n in names if n in positional)]
-    return tuple(dict.fromkeys(all_numbers)), tuple(dict.fromkeys(all_names))
+    return Jitted(fun, StaticArguments(fun, numbers, names), chosen)
 
 
 def export(fun: Callable[..., Any], *args: Any, path: Any, **kwargs: Any) -> None:
@@ -396,6 +328,10 @@ def export(fun: Callable[..., Any], *args: Any, path: Any, **kwargs: Any) -> Non
         args, kwargs: examples, of which shapes, dtypes and structure matter. What `fun`
             closes over (a trained model's parameters, say) is written into the file.
         path: the file; it is replaced atomically, so a failure leaves an earlier one whole.
+
+    Raises:
+        ExportError: an argument or the result has parts that source without funcgrad cannot name.
+        FileNotFoundError: the file's directory does not exist.
 
     The file's function has `fun`'s name and parameters. It takes and returns dicts, lists,
     tuples and arrays; a named tuple or dataclass among the arguments is read by its attributes,

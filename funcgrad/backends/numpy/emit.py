@@ -18,11 +18,13 @@ from funcgrad.backends.numpy.spelling import dtype_name, spell
 from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.primitives.contraction import matmul
+from funcgrad.primitives.elementwise import add, mul
 
 # From this many bytes on, writing into a dead buffer beats allocating a new one.
 REUSE_BYTES = 16384
 # Below this size the conversion of a Python scalar takes longer than the arithmetic.
 SCALAR_BYTES = 4096
+COMMUTATIVE = (add, mul)
 # Python allows twenty blocks in one another.
 MAX_DEPTH = 15
 INDENT = "    "
@@ -204,6 +206,8 @@ class Body:
         if names is None:
             return None
         buffer = names[0]
+        if eqn.prim in COMMUTATIVE and ins[1] == buffer:
+            ins = ins[::-1]
         if eqn.prim.infix and len(ins) == 2 and ins[0] == buffer and eqn.prim is not matmul:
             self.write(f"{buffer} {eqn.prim.infix}= {ins[1]}")
         else:

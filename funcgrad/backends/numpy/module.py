@@ -14,6 +14,7 @@ import numpy as np
 from funcgrad.backends.numpy.helpers import copied
 from funcgrad.backends.numpy.spelling import spell
 from funcgrad.core.printing import letters
+from funcgrad.transforms.frozen import snapshot
 
 # What the lines of a program refer to besides names that are made for it.
 BUILT_IN = frozenset({"np", "range", "reversed", "complex"})
@@ -84,9 +85,7 @@ class Module:
             if name is None:
                 self._kept.append(value)
                 # The program must not change when the user writes to the array later.
-                kept = value.copy()
-                kept.flags.writeable = False
-                name = self._named[id(value)] = self._define(kept)
+                name = self._named[id(value)] = self._define(snapshot(value))
             return name
         value = np.asarray(value)[()]
         return self._shared((value.dtype, value.tobytes()), lambda: value)

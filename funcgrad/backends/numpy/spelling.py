@@ -59,6 +59,9 @@ def _spell_complex(value: complex) -> str:
 
 def _spell_array(value: np.ndarray) -> str:
     dtype = dtype_name(value.dtype)
+    if value.size > 1 and 0 in value.strides:
+        once = value[tuple([slice(None) if s else slice(0, 1) for s in value.strides])]
+        return f"np.broadcast_to({_spell_array(once)}, {value.shape})"
     if value.size > INLINE_ELEMENTS:
         native = np.ascontiguousarray(value, value.dtype.newbyteorder("="))
         data = base64.b64encode(native.tobytes()).decode()

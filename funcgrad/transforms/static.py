@@ -1,0 +1,122 @@
+"""Arguments of `jit` that are no data: taken out of calls, and put back when tracing."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from funcgrad.errors import ArgumentError, StaticArgumentError, at_line
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+# Per static argument: its number or name, its type, its value.
+Static = tuple[tuple[int | str, type[Any], Any], ...]
+
+
+class StaticArguments:
+    """Which arguments of a function are static, by number and by name.
+
+    An argument that is static by its number is so by its name, and the other way round.
+
+    Raises:
+        ArgumentError: the function has no such parameter.
+    """
+
+    def __init__(self, fun: Callable[..., Any], numbers: Sequence[int], names: Sequence[str]):
+        self.numbers, self.names = tuple(numbers), tuple(names)
+        if numbers or names:
+            parameters = parameters_of(fun)
+            if parameters is not None:
+                self._complete(getattr(fun, "__name__", str(fun)), parameters)
+
+    def __bool__(self) -> bool:
+        return bool(self.numbers or self.names)
+
+    def _complete(self, fun: str, parameters: Sequence[inspect.Parameter]) -> None:
+        positional = [p.name for p in parameters if p.kind in _POSITIONAL]
+        by_name = [p.name for p in parameters if p.kind is not p.POSITIONAL_ONLY]
+        kinds = {p.kind for p in parameters}
+        count = len(positional)
+        variadic = inspect.Parameter.VAR_POSITIONAL in kinds
+        for i in self.numbers:
+            if not variadic and not -count <= i < count:
+                raise at_line(
+                    ArgumentError,
+                    f"jit: static_argnums has {i}, but {fun} takes {count} positional arguments",
+                )
+        for name in self.names:
+            if name not in by_name and inspect.Parameter.VAR_KEYWORD not in kinds:
+                raise at_line(
+                    ArgumentError,
+                    f"jit: static_argnames has {name!r}, which is no parameter of {fun}; "
+                    f"it has {sorted(by_name)}",
+                )
+        # Counted from the end, a number means another argument where some are left out.
+        numbers = [i if variadic or i >= 0 else i + count for i in self.numbers]
+        named = [positional[i] for i in numbers if 0 <= i < count and positional[i] in by_name]
+        numbers += [positional.index(n) for n in self.names if n in positional]
+        self.numbers = tuple(dict.fromkeys(numbers))
+        self.names = tuple(dict.fromkeys((*self.names, *named)))
+
+    def split(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Static, tuple[Any, ...], dict[str, Any]]:
+        """The static arguments of a call, and the others.
+
+        Raises:
+            StaticArgumentError: a static argument cannot be hashed.
+        """
+        n = len(args)
+        numbers = {i % n for i in self.numbers if -n <= i < n}
+        fixed: list[tuple[int | str, Any]] = [(i, args[i]) for i in sorted(numbers)]
+        fixed += [(name, kwargs[name]) for name in self.names if name in kwargs]
+        for where, value in fixed:
+            _check_hashable(where, value)
+        # 1, 1.0 and True are equal, but the programs they lead to are not.
+        static: Static = tuple([(where, value.__class__, value) for where, value in fixed])
+        rest = tuple([a for i, a in enumerate(args) if i not in numbers])
+        return static, rest, {k: v for k, v in kwargs.items() if k not in self.names}
+
+
+def _check_hashable(where: int | str, value: Any) -> None:
+    try:
+        hash(value)
+    except TypeError:
+        raise at_line(
+            StaticArgumentError,
+            f"jit: static argument {where!r} of type {type(value).__name__} cannot be hashed, so "
+            "it cannot be part of the cache's key; pass a tuple instead of a list, a frozen "
+            "dataclass instead of a dict, or make the argument an ordinary one",
+        ) from None
+
+
+def with_static(fun: Callable[..., Any], static: Static) -> Callable[..., Any]:
+    """`fun` as a function of its other arguments."""
+    if not static:
+        return fun
+    by_number = {where: value for where, _, value in static if isinstance(where, int)}
+    by_name = {where: value for where, _, value in static if isinstance(where, str)}
+
+    def rest(*args: Any, **kwargs: Any) -> Any:
+        supply = iter(args)
+        total = len(args) + len(by_number)
+        full = [by_number[i] if i in by_number else next(supply) for i in range(total)]
+        return fun(*full, **kwargs, **by_name)
+
+    return rest
+
+
+def parameters_of(fun: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """A function's parameters, or None where it does not tell them."""
+    try:
+        return list(inspect.signature(fun).parameters.values())
+    except (TypeError, ValueError):
+        return None
+
+
+def names_of_rest(fun: Callable[..., Any], static: Static, count: int) -> list[str]:
+    """The names of the positional arguments that are left beside static ones, `count` of them."""
+    names = [p.name for p in parameters_of(fun) or () if p.kind in _POSITIONAL]
+    fixed = {where for where, _, _ in static}
+    free = [name for i, name in enumerate(names) if i not in fixed]
+    return [free[i] if i < len(free) else f"arg{i}" for i in range(count)]
