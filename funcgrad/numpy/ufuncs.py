@@ -147,7 +147,7 @@ def sign(x: Any) -> Any:
     if aval_of(x).dtype.kind != "c":
         return bind(ew.rounding["sign"], x)
     size = _complex_abs(x)
-    return x / np.where(size == 0, 1, size)
+    return np.where(size == 0, 0, x / np.where(size == 0, 1, size))
 
 
 def divmod_(x: Any, y: Any) -> tuple[Any, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import index
 from typing import Any
 
 from funcgrad import tree
@@ -16,21 +17,13 @@ def select_arguments(args: tuple[Any, ...], argnums: Argnums, name: str) -> Any:
     """The arguments a transformation works on, and a function that puts new ones in place.
 
     Raises:
-        ArgumentError: there is no such argument.
+        ArgumentError: there is no such argument, or one is named twice.
     """
-    n = len(args)
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    for i in numbers:
-        if not isinstance(i, int) or not -n <= i < n:
-            raise at_line(
-                ArgumentError,
-                f"{name}: argnums={argnums!r}, but the call has {n} positional argument"
-                f"{'' if n == 1 else 's'}; argnums counts them from 0, and keyword arguments "
-                "cannot be chosen",
-            )
-    if isinstance(argnums, int):
-        chosen: Any = args[argnums]
-        position = argnums % n
+    single = not isinstance(argnums, (tuple, list))
+    numbers = _positions(argnums, len(args), name)
+    if single:
+        (position,) = numbers
+        chosen: Any = args[position]
 
         def place(new: Any) -> tuple[Any, ...]:
             return (*args[:position], new, *args[position + 1 :])
@@ -46,23 +39,59 @@ def select_arguments(args: tuple[Any, ...], argnums: Argnums, name: str) -> Any:
     return tuple(args[i] for i in numbers), place_all
 
 
+def _positions(argnums: Any, n: int, name: str) -> tuple[int, ...]:
+    """The chosen ones of n positional arguments, counted from the first."""
+    try:
+        numbers = tuple(map(index, argnums if isinstance(argnums, (tuple, list)) else [argnums]))
+    except TypeError:
+        raise at_line(
+            ArgumentError, f"{name}: argnums={argnums!r} is no integer and no tuple of integers"
+        ) from None
+    if not all(-n <= i < n for i in numbers):
+        raise at_line(
+            ArgumentError,
+            f"{name}: argnums={argnums!r}, but the call has {n} positional argument"
+            f"{'' if n == 1 else 's'}; argnums counts them from 0, and keyword arguments "
+            "cannot be chosen",
+        )
+    positions = tuple(i % n for i in numbers)
+    if len(set(positions)) < len(positions):
+        raise at_line(ArgumentError, f"{name}: argnums={argnums!r} names an argument twice")
+    return positions
+
+
 def check_differentiable(
-    chosen: Any, leaves: Sequence[Any], name: str, complex_ok: bool = True
+    chosen: Any,
+    leaves: Sequence[Any],
+    name: str,
+    complex_ok: bool = True,
+    holomorphic: bool = False,
 ) -> None:
+    """Check the dtypes of the leaves of `chosen`, by which a derivative is to be taken.
+
+    Raises:
+        GradDtypeError: a leaf is no float, or complex where that is not asked for; or it is
+            real under `holomorphic`, where the derivative's imaginary part would be lost.
+        NotAnArrayError: a leaf is no array.
+    """
     for i, leaf in enumerate(leaves):
         dtype = getattr(leaf, "dtype", None)
-        if dtype is not None and dtype.kind == "f":
-            continue
-        if type(leaf) is float:
+        if not holomorphic and (type(leaf) is float or (dtype is not None and dtype.kind == "f")):
             continue
         path = tree.keystr(tree.flatten_with_path(chosen)[0][i][0])
         try:
             aval = aval_of(leaf)
         except NotAnArrayError:
             raise NotAnArrayError.of(leaf, path, f"{name}: a leaf of its argument") from None
-        if aval.dtype.kind == "c" and complex_ok:
+        if aval.dtype.kind == "c" and (complex_ok or holomorphic):
             continue
         where = f" at {path}" if path else ""
+        if holomorphic:
+            raise at_line(
+                GradDtypeError,
+                f"{name} with holomorphic=True needs complex arguments, got {aval}{where}; pass "
+                "x.astype(complex)",
+            )
         raise at_line(
             GradDtypeError,
             f"{name} needs float arguments, got {aval}{where}: a derivative by a "

@@ -34,13 +34,13 @@ def _check_scalar(out: Any, name: str, holomorphic: bool) -> None:
             f"{name} needs a function that returns a scalar, this one returned shape "
             f"{aval.shape}. Reduce it (np.sum, np.mean), or use fg.jacrev, fg.jacfwd or fg.vjp",
         )
-    wanted = "fc" if holomorphic else "f"
-    if aval.dtype.kind not in wanted:
-        hint = (
-            "take the real part or np.abs(z)**2, or pass holomorphic=True"
-            if aval.dtype.kind == "c"
-            else "the loss must be a float"
-        )
+    if aval.dtype.kind != ("c" if holomorphic else "f"):
+        if holomorphic:
+            hint = "with holomorphic=True it must be complex"
+        elif aval.dtype.kind == "c":
+            hint = "take the real part or np.abs(z)**2, or pass holomorphic=True"
+        else:
+            hint = "the loss must be a float"
         raise at_line(GradDtypeError, f"{name}: the function returned a {aval.dtype.name}; {hint}")
 
 
@@ -80,7 +80,7 @@ def _differentiate(
         else:
             chosen, place = select_arguments(args, argnums, name)
         leaves, treedef = tree.flatten(chosen)
-        check_differentiable(chosen, leaves, name)
+        check_differentiable(chosen, leaves, name, holomorphic=holomorphic)
         with Recorder("grad", concrete=True, reverse=True) as rec:
             new = treedef.unflatten([rec.input(leaf) for leaf in leaves])
             full = place(new) if place else (*args[:position], new, *args[position + 1 :])
@@ -88,7 +88,7 @@ def _differentiate(
         aux: Any = None
         if has_aux:
             out, aux = _value_and_aux(out, name)
-        if type(out) is not Tracer or type(out.value) not in _REAL_SCALARS:
+        if holomorphic or type(out) is not Tracer or type(out.value) not in _REAL_SCALARS:
             _check_scalar(out, name, holomorphic)
         if has_aux:
             aux_leaves, aux_tree = tree.flatten(aux)
@@ -123,7 +123,7 @@ def value_and_grad(
         argnums: which positional argument, or arguments (a tuple), to differentiate by;
             each is a pytree of float or complex arrays.
         has_aux: the second result is passed through undifferentiated.
-        holomorphic: `fun` is complex and holomorphic; its result may be complex.
+        holomorphic: `fun` is holomorphic; its argument and its result are complex.
 
     Returns:
         A function with `fun`'s arguments that returns `(value, gradient)`, with `has_aux`

@@ -9,6 +9,7 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.aval import aval_of
+from funcgrad.errors import GradDtypeError, at_line
 from funcgrad.primitives.structural import move_axis
 from funcgrad.transforms.arguments import Argnums, check_differentiable, select_arguments
 from funcgrad.transforms.linear import linearized, vjp
@@ -57,7 +58,8 @@ def jacfwd(
         `(*result's shape, *argument's shape)`. With `has_aux`: `(jacobian, aux)`.
 
     Raises:
-        GradDtypeError: an argument has integers or booleans.
+        GradDtypeError: an argument has integers or booleans, or is complex without
+            `holomorphic` (or real with it).
         ArgumentError: there is no argument of that number.
 
     Example:
@@ -70,7 +72,7 @@ def jacfwd(
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         chosen, place = select_arguments(args, argnums, "jacfwd")
         leaves, treedef = tree.flatten(chosen)
-        check_differentiable(chosen, leaves, "jacfwd", complex_ok=holomorphic)
+        check_differentiable(chosen, leaves, "jacfwd", False, holomorphic)
 
         def of_chosen(x: Any) -> Any:
             return fun(*place(x), **kwargs)
@@ -106,7 +108,8 @@ def jacrev(
 ) -> Callable[..., Any]:
     """A function that gives the Jacobian, row by row in reverse mode (all at once).
 
-    Best where there are fewer outputs than inputs. Result and errors as for `jacfwd`.
+    Best where there are fewer outputs than inputs. Result and errors as for `jacfwd`, but
+    the argument may be complex; the result must be real, or both complex with `holomorphic`.
 
     Example:
         >>> import numpy as np, funcgrad as fg
@@ -117,13 +120,14 @@ def jacrev(
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         chosen, place = select_arguments(args, argnums, "jacrev")
         leaves, _ = tree.flatten(chosen)
-        check_differentiable(chosen, leaves, "jacrev", complex_ok=holomorphic)
+        check_differentiable(chosen, leaves, "jacrev", holomorphic=holomorphic)
 
         def of_chosen(x: Any) -> Any:
             return fun(*place(x), **kwargs)
 
         result, pullback, *aux = vjp(of_chosen, chosen, has_aux=has_aux)
         out_leaves, out_tree = tree.flatten(result)
+        _check_results(result, out_leaves, holomorphic)
         (rows,) = vmap(lambda *ct: pullback(out_tree.unflatten(ct)))(*_basis(out_leaves))
         row_leaves, row_tree = tree.flatten(rows)
         blocks = [_split_rows(leaf, out_leaves) for leaf in row_leaves]
@@ -133,6 +137,24 @@ def jacrev(
         return (jacobian, aux[0]) if has_aux else jacobian
 
     return wraps(fun, "jacrev")(wrapper)
+
+
+def _check_results(result: Any, leaves: Sequence[Any], holomorphic: bool) -> None:
+    """The Jacobian of a complex result by a real argument would lose its imaginary part."""
+    for i, aval in enumerate(map(aval_of, leaves)):
+        if (aval.dtype.kind == "c") == holomorphic or aval.dtype.kind in "iub":
+            continue
+        path = tree.keystr(tree.flatten_with_path(result)[0][i][0])
+        mend = (
+            "with holomorphic=True it must be complex"
+            if holomorphic
+            else "differentiate its real and imaginary parts, use fg.jacfwd, or pass "
+            "holomorphic=True with complex arguments"
+        )
+        raise at_line(
+            GradDtypeError,
+            f"jacrev: the function returned {aval}{f' at {path}' if path else ''}; {mend}",
+        )
 
 
 def hessian(

@@ -11,7 +11,7 @@ from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.tracer import Recorder, Tracer
-from funcgrad.errors import ShapeError, TreeMismatchError, at_line
+from funcgrad.errors import ArgumentError, GradDtypeError, ShapeError, TreeMismatchError, at_line
 from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms.ahead import run_ahead
 from funcgrad.transforms.jvp import jvp_of, pushforward_of
@@ -125,6 +125,12 @@ def matching_leaves(
                 f"{what} has shape {have_aval.shape}{f' at {path}' if path else ''}, but {like} "
                 f"has {aval.shape} there; they must be equal",
             )
+        if have_aval.dtype.kind == "c" and aval.dtype.kind == "f":
+            raise at_line(
+                GradDtypeError,
+                f"{what} is complex ({have_aval}), but {like} is real ({aval}); its imaginary part "
+                "would be lost. Pass its real part",
+            )
         if not aval.inexact:
             out.append(None)
         elif have_aval.dtype != aval.dtype or have_aval.weak:
@@ -149,6 +155,7 @@ def jvp(
         `(result, tangent)`, with `has_aux` `(result, tangent, aux)`.
 
     Raises:
+        ArgumentError: the primals or the tangents are no tuple or list.
         TreeMismatchError: the tangents have another structure than the primals.
         ShapeError: a tangent's leaf has another shape than its primal.
 
@@ -157,6 +164,12 @@ def jvp(
         >>> fg.jvp(np.square, (3.0,), (1.0,))
         (np.float64(9.0), np.float64(6.0))
     """
+    if not isinstance(primals, (tuple, list)) or not isinstance(tangents, (tuple, list)):
+        raise at_line(
+            ArgumentError,
+            "jvp takes primals and tangents as tuples, also of one argument: jvp(f, (x,), (dx,)), "
+            f"not {type(primals).__name__} and {type(tangents).__name__}",
+        )
     leaves, treedef = tree.flatten(tuple(primals))
     primal_avals = leaf_avals(tuple(primals), leaves, "jvp: a leaf of its primals")
     given = matching_leaves(

@@ -137,5 +137,12 @@ def _place_outputs(
             placed.append(result)
             continue
         whole = ensure_batched(result, flag, size)
+        rank = len(aval_of(whole).shape)
+        if not isinstance(axis, int) or not -rank <= axis < rank:
+            raise at_line(
+                ArgumentError,
+                f"vmap: out_axes has {axis!r} for a result that is {aval_of(whole)} with the "
+                f"mapped axis in front; give an integer from {-rank} to {rank - 1}, or None",
+            )
         placed.append(move_axis(whole, 0, axis))
     return out_tree.unflatten(placed)
