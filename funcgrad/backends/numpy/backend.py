@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import linecache
+import os
 import textwrap
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -137,13 +136,26 @@ def write_lines(
     return lines
 
 
+class _Source:
+    """Where tracebacks find a program's lines, as long as its function lives.
+
+    An entry of one's own in linecache would have to be removed when the function goes, at a
+    moment at which linecache may be walking through its entries.
+    """
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def get_source(self, name: str) -> str:
+        """The loader protocol that `linecache` knows."""
+        return self.text
+
+
 def load(module: Module, lines: Sequence[str], name: str) -> Runner:
-    """Compile a program's lines; tracebacks show them as long as the function lives."""
+    """Compile a program's lines."""
     text = "\n".join([*module.functions, *lines])
-    filename = f"<funcgrad numpy {next(_serial)}>"
-    linecache.cache[filename] = (len(text), None, text.splitlines(True), filename)
-    namespace = dict(module.namespace)
+    # In the package's folder, so that no frame of the program counts as the user's line.
+    filename = f"{os.path.dirname(__file__)}{os.sep}generated-{next(_serial)}"
+    namespace = {**module.namespace, "__name__": "generated", "__loader__": _Source(text)}
     exec(compile(text, filename, "exec"), namespace)
-    function = namespace[name]
-    weakref.finalize(function, linecache.cache.pop, filename, None)
-    return function
+    return namespace[name]
