@@ -187,7 +187,8 @@ class Jitted:
         """Inside a recording: inlined where a graph is being made, else one call equation."""
         graph, out_tree = self._graph(form, _avals(form, leaves))
         if is_staging() or config.debug_nans or _captures_tracers(graph):
-            return out_tree.unflatten(run_graph(graph, leaves))
+            with np.errstate(all="ignore"):
+                return out_tree.unflatten(run_graph(graph, leaves))
         return out_tree.unflatten(bind(call, *leaves, graph=graph))
 
     # -- looking inside ---------------------------------------------------------------

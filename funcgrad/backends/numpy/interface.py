@@ -13,7 +13,7 @@ from funcgrad import tree
 from funcgrad.backends.numpy.module import Names
 from funcgrad.backends.numpy.spelling import spell
 from funcgrad.core.aval import aval_of
-from funcgrad.errors import ExportError
+from funcgrad.errors import ExportError, at_line
 
 _PLAIN = (dict, list, tuple, type(None))
 _KEYS = (str, int, bool)
@@ -77,9 +77,10 @@ def _spell(value: Any) -> str:
     try:
         return spell(value)
     except TypeError:
-        raise ExportError(
+        raise at_line(
+            ExportError,
             f"a {type(value).__name__} in the result ({value!r}) cannot be written as source; "
-            "return dicts, lists, tuples or arrays from a function whose text is asked for"
+            "return dicts, lists, tuples or arrays from a function whose text is asked for",
         ) from None
 
 
@@ -121,8 +122,9 @@ def _step(key: Any) -> str:
             return f"[{spell(key.key)}]"
         except TypeError:
             pass
-    raise ExportError(
+    raise at_line(
+        ExportError,
         f"an argument's part {key} cannot be reached by source that knows only NumPy; pass dicts "
         "with plain keys, lists, tuples, named tuples or dataclasses to a function whose text is "
-        "asked for"
+        "asked for",
     )
