@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -103,3 +105,19 @@ def test_without_tracers_it_is_the_function():
 def test_arguments_are_arrays():
     with pytest.raises(errors.NotAnArrayError, match="checkpoint"):
         fg.checkpoint(lambda x, mode: x)(1.0, "fast")
+
+
+def test_static_arguments_reach_the_function_as_they_are():
+    @partial(fg.checkpoint, static_argnums=(1, -1))
+    def apply(x, activation, scale, power):
+        assert type(power) is int
+        return np.sum(activation(x) * scale**power)
+
+    plain = fg.grad(lambda x: np.sum(np.sin(x) * 3.0**2))(X)
+    np.testing.assert_allclose(fg.grad(apply)(X, np.sin, 3.0, 2), plain)
+    np.testing.assert_allclose(fg.jit(fg.grad(lambda x: apply(x, np.sin, 3.0, 2)))(X), plain)
+
+
+def test_static_arguments_must_be_there():
+    with pytest.raises(errors.ArgumentError, match="static_argnums=2, but the call has 1"):
+        fg.checkpoint(np.sin, static_argnums=2)(X)

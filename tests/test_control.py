@@ -567,3 +567,32 @@ def test_printed_scan():
         "  return e, f\n"
         "}"
     )
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 7, 9])
+@pytest.mark.parametrize("transform", [lambda f: f, fg.jit, fg.jacrev, fg.jacfwd])
+def test_map_in_batches(transform, size):
+    x = np.arange(7.0)
+
+    def squares(batch_size):
+        return lambda x: fg.map(
+            lambda row: {"a": row["x"] ** 2, "b": np.stack([row["x"], row["x"]])},
+            {"x": x},
+            batch_size=batch_size,
+        )
+
+    expected, found = (fg.tree.leaves(transform(squares(b))(x)) for b in (None, size))
+    for want, have in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(have, want)
+
+
+def test_map_needs_batches_of_something():
+    with pytest.raises(errors.ArgumentError, match="batch_size=0"):
+        fg.map(np.sin, np.ones(3), batch_size=0)
+
+
+def test_unrolling_changes_nothing():
+    x = np.arange(4.0)
+    step = lambda c, y: (c * y + 1, c)  # noqa: E731
+    assert fg.scan(step, 1.0, x, unroll=2)[0] == fg.scan(step, 1.0, x)[0]
+    assert fg.fori_loop(0, 4, lambda i, c: c + i, 0, unroll=True) == 6

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.errors import ArgumentError, GradDtypeError
+from funcgrad.errors import ArgumentError, GradDtypeError, TracerArrayError
 
 
 def test_mixed_derivative_of_power_at_exponent_zero():
@@ -91,3 +94,17 @@ def test_jvp_of_bare_arrays():
     """An array used to be taken for a tuple of its elements."""
     with pytest.raises(ArgumentError, match=r"jvp\(f, \(x,\), \(dx,\)\)"):
         fg.jvp(np.hypot, np.ones(2), np.ones(2))
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy])
+def test_copies_of_tracers_keep_the_derivative(duplicate):
+    """A copy used to be another tracer, whose derivative was lost without a word."""
+    x = np.array([1.0, 2.0])
+    gradient = fg.grad(lambda x: np.sum(duplicate({"x": x})["x"] ** 2))
+    np.testing.assert_array_equal(gradient(x), 2 * x)
+    np.testing.assert_array_equal(fg.jit(gradient)(x), 2 * x)
+
+
+def test_tracers_cannot_be_pickled():
+    with pytest.raises(TracerArrayError):
+        fg.grad(lambda x: pickle.loads(pickle.dumps(x)))(1.0)

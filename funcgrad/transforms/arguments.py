@@ -20,7 +20,7 @@ def select_arguments(args: tuple[Any, ...], argnums: Argnums, name: str) -> Any:
         ArgumentError: there is no such argument, or one is named twice.
     """
     single = not isinstance(argnums, (tuple, list))
-    numbers = _positions(argnums, len(args), name)
+    numbers = select_positions(argnums, len(args), f"{name}: argnums")
     if single:
         (position,) = numbers
         chosen: Any = args[position]
@@ -39,24 +39,24 @@ def select_arguments(args: tuple[Any, ...], argnums: Argnums, name: str) -> Any:
     return tuple(args[i] for i in numbers), place_all
 
 
-def _positions(argnums: Any, n: int, name: str) -> tuple[int, ...]:
+def select_positions(argnums: Any, n: int, what: str) -> tuple[int, ...]:
     """The chosen ones of n positional arguments, counted from the first."""
     try:
         numbers = tuple(map(index, argnums if isinstance(argnums, (tuple, list)) else [argnums]))
     except TypeError:
         raise at_line(
-            ArgumentError, f"{name}: argnums={argnums!r} is no integer and no tuple of integers"
+            ArgumentError, f"{what}={argnums!r} is no integer and no tuple of integers"
         ) from None
     if not all(-n <= i < n for i in numbers):
         raise at_line(
             ArgumentError,
-            f"{name}: argnums={argnums!r}, but the call has {n} positional argument"
-            f"{'' if n == 1 else 's'}; argnums counts them from 0, and keyword arguments "
-            "cannot be chosen",
+            f"{what}={argnums!r}, but the call has {n} positional argument"
+            f"{'' if n == 1 else 's'}; {what.split()[-1]} counts them from 0, and keyword "
+            "arguments cannot be chosen",
         )
     positions = tuple(i % n for i in numbers)
     if len(set(positions)) < len(positions):
-        raise at_line(ArgumentError, f"{name}: argnums={argnums!r} names an argument twice")
+        raise at_line(ArgumentError, f"{what}={argnums!r} names an argument twice")
     return positions
 
 

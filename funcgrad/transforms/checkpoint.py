@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad import tree
@@ -11,6 +11,7 @@ from funcgrad.core.tracer import Recorder
 from funcgrad.primitives.control import checkpoint as checkpoint_p
 from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms import branch_rules as _rules  # noqa: F401  (sets the rules)
+from funcgrad.transforms.arguments import select_positions
 from funcgrad.transforms.trace import (
     as_operands,
     bind_known,
@@ -21,7 +22,9 @@ from funcgrad.transforms.trace import (
 )
 
 
-def checkpoint(fun: Callable[..., Any]) -> Callable[..., Any]:
+def checkpoint(
+    fun: Callable[..., Any], *, static_argnums: int | Sequence[int] = ()
+) -> Callable[..., Any]:
     """A function like `fun`, whose inner values are computed again in the backward pass.
 
     Reverse mode keeps every value that a derivative needs until the backward pass comes to it.
@@ -30,6 +33,11 @@ def checkpoint(fun: Callable[..., Any]) -> Callable[..., Any]:
 
     Args:
         fun: a function of pytrees of arrays; it may close over others.
+        static_argnums: the positional arguments that `fun` is to get as they are: settings
+            of any type, in place of arrays.
+
+    Raises:
+        ArgumentError: `static_argnums` has a number that no argument of the call has.
 
     Example:
         >>> import numpy as np, funcgrad as fg
@@ -42,11 +50,14 @@ def checkpoint(fun: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(fun, "checkpoint")
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        full = (args, kwargs)
+        given = args
+        static = select_positions(static_argnums, len(given), "checkpoint: static_argnums")
+        full = (tuple(None if i in static else a for i, a in enumerate(given)), kwargs)
         leaves, treedef = tree.flatten(full)
         leaf_avals(full, leaves, "checkpoint: a leaf of its arguments")
         with Recorder("checkpoint", concrete=True) as rec:
-            args, kwargs = treedef.unflatten([rec.input(leaf) for leaf in leaves])
+            traced, kwargs = treedef.unflatten([rec.input(leaf) for leaf in leaves])
+            args = tuple(given[i] if i in static else a for i, a in enumerate(traced))
             outs, out_tree = flatten_result(fun(*args, **kwargs), "checkpoint")
             outs = [cast(o, aval_of(o).dtype) for o in outs]
             graph = rec.graph(outs)

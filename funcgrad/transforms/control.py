@@ -25,6 +25,7 @@ from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms import branch_rules as _branch_rules  # noqa: F401  (sets the rules)
 from funcgrad.transforms import loop_rules as _loop_rules  # noqa: F401  (sets the rules)
 from funcgrad.transforms.trace import as_operands, flatten_result, leaf_avals, lift_arrays, trace
+from funcgrad.transforms.vectorize import vmap
 
 _LEAF = tree.structure(0)
 
@@ -273,6 +274,7 @@ def scan(
     xs: Any = None,
     length: int | None = None,
     reverse: bool = False,
+    unroll: int | bool = 1,
 ) -> tuple[Any, Any]:
     """A loop over the leading axis of `xs` that carries a state and stacks its outputs.
 
@@ -291,6 +293,8 @@ def scan(
         xs: a pytree of arrays of equal length, or None.
         length: the number of steps; needed where `xs` is None.
         reverse: go through `xs` from the end; each y stands where its x does.
+        unroll: JAX's hint to its compiler, taken so that programs written for it run. It never
+            changes results; here it changes nothing, as a step of Python's loop costs little.
 
     Returns:
         `(last carry, ys)`; each leaf of `ys` has an axis of the loop's length in front.
@@ -358,27 +362,46 @@ def _scan(
     return tree.structure(init).unflatten(outs[:n]), y_tree.unflatten(outs[n:])
 
 
-def map(f: Callable[[Any], Any], xs: Any) -> Any:
+def map(f: Callable[[Any], Any], xs: Any, *, batch_size: int | None = None) -> Any:
     """`f` applied to each slice of `xs` along its leading axis, one after the other.
 
-    Like `vmap`, with the memory of one call at a time.
+    Like `vmap`, with the memory of one call at a time, or of `batch_size` of them.
 
     Args:
         f: a function of one slice.
         xs: a pytree of arrays of equal length.
+        batch_size: how many slices to take at once, through `vmap`; without it, one.
 
     Returns:
         `f`'s results, stacked along a new leading axis.
 
     Raises:
-        ArgumentError: the lengths of `xs` differ.
+        ArgumentError: the lengths of `xs` differ, or `batch_size` is below 1.
 
     Example:
         >>> import numpy as np, funcgrad as fg
         >>> fg.map(lambda row: np.sum(row), np.ones((2, 3)))
         array([3., 3.])
     """
-    return scan(lambda carry, x: (carry, f(x)), None, xs)[1]
+    if batch_size is None:
+        return scan(lambda carry, x: (carry, f(x)), None, xs)[1]
+    if batch_size < 1:
+        raise at_line(ArgumentError, f"map: batch_size={batch_size} is below 1")
+    return _map_batches(vmap(f), xs, batch_size)
+
+
+def _map_batches(f: Callable[[Any], Any], xs: Any, size: int) -> Any:
+    leaves = tree.leaves(xs)
+    n = _scan_length(xs, leaf_avals(xs, leaves, "map: a leaf of xs"), None)
+    if n <= size:
+        return f(xs)
+    whole = n - n % size
+    batches = tree.map(lambda x: x[:whole].reshape((-1, size, *x.shape[1:])), xs)
+    ys = tree.map(lambda y: y.reshape((whole, *y.shape[2:])), map(f, batches))
+    if whole == n:
+        return ys
+    rest = f(tree.map(lambda x: x[whole:], xs))
+    return tree.map(lambda y, last: np.concatenate([y, last]), ys, rest)
 
 
 def while_loop(
@@ -436,7 +459,14 @@ def _boolean(result: Any) -> Any:
     return result
 
 
-def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_val: Any) -> Any:
+def fori_loop(
+    lower: Any,
+    upper: Any,
+    body_fun: Callable[[Any, Any], Any],
+    init_val: Any,
+    *,
+    unroll: int | bool | None = None,
+) -> Any:
     """`val = body_fun(i, val)` for i from `lower` up to, without, `upper`.
 
     With bounds whose values are known (Python numbers, arrays) it is a `scan`, through which
@@ -447,6 +477,7 @@ def fori_loop(lower: Any, upper: Any, body_fun: Callable[[Any, Any], Any], init_
         body_fun: `(i, val) -> val`, keeps the structure, shapes and dtypes of `val`.
         init_val: the first value, a pytree; Python numbers in it take the dtype that the step
             gives them.
+        unroll: as `scan` has it.
 
     Raises:
         CarryTypeError: the value's shapes or dtypes change.
