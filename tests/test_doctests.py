@@ -9,10 +9,13 @@ import inspect
 import numpy as np
 import pytest
 
+import contract
 import funcgrad as fg
 import funcgrad.numpy as fnp
 import funcgrad_nn as nn
+import test_contract
 from _markdown import OPTIONS, ROOT, run_page
+from funcgrad.core.primitive import REGISTRY
 
 PACKAGES = ("funcgrad", "funcgrad_nn")
 # The names that every docstring may use without importing them.
@@ -77,6 +80,24 @@ def test_page(page, tmp_path, monkeypatch):
     assert run_page(page) > 0
 
 
-def test_contributing(tmp_path, monkeypatch):
+@pytest.fixture
+def registry_restored():
+    before = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+@pytest.mark.usefixtures("registry_restored")
+def test_the_primitive_that_contributing_adds_keeps_the_contract(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run_page(ROOT / "CONTRIBUTING.md") > 0
+    added = [case for case in contract.cases("f") if case[0].name == "log_cosh"]
+    assert added
+    for prim, number, dtype in added:
+        test_contract.test_shape_rule(prim, number, dtype)
+        test_contract.test_batching(prim, number, dtype)
+        test_contract.test_compiled(prim, number, dtype)
+        if dtype is np.float64:
+            test_contract.test_derivatives(prim, number, dtype)
+            test_contract.test_transposition(prim, number, dtype)
