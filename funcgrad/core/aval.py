@@ -94,7 +94,7 @@ def aval_of(value: Any) -> Aval:
     """The aval of an array, NumPy scalar, Python scalar or tracer.
 
     Raises:
-        NotAnArrayError: `value` is none of these, or an array of objects.
+        NotAnArrayError: `value` is none of these, an array of objects, or a subclass's.
     """
     kind = type(value)
     dtype = PYTHON_SCALARS.get(kind)
@@ -102,14 +102,16 @@ def aval_of(value: Any) -> Aval:
         return Aval((), dtype, True)
     if kind is bool:
         return Aval((), BOOL)
-    if kind is np.ndarray or isinstance(value, np.generic):
+    if kind is np.ndarray or isinstance(value, (np.generic, np.memmap)):
         if value.dtype.kind not in "fiucb":
             raise NotAnArrayError.of(value)
         return Aval(value.shape, value.dtype)
     aval = value if isinstance(value, Aval) else getattr(value, "aval", None)
     if isinstance(aval, Aval):
         return aval
-    if hasattr(value, "__array_ufunc__") and hasattr(value, "dtype") and hasattr(value, "shape"):
+    # CuPy's. Other classes that look like arrays compute something else with `*` or `+`, lose
+    # what they carry (a mask, units, an index), or both.
+    if hasattr(value, "__cuda_array_interface__"):
         return Aval(tuple(value.shape), np.dtype(value.dtype))
     raise NotAnArrayError.of(value)
 
@@ -138,11 +140,6 @@ def resolve_ufunc(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> tuple[np.dtype, ..
         kinds = tuple(PYTHON_SCALARS.get(k, k) for k in kinds)
         found = ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout))
     return found
-
-
-def default_dtype(aval: Aval) -> np.dtype:
-    """The dtype NumPy gives a Python scalar or a list of them."""
-    return aval.dtype
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
