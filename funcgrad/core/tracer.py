@@ -25,6 +25,7 @@ from funcgrad.errors import (
     NaNError,
     NotDifferentiableError,
     PrimitiveError,
+    TracerArrayError,
 )
 
 if TYPE_CHECKING:
@@ -61,6 +62,17 @@ class Tracer:
         def __len__(self) -> int: ...
         def __mul__(self, other: Any) -> Any: ...
         def __array__(self) -> np.ndarray: ...
+
+    def __copy__(self) -> Tracer:
+        # Of an array that nobody can write to, itself is as good as a copy. Python's own copy
+        # would bring a recording of its own along, whose equations lead nowhere.
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Tracer:
+        return self
+
+    def __reduce__(self) -> Any:
+        raise TracerArrayError.of(self)
 
     @property
     def aval(self) -> Aval:
@@ -268,6 +280,15 @@ class Recorder:
             return (type(a), repr(a))
         return id(a)
 
+    def is_closed(self, outputs: Sequence[Any]) -> bool:
+        """Whether the values that rode along are all there is to know of these results.
+
+        They are not where operands or results are of an enclosing recording, or have no value.
+        """
+        return not self.captures and not any(
+            type(o) is Tracer and (o.rec is not self or o.value is NO_VALUE) for o in outputs
+        )
+
     def take(self) -> Tape:
         """What was recorded, which the recorder forgets.
 
@@ -302,8 +323,9 @@ class Recorder:
             ins = tuple([atom(a) for a in eqn.ins])
             eqns.append(Eqn(eqn.prim, ins, eqn.params, tuple(map(var, eqn.outs)), eqn.source))
         for out in outputs:
-            if type(out) is Tracer and out.rec is self and id(out) not in atoms:
-                raise LeakedTracerError.of(self.purpose, "the result")
+            if type(out) is Tracer and id(out) not in atoms:
+                if out.rec is self or not out.rec.active:
+                    raise LeakedTracerError.of(out.rec.purpose, "the result")
         return Graph(inputs, eqns, map(atom, outputs))
 
 

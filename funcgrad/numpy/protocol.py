@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -118,18 +119,17 @@ def _number(name: str, convert: Callable[[Any], Any]) -> Callable[[Tracer], Any]
     """
 
     def method(self: Tracer) -> Any:
-        value = concrete_value(self, f"{name}(x)")
         operation, called = caller_operation(2)
         # A binary operation gets here only as `text % x`.
         if called != name and operation != "BINARY_OP" and self.aval.inexact:
             raise TracerArrayError.of(self)
-        return convert(value)
+        return convert(concrete_value(self, f"{name}(x)"))
 
     return method
 
 
 def _index(self: Tracer) -> int:
-    return concrete_value(self, "use as an index").__index__()
+    return operator.index(concrete_value(self, "use as an index"))
 
 
 def _to_array(self: Tracer, dtype: Any = None, copy: Any = None) -> Any:

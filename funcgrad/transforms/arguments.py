@@ -6,11 +6,16 @@ from collections.abc import Sequence
 from operator import index
 from typing import Any
 
+import numpy as np
+
 from funcgrad import tree
 from funcgrad.core.aval import aval_of
+from funcgrad.core.tracer import Tracer
 from funcgrad.errors import ArgumentError, GradDtypeError, NotAnArrayError, at_line
 
 Argnums = int | Sequence[int]
+# What most leaves are; others are looked at more closely.
+_ARRAYS = frozenset({np.ndarray, np.float64, np.float32, Tracer})
 
 
 def select_arguments(args: tuple[Any, ...], argnums: Argnums, name: str) -> Any:
@@ -74,16 +79,17 @@ def check_differentiable(
             real under `holomorphic`, where the derivative's imaginary part would be lost.
         NotAnArrayError: a leaf is no array.
     """
+    allowed = "c" if holomorphic else "fc" if complex_ok else "f"
     for i, leaf in enumerate(leaves):
-        dtype = getattr(leaf, "dtype", None)
-        if not holomorphic and (type(leaf) is float or (dtype is not None and dtype.kind == "f")):
+        kind = type(leaf)
+        if not holomorphic and (kind is float or (kind in _ARRAYS and leaf.dtype.kind == "f")):
             continue
         path = tree.keystr(tree.flatten_with_path(chosen)[0][i][0])
         try:
             aval = aval_of(leaf)
         except NotAnArrayError:
             raise NotAnArrayError.of(leaf, path, f"{name}: a leaf of its argument") from None
-        if aval.dtype.kind == "c" and (complex_ok or holomorphic):
+        if aval.dtype.kind in allowed:
             continue
         where = f" at {path}" if path else ""
         if holomorphic:
@@ -94,7 +100,7 @@ def check_differentiable(
             )
         raise at_line(
             GradDtypeError,
-            f"{name} needs float arguments, got {aval}{where}: a derivative by a "
+            f"{name} needs float arguments, got {aval}{where}: a derivative by "
             f"{aval.dtype.name} is not defined. Pass floats (3.0 instead of 3, "
             "x.astype(float)), or choose other argnums",
         )

@@ -69,7 +69,7 @@ def pushforward_of(
     rec: Recorder, outputs: Sequence[Any], args: Sequence[Any]
 ) -> tuple[list[Any], Callable[[Sequence[Any]], list[Any]]]:
     """A finished recording's results in the enclosing context, and its pushforward."""
-    if needs_graph(rec, outputs):
+    if not rec.is_closed(outputs):
         graph = rec.graph(outputs)
         env: dict[int, Any] = {}
         results = run_into(env, graph, args)
@@ -99,7 +99,7 @@ def jvp_of(
     rec: Recorder, outputs: Sequence[Any], args: Sequence[Any], tangents: Sequence[Any]
 ) -> tuple[list[Any], list[Any]]:
     """A finished recording's results and tangents in the enclosing context, in one pass."""
-    if not needs_graph(rec, outputs):
+    if rec.is_closed(outputs):
         results, pushforward = pushforward_of(rec, outputs, args)
         return results, pushforward(tangents)
     graph = rec.graph(outputs)
@@ -107,13 +107,6 @@ def jvp_of(
     results = run_forward({}, graph, args, found)
     pairs = zip(graph.outputs, results, strict=True)
     return results, [match_tangent(found.get(id(o)), r) for o, r in pairs]
-
-
-def needs_graph(rec: Recorder, outputs: Sequence[Any]) -> bool:
-    """Whether the values that rode along are not enough: some are of enclosing recordings."""
-    return rec.captures or any(
-        type(o) is Tracer and o.rec is rec and not o.has_value for o in outputs
-    )
 
 
 def match_tangent(tangent: Any, like: Any) -> Any:

@@ -193,8 +193,7 @@ def pullback_of(
     Where nothing of an enclosing recording was met, the values that rode along serve;
     otherwise the recorded graph is inlined there.
     """
-    abstract = any(type(o) is Tracer and o.rec is rec and not o.has_value for o in outputs)
-    if not rec.captures and not abstract:
+    if rec.is_closed(outputs):
         results = [o.value if type(o) is Tracer else o for o in outputs]
         tape = rec.take()
         return results, lambda cts: backward_tape(tape, outputs, cts)
