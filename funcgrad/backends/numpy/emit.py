@@ -61,11 +61,17 @@ class Body:
         self.lines = lines
         self.depth = depth
         self.memory: Memory = memory_of(graph)
+        self.dying = [list(roots) for roots in self.memory.dying]
         self.text_of: dict[int, str] = {}
         # Per root, the names that keep its memory alive, the buffer's own first.
         self.names_of: dict[int, list[str]] = {}
         self.pool: dict[Any, list[list[str]]] = {}
-        self.wanted = Counter(_slot(e.outs[0].aval) for e in graph.eqns if _takes_out(e))
+        # How many equations will look for a buffer of a kind, having none among their operands.
+        self.wanted = Counter(
+            _slot(e.outs[0].aval)
+            for number, e in enumerate(graph.eqns)
+            if _takes_out(e) and self._dying_operand(number, e) is None
+        )
 
     def write(self, line: str) -> None:
         self.lines.append(INDENT * self.depth + line)
@@ -196,14 +202,17 @@ class Body:
         if not _takes_out(eqn):
             return None
         slot = _slot(eqn.outs[0].aval)
-        self.wanted[slot] -= 1
+        operand = self._dying_operand(number, eqn)
+        if operand is None:
+            self.wanted[slot] -= 1
         if eqn.outs[0].aval.nbytes < REUSE_BYTES:
             return None
-        names = self._dying_operand(number, eqn, slot)
-        if names is None:
-            free = self.pool.get(slot)
-            names = free.pop() if free else None
-        if names is None:
+        if operand is not None:
+            self.dying[number].remove(operand)
+            names = self.names_of.pop(operand)
+        elif self.pool.get(slot):
+            names = self.pool[slot].pop()
+        else:
             return None
         buffer = names[0]
         if eqn.prim in COMMUTATIVE and ins[1] == buffer:
@@ -215,21 +224,20 @@ class Body:
         self.names_of[id(eqn.outs[0])] = names
         return buffer
 
-    def _dying_operand(self, number: int, eqn: Eqn, slot: Any) -> list[str] | None:
-        """The names of an operand that nobody reads afterwards."""
+    def _dying_operand(self, number: int, eqn: Eqn) -> int | None:
+        """An operand of the result's shape and dtype that nobody reads afterwards."""
         if eqn.prim is matmul:
             return None
-        dying = self.memory.dying[number]
+        dying, slot = self.dying[number], _slot(eqn.outs[0].aval)
         for atom in eqn.ins:
             if id(atom) in dying and self.memory.is_own(atom) and _slot(atom.aval) == slot:
-                dying.remove(id(atom))
-                return self.names_of.pop(id(atom))
+                return id(atom)
         return None
 
     def _release(self, number: int) -> None:
         """Keep dead buffers that will be wanted again; drop the names of the others."""
         dead: list[str] = []
-        for root in self.memory.dying[number]:
+        for root in self.dying[number]:
             aval = self.memory.owned[root]
             names = self.names_of.pop(root)
             if aval.nbytes < REUSE_BYTES:
