@@ -423,10 +423,6 @@ def _real_parts(*avals: Aval) -> np.dtype:
     return np.real(np.empty(0, avals[0].dtype)).dtype
 
 
-def _pair_dtype(*avals: Aval, **params: Any) -> np.dtype:
-    return np.result_type(avals[0].dtype, np.complex64)
-
-
 def cast(x: Any, dtype: Any) -> Any:
     """x as dtype; the real part where a complex x becomes real."""
     have = aval_of(x)
