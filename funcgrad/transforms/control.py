@@ -22,8 +22,8 @@ from funcgrad.errors import (
 )
 from funcgrad.primitives import control as prims
 from funcgrad.primitives.elementwise import cast
-from funcgrad.transforms import branch_rules as _branch_rules  # noqa: F401  (sets the rules)
-from funcgrad.transforms import loop_rules as _loop_rules  # noqa: F401  (sets the rules)
+from funcgrad.transforms import branch_rules as _branch_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from funcgrad.transforms import loop_rules as _loop_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from funcgrad.transforms.trace import as_operands, flatten_result, leaf_avals, lift_arrays, trace
 from funcgrad.transforms.vectorize import vmap
 
@@ -256,7 +256,8 @@ def _as_array(x: Any, aval: Aval) -> Any:
 
 
 def _pair(out: Any) -> tuple[Any, Any]:
-    if not isinstance(out, (tuple, list)) or len(out) != 2:
+    is_sequence = issubclass(type(out), (tuple, list))
+    if not is_sequence or len(out) != 2:
         raise at_line(
             TreeMismatchError,
             "scan: the body must return a pair (next carry, output), this one returned "
@@ -396,12 +397,21 @@ def _map_batches(f: Callable[[Any], Any], xs: Any, size: int) -> Any:
     if n <= size:
         return f(xs)
     whole = n - n % size
-    batches = tree.map(lambda x: x[:whole].reshape((-1, size, *x.shape[1:])), xs)
-    ys = tree.map(lambda y: y.reshape((whole, *y.shape[2:])), map(f, batches))
-    if whole == n:
-        return ys
-    rest = f(tree.map(lambda x: x[whole:], xs))
-    return tree.map(lambda y, last: np.concatenate([y, last]), ys, rest)
+
+    def batched(x: Any) -> Any:
+        return x[:whole].reshape((-1, size, *x.shape[1:]))
+
+    def flat(y: Any) -> Any:
+        return y.reshape((whole, *y.shape[2:]))
+
+    def rest(x: Any) -> Any:
+        return x[whole:]
+
+    def joined(y: Any, last: Any) -> Any:
+        return np.concatenate([y, last])
+
+    ys = tree.map(flat, map(f, tree.map(batched, xs)))
+    return ys if whole == n else tree.map(joined, ys, f(tree.map(rest, xs)))
 
 
 def while_loop(
@@ -434,10 +444,13 @@ def while_loop(
     def step(carry: Any, _: Any) -> tuple[Any, Any]:
         return body_fun(carry), None
 
+    def goes_on(val: Any) -> Any:
+        return _boolean(cond_fun(val))
+
     body, carry, _ = _trace_body("while_loop", step, init_val, (tree.structure(None), []))
     treedef = tree.structure(init_val)
     test, _ = trace(
-        lambda val: _boolean(cond_fun(val)),
+        goes_on,
         tree.structure((init_val,)),
         [v.aval for v in body.inputs],
         "the condition of while_loop",
