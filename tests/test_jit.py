@@ -641,3 +641,24 @@ def test_a_function_that_waits_for_threads_while_it_is_traced() -> None:
 
     outer = fg.jit(lambda x, wait: f(x) if wait else x * 1.0, static_argnums=1)
     assert outer(3.0, True) == 12.0
+
+
+class Reversed(NamedTuple):
+    """A named tuple that is flattened in another order than its fields have."""
+
+    first: Any
+    second: Any
+
+
+fg.tree.register_node(
+    Reversed, lambda r: ([r.second, r.first], None), lambda aux, c: Reversed(c[1], c[0])
+)
+
+
+@pytest.mark.parametrize("kind", [Point, Reversed])
+def test_named_tuples_take_the_short_way(kind: Any) -> None:
+    jitted = fg.jit(lambda p: p[0] - p[1])
+    for _ in range(3):
+        assert jitted(kind(5.0, 3.0)) == 2.0
+        assert jitted(kind(5.0, np.float64(4.0))) == 1.0
+        assert jitted((5.0, 1.0)) == 4.0

@@ -6,7 +6,6 @@ code without knowing who makes it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -32,7 +31,6 @@ class Backend(Protocol):
 
 
 BACKENDS: dict[str, Backend] = {}
-_lock = threading.RLock()
 
 
 def register_backend(backend: Backend) -> None:
@@ -45,8 +43,7 @@ def runner(graph: Graph, backend: str = "numpy") -> Runner:
         return lambda *args: run_graph(graph, args)
     found = graph.cache.get(backend)
     if found is None:
-        with _lock:
-            found = graph.cache.get(backend)
-            if found is None:
-                found = graph.cache[backend] = BACKENDS[backend].compile(graph)
+        # Without a lock: tracing the rules of a user's function may run code that waits for
+        # another thread. At worst two threads compile the same graph.
+        found = graph.cache.setdefault(backend, BACKENDS[backend].compile(graph))
     return found

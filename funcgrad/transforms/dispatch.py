@@ -7,6 +7,7 @@ flattening the arguments and looking up a key, which is what other calls do.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -35,7 +36,7 @@ def make_guard(treedef: Any, leaves: Sequence[Any], run: Callable[..., Any]) -> 
         run: the program, a function of the leaves.
 
     Returns:
-        None where the structure has other containers than dicts, lists and tuples.
+        None where the structure has other containers than dicts, lists and (named) tuples.
     """
     names: dict[str, Any] = {"MISS": MISS, "run": run, "ndarray": np.ndarray}
     fetch: list[str] = []
@@ -60,7 +61,15 @@ def make_guard(treedef: Any, leaves: Sequence[Any], run: Callable[..., Any]) -> 
         "    return MISS",
     ]
     exec("\n".join(lines), names)
-    return names["guard"]
+    return names["guard"] if _fetches(names, treedef.unflatten(leaves), leaves) else None
+
+
+def _fetches(names: dict[str, Any], args: Any, leaves: Sequence[Any]) -> bool:
+    """Whether the guard finds the leaves: a class may have a flattening of its own."""
+    run, names["run"] = names["run"], lambda *found: found
+    found = names["guard"](args)
+    names["run"] = run
+    return found is not MISS and all(map(operator.is_, found, leaves))
 
 
 def _destructure(
@@ -74,10 +83,11 @@ def _destructure(
         tests.append(f"{_keep(name, fetch)} is None")
         return True
     kind = type(x)
-    if kind not in (dict, list, tuple):
+    if kind not in (dict, list, tuple) and not (isinstance(x, tuple) and hasattr(x, "_fields")):
         return False
-    here = _keep(name, fetch)
-    fetch.append(f"if type({here}) is not {kind.__name__} or len({here}) != {len(x)}: return MISS")
+    here, label = _keep(name, fetch), f"k{len(names)}"
+    names[label] = kind
+    fetch.append(f"if type({here}) is not {label} or len({here}) != {len(x)}: return MISS")
     items = x.items() if kind is dict else enumerate(x)
     for key, value in items:
         label = f"k{len(names)}"
