@@ -218,10 +218,6 @@ def _attach_operators() -> None:
         "__repr__": _repr,
         "__str__": _str,
         "__format__": _format,
-        # A copy would be another tracer, without a derivative.
-        "__copy__": lambda self: self,
-        "__deepcopy__": lambda self, memo: self,
-        "__reduce_ex__": _to_array,
         "item": lambda self, *args: np.asarray(concrete_value(self, "item()")).item(*args),
         "tolist": lambda self: np.asarray(concrete_value(self, "tolist()")).tolist(),
     }
