@@ -647,6 +647,28 @@ def test_silent_jit_keeps_captured_arrays_as_they_were() -> None:
     np.testing.assert_array_equal(fg.vmap(jitted)(X[None])[0], X)
 
 
+def picked_by_one_buffer(x: Any) -> Any:
+    mask, total = np.zeros(3), 0.0
+    for i in range(3):
+        mask[:] = 0.0
+        mask[i] = 1.0
+        total = total + np.sum(mask * x)
+    return total
+
+
+def test_silent_captured_arrays_are_read_when_the_trace_has_ended() -> None:
+    """Of one buffer filled anew for each use, every use gets what it held last."""
+    assert picked_by_one_buffer(X) == 3.0
+    assert fg.jit(picked_by_one_buffer)(X) == 6.0
+    np.testing.assert_array_equal(fg.grad(picked_by_one_buffer)(X), [0.0, 0.0, 3.0])
+
+
+def test_silent_results_of_vjp_are_what_the_pullback_reads() -> None:
+    y, pullback = fg.vjp(np.exp, np.zeros(3))
+    y *= 0.0
+    np.testing.assert_array_equal(pullback(np.ones(3))[0], np.zeros(3))
+
+
 def test_silent_jit_keeps_captured_numbers_lists_and_globals_as_they_were() -> None:
     settings = {"rate": 2.0}
     layers = [1.0]
