@@ -565,6 +565,17 @@ def test_reverse_mode_through_while_loop() -> None:
     )
 
 
+def test_results_may_be_written_to_before_the_derivative_is_asked_for() -> None:
+    for function in (np.exp, np.tanh, fg.jit(np.exp), lambda x: np.exp(x)[::-1]):
+        expected = fg.jvp(function, (X,), (X,))[1]
+        y, pushforward = fg.linearize(function, X)
+        y += 100.0
+        np.testing.assert_allclose(pushforward(X), expected)
+        z, pullback = fg.vjp(function, X)
+        z += 100.0
+        np.testing.assert_allclose(np.sum(pullback(X)[0] * X), np.sum(X * expected))
+
+
 # --- what goes wrong silently ----------------------------------------------------------
 #
 # Each is asserted as it is today. Take an entry away when it has become right, or an error.
@@ -601,6 +612,13 @@ def test_silent_arguments_are_not_written_to() -> None:
     np.testing.assert_array_equal(x, X)
     in_place(x)
     np.testing.assert_array_equal(x, X + 1.0)
+
+
+def test_silent_arguments_written_to_between_vjp_and_its_pullback() -> None:
+    x = X.copy()
+    _, pullback = fg.vjp(lambda x: x * x, x)
+    x += 1.0
+    np.testing.assert_array_equal(pullback(np.ones(3))[0], 2 * (X + 1.0))
 
 
 def test_silent_jit_returns_copies_where_the_function_returns_its_argument_or_a_view() -> None:

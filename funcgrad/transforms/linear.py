@@ -39,6 +39,11 @@ def results_of(rec: Recorder, leaves: list[Any], args: Sequence[Any], finish: An
     return full, where, push
 
 
+def copies(leaves: Sequence[Any]) -> list[Any]:
+    """Copies of arrays: the user may write to them before the derivative is asked for."""
+    return [leaf.copy() if type(leaf) is np.ndarray else leaf for leaf in leaves]
+
+
 def own_results(cts: Sequence[Any], leaves: Sequence[Any], given: Sequence[Any] = ()) -> list[Any]:
     """Cotangents as users may keep them: matching their inputs, and in memory of their own.
 
@@ -92,7 +97,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[
 
     rec, out_leaves, out_tree = record(flat, "vjp", leaves)
     full, where, pull = results_of(rec, out_leaves, leaves, pullback_of)
-    result, aux = out_tree.unflatten(full)
+    result, aux = out_tree.unflatten(copies(full))
     result_leaves, result_tree = tree.flatten(result)
     avals = leaf_avals(result, result_leaves, "vjp: a leaf of the result")
 
@@ -217,7 +222,7 @@ def linearized(
     primal_avals = leaf_avals(primals, leaves, f"{name}: a leaf of its primals")
     rec, out_leaves, out_tree = record(_flat(fun, treedef, has_aux), name, leaves)
     full, where, push = results_of(rec, out_leaves, leaves, pushforward_of)
-    result, aux = out_tree.unflatten(full)
+    result, aux = out_tree.unflatten(copies(full))
 
     def pushforward(*tangents: Any) -> Any:
         given = matching_leaves(
