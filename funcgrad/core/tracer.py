@@ -19,6 +19,7 @@ import numpy as np
 from funcgrad.config import config
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.graph import Const, Eqn, Graph, Var, live_eqns
+from funcgrad.core.snapshot import snapshot
 from funcgrad.core.source import SourceLine, user_line
 from funcgrad.errors import (
     LeakedTracerError,
@@ -30,6 +31,11 @@ from funcgrad.errors import (
 
 if TYPE_CHECKING:
     from funcgrad.core.primitive import Primitive
+
+
+# Arrays that operations capture are copied up to these sizes, eagerly and where graphs are made.
+KEPT_BYTES = 1 << 14
+CAPTURED_BYTES = 1 << 20
 
 
 class _NoValue:
@@ -115,6 +121,8 @@ class _Recorders(threading.local):
     def __init__(self) -> None:
         self.depth = 0
         self.staging = 0
+        # Captured arrays by their ids: themselves, and as they were.
+        self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.source: SourceLine | None = None
 
 
@@ -166,9 +174,11 @@ class Recorder:
         return self
 
     def __exit__(self, *exc: Any) -> None:
-        _recorders.depth -= 1
+        depth = _recorders.depth = _recorders.depth - 1
         if self.stages:
             _recorders.staging -= 1
+        if not depth and _recorders.kept:
+            _recorders.kept = {}
         self.active = False
 
     @property
@@ -210,6 +220,9 @@ class Recorder:
                 if a.rec is not self:
                     self.captures = True
                 values.append(value)
+            elif type(a) is np.ndarray and a.nbytes <= KEPT_BYTES:
+                # The derivative will read it when the user may have written something else.
+                values.append(a.copy("K"))
             else:
                 values.append(a)
         if prim.kind == "higher-order":
@@ -251,6 +264,7 @@ class Recorder:
 
     def stage(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
         """Record without computing; shares equal equations and drops identities."""
+        args = tuple([kept(a) if type(a) is np.ndarray else a for a in args])
         if prim.simplify is not None:
             known = prim.simplify(args, params)
             if known is not None:
@@ -320,7 +334,10 @@ class Recorder:
         inputs = [var(t) for t in tape.inputs]
         eqns = []
         for eqn in live_eqns(tape.eqns, outputs):
-            ins = tuple([atom(a) for a in eqn.ins])
+            ins = eqn.ins
+            if eqn.values is not None:
+                ins = [a if type(a) is Tracer else v for a, v in zip(ins, eqn.values, strict=True)]
+            ins = tuple([atom(a) for a in ins])
             eqns.append(Eqn(eqn.prim, ins, eqn.params, tuple(map(var, eqn.outs)), eqn.source))
         for out in outputs:
             if type(out) is Tracer and id(out) not in atoms:
@@ -351,6 +368,18 @@ def with_pullback(
         return prim.pullback(ins, params, need)  # pyright: ignore[reportOptionalCall]
     except NotDifferentiableError:
         return None, None
+
+
+def kept(a: np.ndarray) -> np.ndarray:
+    """A captured array as it is now; the user may write something else to it next."""
+    if a.nbytes > CAPTURED_BYTES or not (a.flags.writeable or a.base is not None):
+        return a
+    original, copy = _recorders.kept.get(id(a), (None, a))
+    if original is not a or not np.array_equal(copy, a, a.dtype.kind in "fc"):
+        copy = snapshot(a)
+        _recorders.kept[id(a)] = (a, copy)
+        _recorders.kept[id(copy)] = (copy, copy)
+    return copy
 
 
 def is_staging() -> bool:

@@ -7,16 +7,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.graph import Const, Eqn, Graph, graphs_in
-
-
-def snapshot(x: np.ndarray) -> np.ndarray:
-    """A read-only copy; x itself if nobody can write to it. What is repeated stays repeated."""
-    if not x.flags.writeable and x.flags.owndata:
-        return x
-    once = tuple([slice(None) if stride else slice(0, 1) for stride in x.strides])
-    copy = np.array(x[once])
-    copy.flags.writeable = False
-    return copy if copy.shape == x.shape else np.broadcast_to(copy, x.shape)
+from funcgrad.core.snapshot import snapshot
 
 
 def frozen(graph: Graph) -> Graph:

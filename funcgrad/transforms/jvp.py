@@ -26,7 +26,7 @@ def forward(
             if all(t is None for t in given):
                 continue
             set_source(eqn.source)
-            ins = [value(a) for a in eqn.ins]
+            ins = eqn.values or [value(a) for a in eqn.ins]
             if prim.multiple:
                 results = prim.jvp(given, [value(o) for o in eqn.outs], ins, eqn.params)
             else:

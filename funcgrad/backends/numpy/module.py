@@ -14,7 +14,7 @@ import numpy as np
 from funcgrad.backends.numpy.helpers import copied
 from funcgrad.backends.numpy.spelling import spell
 from funcgrad.core.printing import letters
-from funcgrad.transforms.frozen import snapshot
+from funcgrad.core.snapshot import snapshot
 
 # What the lines of a program refer to besides names that are made for it.
 BUILT_IN = frozenset({"np", "range", "reversed", "complex"})
