@@ -684,23 +684,26 @@ _MISSING = object()
 
 
 def reduce(
-    f: Callable[[Any, Any], Any], tree: Any, init: Any = _MISSING, is_leaf: IsLeaf | None = None
+    f: Callable[[Any, Any], Any],
+    tree: Any,
+    initializer: Any = _MISSING,
+    is_leaf: IsLeaf | None = None,
 ) -> Any:
-    """Combine the leaves from left to right: ``f(... f(f(init, leaf 0), leaf 1) ...)``.
+    """Combine the leaves from left to right: ``f(... f(f(initializer, leaf 0), leaf 1) ...)``.
 
-    Without ``init`` it starts with the first leaf.
+    Without ``initializer`` it starts with the first leaf.
 
     Raises:
-        TypeError: the tree has no leaves and there is no ``init``.
+        TypeError: the tree has no leaves and there is no ``initializer``.
 
     >>> reduce(lambda total, x: total + x, {"a": 1, "b": [2, 3]}, 0)
     6
     """
     found = leaves(tree, is_leaf)
-    if init is not _MISSING:
-        return functools.reduce(f, found, init)
+    if initializer is not _MISSING:
+        return functools.reduce(f, found, initializer)
     if not found:
-        raise TypeError("tree.reduce of a tree without leaves needs an init")
+        raise TypeError("tree.reduce of a tree without leaves needs an initializer")
     return functools.reduce(f, found)
 
 

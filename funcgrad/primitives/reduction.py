@@ -162,8 +162,11 @@ def _extremum_shape(x: Aval, axes: Axes, keepdims: bool) -> Aval:
 
 
 def _chosen(ans: Any, x: Any, axes: Axes, dtype: Any) -> tuple[Any, Any]:
-    """Which elements are the extremum, and how many; ties share a (co)tangent equally."""
-    chosen = x == expand_reduced(ans, shape_of(x), axes)
+    """Which elements are the extremum, and how many; ties share a (co)tangent equally.
+
+    A NaN is the extremum of whatever it is among.
+    """
+    chosen = (x == expand_reduced(ans, shape_of(x), axes)) | (x != x)
     return chosen, np.add.reduce(chosen, axis=axes, dtype=dtype, keepdims=True)
 
 

@@ -14,7 +14,11 @@ from funcgrad.transforms.vmap import ensure_batched, run_batched
 
 
 def vmap(
-    fun: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0, axis_size: int | None = None
+    fun: Callable[..., Any],
+    in_axes: Any = 0,
+    out_axes: Any = 0,
+    *,
+    axis_size: int | None = None,
 ) -> Callable[..., Any]:
     """A function that applies `fun` along an axis of its arguments, all at once.
 
