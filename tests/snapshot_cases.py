@@ -43,6 +43,10 @@ def repeated(x: Any) -> Any:
     return fg.fori_loop(0, 3, lambda i, c: c * x + i, x)
 
 
+def invariant(w: Any, x: Any) -> Any:
+    return fg.fori_loop(0, 5, lambda i, c: np.tanh(w @ w.T @ c), x)
+
+
 def newton(x: Any) -> Any:
     return fg.while_loop(lambda y: np.abs(y * y - x) > 1e-6, lambda y: 0.5 * (y + x / y), x)
 
@@ -137,6 +141,8 @@ SOURCES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "large": (fg.value_and_grad(loss), (PARAMS, np.ones((9000, 3)), np.ones((9000, 2)))),
     "loops": (lambda h, xs, x: (recurrence(h, xs), newton(x)), (0.0, X, 2.0)),
     "grad of scan": (fg.grad(lambda h, xs: recurrence(h, xs)[0]), (0.0, X)),
+    "grad of checkpoint": (fg.grad(total(lambda x: block(x) ** 2)), (X,)),
+    "loop with an invariant": (invariant, (np.eye(3), X)),
     "branches": (lambda i, x: (branch(x), choose(i, x)), (1, X)),
     "helpers": (lambda x: special.logsumexp(x) + special.expit(x), (X,)),
 }

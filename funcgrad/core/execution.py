@@ -19,8 +19,10 @@ Runner = Callable[..., Sequence[Any]]
 class Backend(Protocol):
     """What a backend offers.
 
-    `compile(graph, out_tree)` gives a callable of flat arrays, which returns a list of them
-    or, given a structure, a tree of them; `text` gives the program's source.
+    `compile(graph, out_tree)` gives a callable of flat arrays, which never writes to them. Given
+    a structure, it returns a tree of it whose arrays are the caller's own: none shares memory
+    with another, an argument or a constant. Without, it returns a list, and an argument that is
+    a result is passed on. `text` gives the program's source.
     """
 
     name: str

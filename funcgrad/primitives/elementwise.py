@@ -32,8 +32,12 @@ def _is_one(x: Any) -> bool:
 
 
 def _unless_weak(x: Any) -> Any:
-    """x itself as an existing equal value; a weak x could change the result's dtype."""
-    return None if aval_of(x).weak else x
+    """x itself as an existing equal value of x * 1 and x / 1.
+
+    A weak x could change the result's dtype, and complex products make NaN of infinities.
+    """
+    aval = aval_of(x)
+    return None if aval.weak or aval.dtype.kind == "c" else x
 
 
 def _simplify_mul(ins: Any, params: Any) -> Any:

@@ -285,7 +285,9 @@ def jit(
 
     The first call with arguments of new shapes, dtypes, structure or static values traces
     `fun` and compiles the graph; further calls run the program. Results are those of `fun`
-    up to rounding.
+    up to rounding, in memory of their own: none shares it with an argument, with an array that
+    `fun` closes over, or with another result, also where `fun` gives back an argument or a
+    view. What `fun` closes over is kept as it was when it was traced.
 
     Args:
         fun: a pure function of pytrees of arrays. Without it, a decorator is returned.

@@ -112,6 +112,8 @@ def _is_uniform(x: np.ndarray) -> bool:
     first = x.flat[0]
     if not any(x.strides):
         return True
+    if x.dtype.kind == "c":
+        return False
     # Zeros may differ in sign, and a look at the last element spares most arrays the pass.
     return bool(first) and x.flat[-1] == first and bool((x == first).all())
 
@@ -121,17 +123,26 @@ def _made_by(x: Any, prim: Primitive, origin: Any) -> Any:
     return made[1] if made is not None and made[0] is prim else None
 
 
+def _negated(x: Any, origin: Any) -> Any:
+    """[y] where x is -y of real numbers, else None.
+
+    Unsigned integers have no negative constants, and the zeros of complex products have signs.
+    """
+    made = _made_by(x, ew.neg, origin)
+    return made if made is not None and aval_of(x).dtype.kind == "f" else None
+
+
 def _add(ins: Sequence[Any], params: Any, origin: Any) -> Any:
     x, y = ins
-    negated = _made_by(y, ew.neg, origin)
+    negated = _negated(y, origin)
     if negated:
         return ew.sub, [x, negated[0]], {}
-    negated = _made_by(x, ew.neg, origin)
+    negated = _negated(x, origin)
     return (ew.sub, [y, negated[0]], {}) if negated else None
 
 
 def _sub(ins: Sequence[Any], params: Any, origin: Any) -> Any:
-    negated = _made_by(ins[1], ew.neg, origin)
+    negated = _negated(ins[1], origin)
     return (ew.add, [ins[0], negated[0]], {}) if negated else None
 
 
@@ -139,24 +150,23 @@ def _mul(ins: Sequence[Any], params: Any, origin: Any) -> Any:
     x, y = ins
     for a, b in ((x, y), (y, x)):
         if _is_scalar_constant(b) and shape_of(a) == np.broadcast_shapes(shape_of(a), shape_of(b)):
-            if b == 1 and not aval_of(a).weak and aval_of(a).dtype == _dtype_of(a, b):
+            aval = aval_of(a)
+            kept = aval.dtype == _dtype_of(a, b) and aval.dtype.kind != "c"
+            if b == 1 and kept and not aval.weak:
                 return a
-            if b == -1 and aval_of(a).dtype == _dtype_of(a, b):
+            if b == -1 and kept and aval.dtype.kind == "f":
                 return ew.neg, [a], {}
-            negated = _made_by(a, ew.neg, origin)
+            negated = _negated(a, origin)
             if negated:
                 return ew.mul, [negated[0], -b], {}
-    left, right = _made_by(x, ew.neg, origin), _made_by(y, ew.neg, origin)
+    left, right = _negated(x, origin), _negated(y, origin)
     return (ew.mul, [left[0], right[0]], {}) if left and right else None
 
 
 def _div(ins: Sequence[Any], params: Any, origin: Any) -> Any:
     x, y = ins
-    if _is_scalar_constant(y):
-        negated = _made_by(x, ew.neg, origin)
-        if negated:
-            return ew.div, [negated[0], -y], {}
-    return None
+    negated = _negated(x, origin) if _is_scalar_constant(y) else None
+    return (ew.div, [negated[0], -y], {}) if negated else None
 
 
 def _neg(ins: Sequence[Any], params: Any, origin: Any) -> Any:
@@ -164,7 +174,7 @@ def _neg(ins: Sequence[Any], params: Any, origin: Any) -> Any:
     if inner:
         return inner[0]
     product = _made_by(ins[0], ew.mul, origin)
-    if product:
+    if product and aval_of(ins[0]).dtype.kind == "f":
         x, y = product
         if _is_scalar_constant(y):
             return ew.mul, [x, -y], {}
