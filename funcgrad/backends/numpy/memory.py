@@ -89,7 +89,7 @@ def memory_of(graph: Graph) -> Memory:
 
 
 def is_alias(eqn: Eqn) -> bool:
-    """Whether the equation's one result is its first operand under another name."""
+    """Whether the equation's one result is its operand: a number that is NumPy's already."""
     return eqn.prim is convert and eqn.ins[0].aval.dtype == eqn.outs[0].aval.dtype
 
 

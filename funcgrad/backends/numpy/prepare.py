@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.core.graph import Const, Eqn, Graph, Var, graphs_in
+from funcgrad.core.graph import Const, Eqn, Graph, Var, graphs_in, live_eqns
 from funcgrad.primitives import control
-from funcgrad.primitives.elementwise import convert
+from funcgrad.primitives.elementwise import convert, stop_gradient
 from funcgrad.transforms.simplify import simplify
 
 
@@ -23,7 +23,9 @@ def prepare(graph: Graph) -> Graph:
     for eqn in graph.eqns:
         ins = tuple([atoms.get(id(a), a) for a in eqn.ins])
         inner = _inlined(eqn)
-        if inner is not None:
+        if _is_identity(eqn):
+            atoms[id(eqn.outs[0])] = ins[0]
+        elif inner is not None:
             results = _inline(prepare(inner), ins, eqns)
             atoms.update(zip(map(id, eqn.outs), results, strict=True))
         elif any(True for _ in graphs_in(eqn.params)):
@@ -32,7 +34,15 @@ def prepare(graph: Graph) -> Graph:
             eqns.append(_hoist(eqn, eqns) if eqn.prim is control.scan else eqn)
         else:
             eqns.append(Eqn(eqn.prim, ins, eqn.params, eqn.outs, eqn.source))
-    return Graph(graph.inputs, eqns, [atoms.get(id(a), a) for a in graph.outputs])
+    outputs = [atoms.get(id(a), a) for a in graph.outputs]
+    return Graph(graph.inputs, live_eqns(eqns, outputs), outputs)
+
+
+def _is_identity(eqn: Eqn) -> bool:
+    """Whether an equation matters to derivatives only."""
+    if eqn.prim is not stop_gradient and eqn.prim is not control.gate:
+        return False
+    return eqn.ins[0].aval == eqn.outs[0].aval
 
 
 def _prepared(value: Any) -> Any:
