@@ -88,7 +88,7 @@ def _destructure(
     here, label = _keep(name, fetch), f"k{len(names)}"
     names[label] = kind
     fetch.append(f"if type({here}) is not {label} or len({here}) != {len(x)}: return MISS")
-    items = x.items() if kind is dict else enumerate(x)
+    items: Any = x.items() if isinstance(x, dict) else enumerate(x)
     for key, value in items:
         label = f"k{len(names)}"
         names[label] = key
