@@ -33,6 +33,16 @@ def parametrize(found: list[Any]) -> Any:
     return pytest.mark.parametrize(("prim", "number", "dtype"), found, ids=case_id)
 
 
+def differentiated(prim: Any, number: int, dtype: Any) -> tuple[Any, list[Any]]:
+    """A sample as a function of the operands that have a derivative, and these."""
+    sample = prim.samples[number]
+    full = operands(sample, dtype)
+    where = differentiable(full)
+    if not where:
+        pytest.skip("no operand to differentiate by")
+    return function_of(prim, full, sample.params, where), [full[i] for i in where]
+
+
 def tolerance(dtype: Any) -> float:
     return 2e-5 if np.dtype(dtype) in (np.float32, np.complex64) else 1e-10
 
@@ -72,13 +82,7 @@ def test_shape_rule(prim: Any, number: int, dtype: Any) -> None:
 @parametrize(DOUBLE)
 def test_derivatives(prim: Any, number: int, dtype: Any) -> None:
     """First and second order against finite differences."""
-    sample = prim.samples[number]
-    full = operands(sample, dtype)
-    where = differentiable(full)
-    args = [full[i] for i in where]
-    if not args:
-        pytest.skip("no operand to differentiate by")
-    function = function_of(prim, full, sample.params, where)
+    function, args = differentiated(prim, number, dtype)
     if prim.kind == "nondifferentiable":
         tangents = fg.jvp(function, tuple(args), tuple(directions(args, 1)))[1]
         assert all(not np.any(t) for t in inexact(tangents))
@@ -103,13 +107,7 @@ def test_derivatives(prim: Any, number: int, dtype: Any) -> None:
 
 @parametrize(INEXACT)
 def test_transposition(prim: Any, number: int, dtype: Any) -> None:
-    sample = prim.samples[number]
-    full = operands(sample, dtype)
-    where = differentiable(full)
-    args = [full[i] for i in where]
-    if not args:
-        pytest.skip("no operand to differentiate by")
-    function = function_of(prim, full, sample.params, where)
+    function, args = differentiated(prim, number, dtype)
     assert_transposed(function, args, tolerance(dtype))
     if np.dtype(dtype) != np.float32:
         v = directions(args, 3)

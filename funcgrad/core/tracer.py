@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -387,19 +386,8 @@ def is_staging() -> bool:
     return _recorders.staging > 0
 
 
-@contextmanager
-def source_line(source: SourceLine | None) -> Iterator[None]:
-    """What is recorded within comes from this line of the user's."""
-    before = _recorders.source
-    _recorders.source = source
-    try:
-        yield
-    finally:
-        _recorders.source = before
-
-
 def set_source(source: SourceLine | None) -> SourceLine | None:
-    """Like `source_line`, without the cost of a context; returns what was set before."""
+    """What is recorded from now on comes from this line of the user's; returns the one before."""
     before = _recorders.source
     _recorders.source = source
     return before
