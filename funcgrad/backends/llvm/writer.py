@@ -1,0 +1,248 @@
+"""LLVM IR written as text.
+
+A `Value` is an operand's text with its type: a scalar, or a vector of `lanes` scalars of one
+kind. Code that is written for a `Value` therefore serves any number of lanes.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+FLOATS = ("float", "double")
+BITS = {"float": 32, "double": 64, "i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "ptr": 64}
+_SHORT = {"float": "f32", "double": "f64"}
+
+
+class Value(NamedTuple):
+    """An operand: its text, the kind of its elements, and how many there are."""
+
+    ref: str
+    kind: str
+    lanes: int = 1
+
+    @property
+    def type(self) -> str:
+        return type_text(self.kind, self.lanes)
+
+
+def type_text(kind: str, lanes: int = 1) -> str:
+    return kind if lanes == 1 else f"<{lanes} x {kind}>"
+
+
+def mangled(kind: str, lanes: int) -> str:
+    """How the names of overloaded intrinsics spell a type: `f64`, `v8i32`."""
+    short = _SHORT.get(kind, kind)
+    return short if lanes == 1 else f"v{lanes}{short}"
+
+
+def float_text(value: float, kind: str) -> str:
+    """A float literal: LLVM takes the bits of the double that equals it."""
+    if kind == "float":
+        # Rounded to float32 first, as a double that is no float32 is refused.
+        value = struct.unpack("f", struct.pack("f", value))[0]
+    return f"0x{struct.unpack('Q', struct.pack('d', value))[0]:016X}"
+
+
+class Module:
+    """A module's text: declarations, globals and functions, each once, in order of first use."""
+
+    def __init__(self) -> None:
+        self.declarations: dict[str, str] = {}
+        self.functions: dict[str, str] = {}
+
+    def declare(self, name: str, line: str) -> None:
+        self.declarations.setdefault(name, line)
+
+    def define(self, name: str, text: str) -> None:
+        self.functions.setdefault(name, text)
+
+    def __str__(self) -> str:
+        return "\n".join([*self.declarations.values(), "", *self.functions.values(), ""])
+
+
+class Writer:
+    """Writes one function's instructions.
+
+    Attributes:
+        module: takes the declarations of what is called.
+        lines: the instructions so far.
+        block: the label of the block that is being written.
+    """
+
+    def __init__(self, module: Module):
+        self.module = module
+        self.lines: list[str] = []
+        self.block = "entry"
+        self._count = 0
+
+    # -- names, lines and blocks --------------------------------------------------------
+
+    def fresh(self) -> str:
+        self._count += 1
+        return f"%{self._count}"
+
+    def line(self, text: str) -> None:
+        self.lines.append(f"  {text}")
+
+    def new_label(self, wish: str) -> str:
+        self._count += 1
+        return f"{wish}.{self._count}"
+
+    def label(self, name: str) -> None:
+        self.lines.append(f"{name}:")
+        self.block = name
+
+    def branch(self, target: str) -> None:
+        self.line(f"br label %{target}")
+
+    def branch_if(self, test: Value, then: str, other: str) -> None:
+        self.line(f"br i1 {test.ref}, label %{then}, label %{other}")
+
+    def phi(self, kind: str, lanes: int, *sources: tuple[Value, str]) -> Value:
+        result = Value(self.fresh(), kind, lanes)
+        pairs = ", ".join(f"[{value.ref}, %{block}]" for value, block in sources)
+        self.line(f"{result.ref} = phi {result.type} {pairs}")
+        return result
+
+    @contextmanager
+    def when(self, test: Value, wish: str = "then") -> Iterator[None]:
+        """Instructions that run only where the scalar i1 `test` is true."""
+        then, after = self.new_label(wish), self.new_label("after")
+        self.branch_if(test, then, after)
+        self.label(then)
+        yield
+        self.branch(after)
+        self.label(after)
+
+    # -- constants ----------------------------------------------------------------------
+
+    def const(self, value: float, kind: str, lanes: int = 1) -> Value:
+        """A number of this kind in every lane; integers may be given as unsigned bits."""
+        if kind in FLOATS:
+            text = float_text(value, kind)
+        elif kind == "i1":
+            text = "true" if value else "false"
+        else:
+            text = str(int(value))
+        if lanes > 1:
+            text = f"splat ({kind} {text})"
+        return Value(text, kind, lanes)
+
+    def like(self, value: float, other: Value) -> Value:
+        """A constant of another value's type."""
+        return self.const(value, other.kind, other.lanes)
+
+    # -- instructions -------------------------------------------------------------------
+
+    def op(self, opcode: str, *args: Value) -> Value:
+        """An instruction whose operands and result have one type: `fadd`, `shl`, `fneg`."""
+        result = Value(self.fresh(), args[0].kind, args[0].lanes)
+        self.line(f"{result.ref} = {opcode} {result.type} {', '.join(a.ref for a in args)}")
+        return result
+
+    def compare(self, opcode: str, a: Value, b: Value) -> Value:
+        """`compare("fcmp olt", a, b)`: an i1 in each lane."""
+        result = Value(self.fresh(), "i1", a.lanes)
+        self.line(f"{result.ref} = {opcode} {a.type} {a.ref}, {b.ref}")
+        return result
+
+    def select(self, test: Value, a: Value, b: Value) -> Value:
+        result = Value(self.fresh(), a.kind, a.lanes)
+        operands = ", ".join(f"{v.type} {v.ref}" for v in (test, a, b))
+        self.line(f"{result.ref} = select {operands}")
+        return result
+
+    def cast(self, opcode: str, a: Value, kind: str) -> Value:
+        """A conversion: `cast("sitofp", a, "double")`, `cast("bitcast", a, "i32")`."""
+        result = Value(self.fresh(), kind, a.lanes)
+        self.line(f"{result.ref} = {opcode} {a.type} {a.ref} to {result.type}")
+        return result
+
+    def intrinsic(self, name: str, *args: Value, flags: str = "") -> Value:
+        """A call of an intrinsic overloaded on its one type: `intrinsic("fma", a, b, c)`."""
+        full = f"llvm.{name}.{mangled(args[0].kind, args[0].lanes)}"
+        return self.call(full, args[0].kind, args[0].lanes, args, flags=flags)
+
+    def call(
+        self, name: str, kind: str, lanes: int, args: Sequence[Value], flags: str = ""
+    ) -> Value:
+        """A call of a function that is defined elsewhere, declared on the way."""
+        result = Value(self.fresh(), kind, lanes)
+        types = ", ".join(a.type for a in args)
+        self.module.declare(name, f"declare {result.type} @{name}({types})")
+        operands = ", ".join(f"{a.type} {a.ref}" for a in args)
+        self.line(
+            f"{result.ref} = call {flags}{' ' if flags else ''}{result.type} @{name}({operands})"
+        )
+        return result
+
+    # -- lanes --------------------------------------------------------------------------
+
+    def splat(self, a: Value, lanes: int) -> Value:
+        """A scalar in every lane of a vector."""
+        if lanes == a.lanes:
+            return a
+        if a.ref[0] != "%":
+            return Value(f"splat ({a.kind} {a.ref})", a.kind, lanes)
+        one = Value(self.fresh(), a.kind, lanes)
+        self.line(f"{one.ref} = insertelement {one.type} poison, {a.kind} {a.ref}, i64 0")
+        return self.shuffle(one, [0] * lanes)
+
+    def shuffle(self, a: Value, picks: Sequence[int], b: Value | None = None) -> Value:
+        """The lanes `picks` of a vector, or of two, one behind the other; -1 is any number."""
+        if a.lanes == 1 and b is None:
+            return self.splat(a, len(picks))
+        if len(picks) == 1:
+            first = picks[0] < a.lanes or b is None
+            return self.extract(a, picks[0]) if first else self.extract(b, picks[0] - a.lanes)
+        result = Value(self.fresh(), a.kind, len(picks))
+        second = "poison" if b is None else b.ref
+        mask = ", ".join(f"i32 {p}" if p >= 0 else "i32 poison" for p in picks)
+        self.line(
+            f"{result.ref} = shufflevector {a.type} {a.ref}, {a.type} {second}, "
+            f"<{len(picks)} x i32> <{mask}>"
+        )
+        return result
+
+    def extract(self, a: Value, lane: int) -> Value:
+        if a.lanes == 1:
+            return a
+        result = Value(self.fresh(), a.kind)
+        self.line(f"{result.ref} = extractelement {a.type} {a.ref}, i64 {lane}")
+        return result
+
+    def insert(self, a: Value, element: Value, lane: int) -> Value:
+        result = Value(self.fresh(), a.kind, a.lanes)
+        self.line(
+            f"{result.ref} = insertelement {a.type} {a.ref}, {element.type} {element.ref}, "
+            f"i64 {lane}"
+        )
+        return result
+
+    def any(self, test: Value) -> Value:
+        """Whether an i1 is true in any lane."""
+        if test.lanes == 1:
+            return test
+        return self.call(f"llvm.vector.reduce.or.{mangled('i1', test.lanes)}", "i1", 1, [test])
+
+    # -- memory -------------------------------------------------------------------------
+
+    def offset(self, base: Value, kind: str, index: Value) -> Value:
+        """The address of element `index` of an array of scalars of this kind."""
+        result = Value(self.fresh(), "ptr")
+        self.line(f"{result.ref} = getelementptr {kind}, ptr {base.ref}, i64 {index.ref}")
+        return result
+
+    def load(self, address: Value, kind: str, lanes: int = 1) -> Value:
+        """Aligned as a single element is."""
+        result = Value(self.fresh(), kind, lanes)
+        align = max(BITS[kind] // 8, 1)
+        self.line(f"{result.ref} = load {result.type}, ptr {address.ref}, align {align}")
+        return result
+
+    def store(self, value: Value, address: Value) -> None:
+        align = max(BITS[value.kind] // 8, 1)
+        self.line(f"store {value.type} {value.ref}, ptr {address.ref}, align {align}")
