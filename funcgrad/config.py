@@ -5,8 +5,13 @@ There is no other global state in the library.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import math
+import operator
+import os
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+
+_MOST_THREADS = 4096
 
 
 class _Config:
@@ -14,15 +19,111 @@ class _Config:
 
     Attributes:
         debug_nans: stop at the first primitive that makes a NaN.
+        num_threads: on how many threads compiled programs run large kernels, 1 or more; None,
+            as at the start, for the number in the environment variable `FUNCGRAD_NUM_THREADS`
+            or, without that, one for each processor that this process may use. Results don't
+            depend on it.
     """
 
-    __slots__ = ("debug_nans",)
+    __slots__ = ("_num_threads", "_on_threads", "debug_nans")
 
     def __init__(self) -> None:
         self.debug_nans = False
+        self._num_threads: int | None = None
+        self._on_threads: list[Callable[[], None]] = []
+
+    @property
+    def num_threads(self) -> int | None:
+        return self._num_threads
+
+    @num_threads.setter
+    def num_threads(self, number: int | None) -> None:
+        if number is not None:
+            number = _thread_count(number, "config.num_threads")
+        self._num_threads = number
+        for notify in self._on_threads:
+            notify()
+
+    def on_threads(self, notify: Callable[[], None]) -> None:
+        """Calls this function after each change of `num_threads`."""
+        self._on_threads.append(notify)
+
+
+def _thread_count(number: int | str, what: str) -> int:
+    try:
+        count = int(number) if isinstance(number, str) else operator.index(number)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} must be a whole number of threads, not {number!r}") from None
+    if isinstance(number, bool) or not 1 <= count <= _MOST_THREADS:
+        raise ValueError(f"{what} must be from 1 to {_MOST_THREADS}, not {number!r}")
+    return count
 
 
 config = _Config()
+
+
+def threads() -> int:
+    """On how many threads compiled programs run large kernels, the calling one included."""
+    if config.num_threads is not None:
+        return config.num_threads
+    told = os.environ.get("FUNCGRAD_NUM_THREADS", "").strip()
+    return _thread_count(told, "FUNCGRAD_NUM_THREADS") if told else _processors()
+
+
+def _processors() -> int:
+    """How many processors this process may use at once."""
+    counts = [_cpu_quota()]
+    if hasattr(os, "sched_getaffinity"):
+        counts.append(len(os.sched_getaffinity(0)))
+    count = getattr(os, "process_cpu_count", os.cpu_count)
+    counts.append(count() or 1)
+    return max(1, min(counts))
+
+
+def _cpu_quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> int:
+    """How many processors the container's share amounts to, rounded up."""
+    quotas = [math.inf]
+    for folder in _control_groups(root, own):
+        for read in (_quota_2, _quota_1):
+            try:
+                quota, period = read(folder)
+            except (OSError, ValueError):
+                continue
+            if quota > 0 and period > 0:
+                quotas.append(quota / period)
+    return math.ceil(min(min(quotas), _MOST_THREADS))
+
+
+def _control_groups(root: str, own: str) -> Iterator[str]:
+    """The folders of this process's control groups, and of those that contain them."""
+    try:
+        with open(own) as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = os.path.join(root, controllers)
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for depth in range(len(parts), -1, -1):
+            yield os.path.join(top, *parts[:depth])
+
+
+def _quota_2(folder: str) -> tuple[int, int]:
+    with open(os.path.join(folder, "cpu.max")) as file:
+        quota, period = file.read().split()
+    return int(quota), int(period)
+
+
+def _quota_1(folder: str) -> tuple[int, int]:
+    numbers: list[int] = []
+    for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"):
+        with open(os.path.join(folder, name)) as file:
+            numbers.append(int(file.read()))
+    return numbers[0], numbers[1]
 
 
 @contextmanager
