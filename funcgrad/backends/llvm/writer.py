@@ -7,9 +7,9 @@ kind. Code that is written for a `Value` therefore serves any number of lanes.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 FLOATS = ("float", "double")
 BITS = {"float": 32, "double": 64, "i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "ptr": 64}
@@ -70,12 +70,15 @@ class Writer:
         module: takes the declarations of what is called.
         lines: the instructions so far.
         block: the label of the block that is being written.
+        known: what formulas keep for later formulas to share, by a key of their own. It holds
+            where it was written and in what follows without a label: a label begins anew.
     """
 
     def __init__(self, module: Module):
         self.module = module
         self.lines: list[str] = []
         self.block = "entry"
+        self.known: dict[tuple[str, ...], Any] = {}
         self._count = 0
 
     # -- names, lines and blocks --------------------------------------------------------
@@ -94,6 +97,7 @@ class Writer:
     def label(self, name: str) -> None:
         self.lines.append(f"{name}:")
         self.block = name
+        self.known = {}
 
     def branch(self, target: str) -> None:
         self.line(f"br label %{target}")
@@ -111,11 +115,26 @@ class Writer:
     def when(self, test: Value, wish: str = "then") -> Iterator[None]:
         """Instructions that run only where the scalar i1 `test` is true."""
         then, after = self.new_label(wish), self.new_label("after")
+        known = self.known
         self.branch_if(test, then, after)
         self.label(then)
         yield
         self.branch(after)
         self.label(after)
+        self.known = known
+
+    def replaced(
+        self, test: Value, usual: Sequence[Value], write: Callable[[], Sequence[Value]]
+    ) -> list[Value]:
+        """`usual`, or what `write` writes where the scalar i1 `test` is true: a rare branch."""
+        before = self.block
+        with self.when(test, "rare"):
+            rare = write()
+            end = self.block
+        return [
+            self.phi(a.kind, a.lanes, (b, end), (a, before))
+            for a, b in zip(usual, rare, strict=True)
+        ]
 
     # -- constants ----------------------------------------------------------------------
 
@@ -169,10 +188,11 @@ class Writer:
     def call(
         self, name: str, kind: str, lanes: int, args: Sequence[Value], flags: str = ""
     ) -> Value:
-        """A call of a function that is defined elsewhere, declared on the way."""
+        """A call of a function; unless the module defines it, it is declared on the way."""
         result = Value(self.fresh(), kind, lanes)
         types = ", ".join(a.type for a in args)
-        self.module.declare(name, f"declare {result.type} @{name}({types})")
+        if name not in self.module.functions:
+            self.module.declare(name, f"declare {result.type} @{name}({types})")
         operands = ", ".join(f"{a.type} {a.ref}" for a in args)
         self.line(
             f"{result.ref} = call {flags}{' ' if flags else ''}{result.type} @{name}({operands})"

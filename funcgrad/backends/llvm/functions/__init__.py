@@ -1,0 +1,29 @@
+"""Elementary and special functions as straight-line LLVM IR over any number of lanes.
+
+`FUNCTIONS[name](w, *values)` writes the function's instructions through a `Writer` and returns
+its result. Names are those of the primitives. Within 2 ulp in float32 and 4 ulp in float64 of
+the correctly rounded result, with NumPy's results at zeros, infinities, NaN and poles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from funcgrad.backends.llvm.functions import exponential, logarithm, trigonometric
+from funcgrad.backends.llvm.functions.arithmetic import on_values
+from funcgrad.backends.llvm.writer import Value
+
+_FORMULAS = {
+    "exp": exponential.exp,
+    "exp2": exponential.exp2,
+    "expm1": exponential.expm1,
+    "tanh": exponential.tanh,
+    "logistic": exponential.logistic,
+    "log": logarithm.log,
+    "sin": trigonometric.sin,
+    "cos": trigonometric.cos,
+}
+
+FUNCTIONS: dict[str, Callable[..., Value]] = {
+    name: on_values(formula) for name, formula in _FORMULAS.items()
+}

@@ -1,0 +1,165 @@
+"""exp and what is made of it.
+
+x = n ln 2 + r with |r| <= ln(2)/2, and e**r by a polynomial. ln 2 is subtracted in two parts,
+of which the first leaves no rounding error under an fma. Coefficients: minimax for the
+relative error (Remez exchange), which is given beside them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from funcgrad.backends.llvm.functions.arithmetic import (
+    Term,
+    at_least,
+    at_most,
+    choose,
+    constant,
+    copysign,
+    fma,
+    polynomial,
+    select,
+)
+
+LOG2_E = 1.4426950408889634
+LN2 = {
+    "float": (float.fromhex("0x1.62e43p-1"), float.fromhex("-0x1.05c61p-29")),
+    "double": (float.fromhex("0x1.62e42fefa39efp-1"), float.fromhex("0x1.abc9e3b39803fp-56")),
+}
+# e**r = 1 + r + r**2 q(r): 2**-28.0 and 2**-57.8 of e**r for |r| <= 0.34675.
+_EXP = {
+    "float": (0.49999994, 0.166665211, 0.0416683927, 0.00836874265, 0.0013814423),
+    "double": (
+        0.5000000000000011, 0.1666666666666653, 0.04166666666653065, 0.008333333333441724,
+        0.001388888894307198, 0.0001984126959175063, 2.4801493854671325e-05,
+        2.7557527322659683e-06, 2.7629954846565187e-07, 2.5014988396188433e-08,
+    ),
+}  # fmt: skip
+# 2**r = 1 + r q(r): 2**-25.9 and 2**-55.0 of 2**r for |r| <= 1/2.
+_EXP2 = {
+    "float": (
+        0.693147182, 0.240226477, 0.0555033237, 0.00961843692, 0.00133988715, 0.000153533998,
+    ),
+    "double": (
+        0.6931471805599453, 0.2402265069591013, 0.055504108664820084, 0.009618129107594128,
+        0.0013333558146774098, 0.00015403530457103293, 1.5252733493540476e-05,
+        1.321543528651178e-06, 1.0178199434506385e-07, 7.073782543822347e-09,
+        4.434787489857781e-10,
+    ),
+}  # fmt: skip
+
+
+class Limits(NamedTuple):
+    """Beyond these, results are 0, infinite or what they tend to."""
+
+    zero: float
+    infinite: float
+    zero_base_2: float
+    infinite_base_2: float
+    expm1: float
+    tanh: float
+
+
+_LIMITS = {
+    "float": Limits(-105.0, 90.0, -151.0, 129.0, -18.0, 9.02),
+    "double": Limits(-746.0, 711.0, -1076.0, 1025.0, -40.0, 19.1),
+}
+
+
+class Reduced(NamedTuple):
+    """A power as 2**n e**r.
+
+    Attributes:
+        shifted: n + `Format.rounder`, whose low bits are n.
+        n: a whole number.
+        r: what is left.
+    """
+
+    shifted: Term
+    n: Term
+    r: Term
+
+
+def reduced(x: Term, scale: float = 1.0) -> Reduced:
+    """e**(scale * x) for a power of two `scale`."""
+    high, low = LN2[x.value.kind]
+    shifted = fma(x, LOG2_E * scale, x.format.rounder)
+    n = shifted - x.format.rounder
+    return Reduced(shifted, n, fma(n, -low, fma(n, -high, x if scale == 1.0 else x * scale)))
+
+
+def exp_of_rest(r: Term) -> Term:
+    """e**r for |r| <= ln(2)/2."""
+    return fma(r, fma(r, polynomial(r, _EXP[r.value.kind]), 1.0), 1.0)
+
+
+def expm1_of_rest(r: Term) -> Term:
+    """e**r - 1 for |r| <= ln(2)/2."""
+    return fma(r * r, polynomial(r, _EXP[r.value.kind]), r)
+
+
+def two_to(shifted: Term, offset: int = 0) -> Term:
+    """2**(n + offset), a normal number, from n + `Format.rounder`."""
+    f = shifted.format
+    return ((shifted.bits + (f.bias + offset)) << f.fraction).float
+
+
+def scaled(y: Term, shifted: Term, negative: Term) -> Term:
+    """y 2**n, rounded once, where 2**n itself may overflow or underflow.
+
+    Half of the exponents' range is taken off n first, and then given back. `negative` says
+    where n is.
+    """
+    f = y.format
+    half = (f.bias + 1) // 2
+    offset = choose(negative, y.bits, f.bias + half, f.bias - half)
+    return y * ((shifted.bits + offset) << f.fraction).float * choose(
+        negative, y, 2.0**-half, 2.0**half
+    )
+
+
+def exp(x: Term) -> Term:
+    limits = _LIMITS[x.value.kind]
+    x = at_least(at_most(x, limits.infinite), limits.zero)
+    power = reduced(x)
+    return scaled(exp_of_rest(power.r), power.shifted, x < 0.0)
+
+
+def exp2(x: Term) -> Term:
+    limits = _LIMITS[x.value.kind]
+    x = at_least(at_most(x, limits.infinite_base_2), limits.zero_base_2)
+    shifted = x + x.format.rounder
+    r = x - (shifted - x.format.rounder)
+    return scaled(fma(r, polynomial(r, _EXP2[x.value.kind]), 1.0), shifted, x < 0.0)
+
+
+def expm1(x: Term) -> Term:
+    limits = _LIMITS[x.value.kind]
+    bounded = at_least(at_most(x, limits.infinite), limits.expm1)
+    power = reduced(bounded)
+    # Half of it, as 2**n may overflow where the result does not.
+    scale = two_to(power.shifted, -1)
+    half = fma(scale, expm1_of_rest(power.r), scale - 0.5)
+    return copysign(half + half, x)
+
+
+def tanh(x: Term) -> Term:
+    """m / (m + 2) with m = exp(2 |x|) - 1."""
+    power = reduced(at_most(abs(x), _LIMITS[x.value.kind].tanh), 2.0)
+    scale = two_to(power.shifted)
+    m = fma(scale, expm1_of_rest(power.r), scale - 1.0)
+    return copysign(m / (m + 2.0), x)
+
+
+def logistic(x: Term) -> Term:
+    """1 / (1 + exp(-x)), by exp(-|x|), which cannot overflow."""
+    small = exp_of_negative(-abs(x))
+    return select(x < 0.0, small, 1.0) / (small + 1.0)
+
+
+def exp_of_negative(x: Term) -> Term:
+    """exp(x) for x <= 0."""
+    f = x.format
+    power = reduced(at_least(x, _LIMITS[x.value.kind].zero))
+    half = (f.bias + 1) // 2
+    return exp_of_rest(power.r) * two_to(power.shifted, half) * constant(x, 2.0**-half)

@@ -1,0 +1,200 @@
+"""sin and cos: x = n pi/2 + r with |r| <= pi/4, and polynomials of r.
+
+pi/2 is subtracted in three parts, of which the first leaves no rounding error under an fma.
+Where n would be too large for that, the bits of 2/pi that matter are multiplied as integers
+(M. Payne and R. Hanek, 1983), in a function of its own. Coefficients: minimax for the relative
+error (Remez exchange), which is given beside them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import NamedTuple
+
+from funcgrad.backends.llvm.functions.arithmetic import Term, fma, polynomial, select
+from funcgrad.backends.llvm.writer import Module, Value, Writer, mangled
+
+_TWO_OVER_PI = 0.6366197723675814
+# All rounded down: the rest of a zero keeps its sign.
+_HALF_PI = {
+    "float": ("0x1.921fb4p+0", "0x1.4442dp-24", "0x1.846988p-48"),
+    "double": ("0x1.921fb54442d18p+0", "0x1.1a62633145c06p-54", "0x1.c1cd129024e08p-107"),
+}
+# Up to here 2**-24 or 2**-53 of n is little beside 1, and of the fourth part of pi/2 too.
+_BOUND = {"float": 2.0**17, "double": 2.0**30}
+# sin(r) = r + r**3 p(r**2): 2**-27.8 and 2**-57.7 for |r| <= 0.794.
+_SIN = {
+    "float": (-0.166666538, 0.00833210628, -0.000195078814),
+    "double": (
+        -0.16666666666666627, 0.008333333333321069, -0.00019841269828698298,
+        2.7557313298609185e-06, -2.5050695475057455e-08, 1.5893112768644832e-10,
+    ),
+}  # fmt: skip
+# cos(r) = 1 - r**2/2 + r**4 p(r**2): 2**-32.7 and 2**-63.7 for |r| <= 0.794.
+_COS = {
+    "float": (0.0416666456, -0.00138872978, 2.44300845e-05),
+    "double": (
+        0.04166666666666658, -0.001388888888887097, 2.480158728752795e-05,
+        -2.7557313791559123e-07, 2.0875647488491528e-09, -1.1355743878333841e-11,
+    ),
+}  # fmt: skip
+
+
+class Angle(NamedTuple):
+    """|x| as n pi/2 + r: the sine and the cosine of r, and n in the low bits of an integer."""
+
+    sin: Term
+    cos: Term
+    n: Term
+
+
+def angle(x: Term) -> Angle:
+    """Shared by all functions of one x."""
+    key = ("angle", x.value.ref, x.value.type)
+    known = x.w.known.get(key)
+    if known is None:
+        r, n = _reduced(abs(x))
+        known = x.w.known[key] = Angle(sin_of_rest(r), cos_of_rest(r), n)
+    return known
+
+
+def sin(x: Term) -> Term:
+    a = angle(x)
+    f = x.format
+    sign = (x.bits ^ (a.n << (f.width - 2))) & f.sign
+    return (select(_odd(a.n), a.cos, a.sin).bits ^ sign).float
+
+
+def cos(x: Term) -> Term:
+    a = angle(x)
+    f = x.format
+    sign = ((a.n + 1) << (f.width - 2)) & f.sign
+    return (select(_odd(a.n), a.sin, a.cos).bits ^ sign).float
+
+
+def sin_of_rest(r: Term) -> Term:
+    square = r * r
+    return fma(r * square, polynomial(square, _SIN[r.value.kind]), r)
+
+
+def cos_of_rest(r: Term) -> Term:
+    square = r * r
+    return fma(square, fma(square, polynomial(square, _COS[r.value.kind]), -0.5), 1.0)
+
+
+def _odd(n: Term) -> Term:
+    return (n & 1).differs(0)
+
+
+def _reduced(size: Term) -> tuple[Term, Term]:
+    """r, and n in the low bits of an integer, of `size` >= 0."""
+    kind = size.value.kind
+    shifted = fma(size, _TWO_OVER_PI, size.format.rounder)
+    n = shifted - size.format.rounder
+    r = size
+    for part in _HALF_PI[kind]:
+        r = fma(n, -float.fromhex(part), r)
+    w = size.w
+    usual = (r.value, shifted.bits.value)
+    far = w.any((size > _BOUND[kind]).value)
+    r, n = w.replaced(far, usual, lambda: _far(size, *usual))
+    return Term(w, r), Term(w, n)
+
+
+def _far(size: Term, r: Value, n: Value) -> list[Value]:
+    """r and n, where `size` is large by `_define_far`."""
+    w, lanes = size.w, size.value.lanes
+    name = f"funcgrad.angle.{mangled(size.value.kind, lanes)}"
+    if name not in w.module.functions:
+        w.module.define(name, _angle_function(w.module, name, size.value))
+    packed = w.call(name, "double", 2 * lanes, [size.value])
+    rest = w.shuffle(packed, range(lanes))
+    turns = w.shuffle(packed, range(lanes, 2 * lanes))
+    if size.single:
+        rest = w.cast("fptrunc", rest, "float")
+    far = (size > _BOUND[size.value.kind]).value
+    whole = w.cast("fptosi", turns, n.kind)
+    return [w.select(far, rest, r), w.select(far, whole, n)]
+
+
+def _angle_function(module: Module, name: str, size: Value) -> str:
+    """A function of a vector: the doubles r of its lanes, and behind them n modulo 4.
+
+    It is kept out of line, as it is long and seldom called.
+    """
+    w = Writer(module)
+    argument = size._replace(ref="%x")
+    packed = Value("poison", "double", 2 * size.lanes)
+    for lane in range(size.lanes):
+        x = w.extract(argument, lane)
+        rest, turns = _scalar_angle(w, x if x.kind == "double" else w.cast("fpext", x, "double"))
+        packed = w.insert(packed, rest, lane)
+        packed = w.insert(packed, turns, lane + size.lanes)
+    body = "\n".join(w.lines)
+    return (
+        f"define internal {packed.type} @{name}({argument.type} %x) cold noinline {{\n"
+        f"entry:\n{body}\n  ret {packed.type} {packed.ref}\n}}\n"
+    )
+
+
+# 2/pi times 2**_SCALE, rounded down: enough bits below those that the greatest double needs.
+_SCALE = 1216
+
+
+@cache
+def _two_over_pi() -> int:
+    """By Machin's formula, pi = 16 atan(1/5) - 4 atan(1/239)."""
+    one = 1 << (_SCALE + 64)
+
+    def arctan_of_reciprocal(m: int) -> int:
+        total, term, k = 0, one // m, 1
+        while term:
+            total += term // k if k % 4 == 1 else -(term // k)
+            term //= m * m
+            k += 2
+        return total
+
+    pi = 16 * arctan_of_reciprocal(5) - 4 * arctan_of_reciprocal(239)
+    return (one << (_SCALE + 1)) // pi
+
+
+def _scalar_angle(w: Writer, x: Value) -> tuple[Value, Value]:
+    """x modulo pi/2 and the number of quarter turns modulo 4, of a double x >= 1.
+
+    x = M 2**e with an integer M; of 2/pi, the bits that make multiples of 4 in M 2**e (2/pi) do
+    not matter, and of the others the first 192 do.
+    """
+    f = Term(w, x).format
+    bits = w.cast("bitcast", x, "i64")
+    exponent = w.op("lshr", bits, w.like(f.fraction, bits))
+    fraction = w.op("and", bits, w.like((1 << f.fraction) - 1, bits))
+    mantissa = w.op("or", fraction, w.like(1 << f.fraction, bits))
+    # The lowest bit that is kept stands for 2**-190 in the product: it fills 192 bits.
+    skip = w.op("sub", w.like(_SCALE - 190 + f.bias + f.fraction, bits), exponent)
+    skip = w.intrinsic("umin", skip, w.like(_SCALE - 1, bits))
+    wide = f"i{_SCALE}"
+    window = w.op("lshr", Value(str(_two_over_pi()), wide), w.cast("zext", skip, wide))
+    product = w.op("mul", w.cast("trunc", window, "i192"), w.cast("zext", mantissa, "i192"))
+    # In units of 2**-192 turns by pi/2, as a signed number in [-1/2, 1/2).
+    signed = w.op("shl", product, w.like(2, product))
+    negative = w.compare("icmp slt", signed, w.like(0, signed))
+    quarter = w.cast("trunc", w.op("lshr", product, w.like(190, product)), "i64")
+    quarter = w.op("add", quarter, w.cast("zext", negative, "i64"))
+    turns = w.cast("uitofp", w.op("and", quarter, w.like(3, quarter)), "double")
+    size = w.select(negative, w.op("sub", w.like(0, signed), signed), signed)
+    rest = _as_double(w, size)
+    rest = w.op("fmul", rest, w.like(1.5707963267948966, rest))
+    rest = w.select(negative, w.op("fneg", rest), rest)
+    finite = w.compare("icmp ult", exponent, w.like(2 * f.bias + 1, exponent))
+    return w.select(finite, rest, w.like(float("nan"), rest)), turns
+
+
+def _as_double(w: Writer, size: Value) -> Value:
+    """An i192 > 0 over 2**192."""
+    width = w.like(0, size)
+    zeros = w.call("llvm.ctlz.i192", "i192", 1, [size, Value("false", "i1")])
+    leading = w.op("lshr", w.op("shl", size, zeros), w.like(128, width))
+    number = w.cast("uitofp", w.cast("trunc", leading, "i64"), "double")
+    exponent = w.op("sub", w.like(1023 - 64, Value("", "i64")), w.cast("trunc", zeros, "i64"))
+    scale = w.cast("bitcast", w.op("shl", exponent, w.like(52, exponent)), "double")
+    return w.op("fmul", number, scale)

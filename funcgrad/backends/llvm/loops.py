@@ -1,0 +1,563 @@
+"""From a loop nest to an LLVM function.
+
+The function is `void kernel(ptr args, i64 begin, i64 end)`: `args` points to the arrays'
+addresses, and the range is one of rows, or of elements where there is no outer axis. The inner
+loop works on vectors of a fixed number of lanes; what is left over is one masked vector.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcgrad.backends.llvm.scalar import (
+    apply,
+    combine,
+    constant,
+    convert,
+    identity,
+    kind_of,
+    memory_kind,
+)
+from funcgrad.backends.llvm.writer import Module, Value, Writer, mangled
+from funcgrad.backends.loops.nest import (
+    Axis,
+    Check,
+    Combine,
+    Index,
+    Kernel,
+    Literal,
+    Load,
+    Loop,
+    Op,
+    Param,
+    Position,
+    Ref,
+    Store,
+)
+
+BOOL = np.dtype(bool)
+# Results that nobody reads exactly; a reduction's order is free.
+_REASSOCIATE = "reassoc nsz contract "
+# Bodies up to so many statements are repeated within an iteration, for the sake of latency.
+_UNROLL = ((6, 4), (16, 2))
+
+
+def write_kernel(module: Module, name: str, kernel: Kernel, vector_bytes: int) -> str:
+    """The function's text; it is not entered in the module."""
+    return _KernelWriter(module, name, kernel, vector_bytes).text()
+
+
+class _Mask:
+    """Which lanes of a vector are elements at all."""
+
+    def __init__(self, lanes: int, count: int):
+        self.lanes = lanes
+        self.count = count
+
+    @property
+    def text(self) -> str:
+        bits = ", ".join(f"i1 {'true' if i < self.count else 'false'}" for i in range(self.lanes))
+        return f"<{bits}>"
+
+
+class _KernelWriter:
+    def __init__(self, module: Module, name: str, kernel: Kernel, vector_bytes: int):
+        self.kernel = kernel
+        self.name = name
+        self.vector_bytes = vector_bytes
+        self.w = Writer(module)
+        self.values: dict[Ref, Value] = {}
+        self.positions: dict[Axis, Value] = {}
+        self.bases: list[Value] = []
+        # Set while the statements of a vector loop are written.
+        self.vector_axis: Axis | None = None
+        self.lanes = 1
+        self.mask: _Mask | None = None
+        self.splats: dict[Any, Value] = {}
+
+    # -- the function -------------------------------------------------------------------
+
+    def text(self) -> str:
+        w, kernel = self.w, self.kernel
+        begin, end = Value("%begin", "i64"), Value("%end", "i64")
+        for i, param in enumerate(kernel.params):
+            slot = w.offset(Value("%args", "ptr"), "ptr", w.const(i, "i64"))
+            base = w.load(slot, "ptr")
+            if param.role == "partial":
+                base = self._own_part(base, param, begin)
+            self.bases.append(base)
+        status = w.offset(Value("%args", "ptr"), "ptr", w.const(len(kernel.params), "i64"))
+        self.status = w.load(status, "ptr")
+        self._clear_parts()
+        for s in kernel.setup:
+            self._statement(s)
+        if kernel.outer:
+            self._rows(begin, end)
+        else:
+            for s in kernel.body:
+                if type(s) is Loop:
+                    self._loop(s, (begin, end))
+                else:
+                    self._statement(s)
+        w.line("ret void")
+        head = f"define internal void @{self.name}(ptr noalias %args, i64 %begin, i64 %end) #0 {{"
+        return "\n".join([head, "entry:", *w.lines, "}"])
+
+    def _own_part(self, base: Value, param: Param, begin: Value) -> Value:
+        """Each chunk has a part of its own: the one at the chunk's number."""
+        w = self.w
+        chunk = w.load(w.offset(Value("%args", "ptr"), "ptr", w.const(len(self.kernel.params) + 1, "i64")), "i64")
+        number = w.op("udiv", begin, chunk)
+        return w.offset(base, memory_kind(param.dtype), w.op("mul", number, w.const(param.size, "i64")))
+
+    def _clear_parts(self) -> None:
+        for base, param in zip(self.bases, self.kernel.params, strict=True):
+            if param.role == "partial":
+                neutral = constant(self.w, identity(param.op, param.dtype), param.dtype)
+                self._fill(base, param, neutral)
+
+    def _fill(self, base: Value, param: Param, value: Value) -> None:
+        w, kind = self.w, memory_kind(param.dtype)
+        if value.kind == "i1":
+            value = Value("1" if value.ref == "true" else "0", "i8")
+        if param.size == 1:
+            w.store(value, base)
+            return
+
+        def step(i: Value) -> None:
+            w.store(value, w.offset(base, kind, i))
+
+        self._count(w.const(0, "i64"), w.const(param.size, "i64"), 1, step)
+
+    def _rows(self, begin: Value, end: Value) -> None:
+        outer = self.kernel.outer
+
+        def row(number: Value) -> None:
+            self._place_row(number)
+            for s in self.kernel.body:
+                if type(s) is Loop:
+                    self._loop(s, None)
+                else:
+                    self._statement(s)
+
+        if len(outer) == 1 and outer[0].extent == 1:
+            row(self.w.const(0, "i64"))
+        else:
+            self._count(begin, end, 1, row)
+
+    def _place_row(self, number: Value) -> None:
+        """The outer axes' positions of a row."""
+        w = self.w
+        rest = number
+        for axis in reversed(self.kernel.outer[1:]):
+            extent = w.const(axis.extent, "i64")
+            self.positions[axis] = w.op("urem", rest, extent)
+            rest = w.op("udiv", rest, extent)
+        self.positions[self.kernel.outer[0]] = rest
+
+    # -- loops --------------------------------------------------------------------------
+
+    def _count(self, begin: Value, end: Value, step: int, body: Any, carry: Any = ()) -> list[Value]:
+        """A counted loop, which runs while `begin + step <= end`; the carried values behind it.
+
+        `body(i, *carry)` gives the carried values of the next round.
+        """
+        w = self.w
+        head, inside, after = w.new_label("head"), w.new_label("loop"), w.new_label("done")
+        start = w.block
+        w.branch(head)
+        w.label(head)
+        place = len(w.lines)
+        i = Value(w.fresh(), "i64")
+        phis = [Value(w.fresh(), c.kind, c.lanes) for c in carry]
+        last = w.op("add", i, w.const(step, "i64"))
+        w.branch_if(w.compare("icmp sle", last, end), inside, after)
+        w.label(inside)
+        found = body(i, *phis) or ()
+        back = w.block
+        w.branch(head)
+        lines = []
+        pairs = zip((i, *phis), (begin, *carry), (last, *found), strict=True)
+        for phi, first, later in pairs:
+            lines.append(
+                f"  {phi.ref} = phi {phi.type} [{first.ref}, %{start}], [{later.ref}, %{back}]"
+            )
+        w.lines[place:place] = lines
+        w.label(after)
+        return phis
+
+    def _loop(self, loop: Loop, range_: tuple[Value, Value] | None) -> None:
+        """One pass; `range_` bounds the vectorised axis where threads share that."""
+        w = self.w
+        *around, axis = loop.axes
+        lanes = self._lanes(loop)
+        unroll = next((u for n, u in _UNROLL if len(loop.body) <= n), 1)
+        unroll = max(1, min(unroll, axis.extent // lanes))
+        self._hoist(loop, lanes)
+        start = [
+            constant(w, identity(r.op, r.value.dtype), r.value.dtype, lanes)
+            for r in loop.reductions
+            for _ in range(unroll)
+        ]
+        begin, end = range_ or (w.const(0, "i64"), w.const(axis.extent, "i64"))
+
+        def nest(depth: int, *carry: Value) -> list[Value]:
+            if depth == len(around):
+                return self._vector_loop(loop, axis, lanes, unroll, begin, end, list(carry))
+
+            def step(i: Value, *inner: Value) -> list[Value]:
+                self.positions[around[depth]] = i
+                return nest(depth + 1, *inner)
+
+            extent = w.const(around[depth].extent, "i64")
+            return self._count(w.const(0, "i64"), extent, 1, step, carry)
+
+        totals = nest(0, *start)
+        self.splats = {}
+        for k, r in enumerate(loop.reductions):
+            parts = totals[k * unroll : (k + 1) * unroll]
+            self.values[r.out] = self._across(r.op, r.value.dtype, parts)
+
+    def _vector_loop(
+        self,
+        loop: Loop,
+        axis: Axis,
+        lanes: int,
+        unroll: int,
+        begin: Value,
+        end: Value,
+        carry: list[Value],
+    ) -> list[Value]:
+        w = self.w
+        rest = axis.extent % lanes
+        whole = w.const(axis.extent - rest, "i64")
+        if begin.ref.startswith("%") and rest:
+            stop = w.intrinsic("smin", end, whole)
+        else:
+            stop = end if begin.ref.startswith("%") else whole
+        self.vector_axis, self.lanes = axis, lanes
+
+        def step(i: Value, *totals: Value) -> list[Value]:
+            found = list(totals)
+            for u in range(unroll):
+                here = w.op("add", i, w.const(u * lanes, "i64")) if u else i
+                self._pass(loop, axis, here, found, u, unroll)
+            return found
+
+        def single(i: Value, *totals: Value) -> list[Value]:
+            found = list(totals)
+            self._pass(loop, axis, i, found, 0, unroll)
+            return found
+
+        count = (axis.extent - rest) // lanes
+        if count:
+            if unroll == 1 and not begin.ref.startswith("%") and count == 1:
+                carry = single(begin, *carry)
+            else:
+                carry = self._count(begin, stop, lanes * unroll, step, carry)
+        left = count % unroll
+        if left:
+            # A chunk's length is a multiple of what a round does, so only the end has more.
+            first = w.const((count - left) * lanes, "i64")
+            if begin.ref.startswith("%"):
+                carry = self._at_end(begin, end, axis, first, stop, lanes, single, carry)
+            else:
+                carry = self._count(first, whole, lanes, single, carry)
+        if rest:
+            self.mask = _Mask(lanes, rest)
+            if begin.ref.startswith("%"):
+                last = w.const(axis.extent, "i64")
+                carry = self._guarded(
+                    w.compare("icmp eq", end, last), lambda *c: single(whole, *c), carry
+                )
+            else:
+                carry = single(whole, *carry)
+            self.mask = None
+        self.vector_axis, self.lanes = None, 1
+        return carry
+
+    def _at_end(
+        self, begin: Value, end: Value, axis: Axis, first: Value, stop: Value, lanes: int, single: Any, carry: Any
+    ) -> list[Value]:
+        w = self.w
+        start = w.intrinsic("smax", begin, first)
+        return self._count(start, stop, lanes, single, carry)
+
+    def _guarded(self, test: Value, body: Any, carry: list[Value]) -> list[Value]:
+        """`body(*carry)` where `test` holds, else the carried values as they are."""
+        w = self.w
+        then, after = w.new_label("tail"), w.new_label("after")
+        before = w.block
+        w.branch_if(test, then, after)
+        w.label(then)
+        found = body(*carry)
+        back = w.block
+        w.branch(after)
+        w.label(after)
+        return [
+            w.phi(c.kind, c.lanes, (c, before), (f, back))
+            for c, f in zip(carry, found, strict=True)
+        ]
+
+    def _pass(
+        self, loop: Loop, axis: Axis, i: Value, totals: list[Value], u: int, unroll: int
+    ) -> None:
+        """The body for one vector, added to the totals of the u-th repetition."""
+        self.positions[axis] = i
+        for s in loop.body:
+            self._statement(s)
+        for k, r in enumerate(loop.reductions):
+            value = self._operand(r.value)
+            dtype = r.value.dtype
+            if self.mask is not None:
+                neutral = constant(self.w, identity(r.op, dtype), dtype, self.lanes)
+                value = self.w.select(Value(self.mask.text, "i1", self.lanes), value, neutral)
+            slot = k * unroll + u
+            totals[slot] = self._combine(r.op, dtype, totals[slot], value)
+
+    def _combine(self, op: str, dtype: np.dtype, x: Value, y: Value) -> Value:
+        if dtype.kind == "f" and op in ("add", "mul"):
+            return self.w.op(f"f{op} {_REASSOCIATE}".strip(), x, y)
+        return combine(self.w, op, dtype, x, y)
+
+    def _across(self, op: str, dtype: np.dtype, parts: list[Value]) -> Value:
+        """Repetitions and lanes combined into one number, in a fixed order."""
+        while len(parts) > 1:
+            half = len(parts) // 2
+            parts = [
+                self._combine(op, dtype, parts[i], parts[i + half]) for i in range(half)
+            ] + parts[2 * half :]
+        total = parts[0]
+        while total.lanes > 1:
+            half = total.lanes // 2
+            low = self.w.shuffle(total, range(half))
+            high = self.w.shuffle(total, range(half, total.lanes))
+            total = self._combine(op, dtype, low, high)
+        return total
+
+    def _lanes(self, loop: Loop) -> int:
+        """As many as fill a vector with the widest numbers that are computed with."""
+        sizes = [4]
+        floats = [s.out.dtype.itemsize for s in loop.body if type(s) is Op and s.out.dtype.kind == "f"]
+        floats += [s.out.dtype.itemsize for s in loop.body if type(s) is Load and s.out.dtype.kind == "f"]
+        whole = [
+            s.out.dtype.itemsize for s in loop.body if type(s) in (Op, Load) and s.out.dtype.kind in "iu"
+        ]
+        sizes = floats or whole or [1]
+        lanes = self.vector_bytes // max(max(sizes), 2)
+        extent = loop.axes[-1].extent
+        while lanes > 1 and lanes // 2 >= extent:
+            lanes //= 2
+        return lanes
+
+    def _hoist(self, loop: Loop, lanes: int) -> None:
+        """Spread what the loop reads from outside over the lanes once, before the loop."""
+        if lanes == 1:
+            return
+        inside = {s.out for s in loop.body if type(s) in (Load, Op, Position)}
+        read: list[Any] = [r.value for r in loop.reductions]
+        for s in loop.body:
+            if type(s) is Op:
+                read += s.args
+            elif type(s) in (Store, Combine):
+                read.append(s.value)
+        for a in read:
+            if type(a) is Ref and a not in inside and a not in self.splats:
+                self.splats[a] = self.w.splat(self.values[a], lanes)
+
+    # -- statements ---------------------------------------------------------------------
+
+    def _statement(self, s: Any) -> None:
+        kind = type(s)
+        if kind is Load:
+            self.values[s.out] = self._load(s.array, s.index, s.out.dtype)
+        elif kind is Op:
+            self.values[s.out] = self._op(s)
+        elif kind is Position:
+            self.values[s.out] = self._position(s.index, s.out.dtype)
+        elif kind is Store:
+            self._store(s.array, s.index, self._operand(s.value))
+        elif kind is Combine:
+            self._accumulate(s)
+        elif kind is Check:
+            self._check(s)
+
+    def _op(self, s: Op) -> Value:
+        vector = s.out.level == 2 and self.vector_axis is not None
+        args = [self._operand(a, vector) for a in s.args]
+        if s.name == "convert":
+            return convert(self.w, args[0], s.args[0].dtype, s.out.dtype)
+        # A choice computes in the dtype of what is chosen.
+        dtype = s.args[1 if s.name == "where" else 0].dtype
+        return apply(self.w, s.name, dtype, args)
+
+    def _operand(self, a: Any, vector: bool = True) -> Value:
+        lanes = self.lanes if vector else 1
+        if type(a) is Literal:
+            return constant(self.w, a.value, a.dtype, lanes)
+        value = self.values[a]
+        if lanes > 1 and value.lanes == 1:
+            found = self.splats.get(a)
+            return found if found is not None else self.w.splat(value, lanes)
+        return value
+
+    def _address_terms(self, index: Index) -> tuple[Value, int]:
+        """The scalar part of an index (vector axis at its first lane), and the step of lanes."""
+        w = self.w
+        total = w.const(index.const, "i64")
+        for axis, step in index.terms:
+            term = self.positions[axis]
+            if step != 1:
+                term = w.op("mul", term, w.const(step, "i64"))
+            total = term if total.ref == "0" else w.op("add", total, term)
+        for ref, step in index.dynamic:
+            if self.values[ref].lanes > 1:
+                continue
+            term = w.op("mul", self.values[ref], w.const(step, "i64"))
+            total = term if total.ref == "0" else w.op("add", total, term)
+        lane_step = index.step(self.vector_axis) if self.vector_axis is not None else 0
+        return total, lane_step
+
+    def _lane_terms(self, index: Index) -> list[tuple[Value, int]]:
+        return [(self.values[r], s) for r, s in index.dynamic if self.values[r].lanes > 1]
+
+    def _load(self, array: int, index: Index, dtype: np.dtype) -> Value:
+        w, kind = self.w, memory_kind(dtype)
+        start, step = self._address_terms(index)
+        scattered = self._lane_terms(index)
+        address = w.offset(self.bases[array], kind, start)
+        if self.lanes == 1 or (step == 0 and not scattered):
+            value = w.load(address, kind)
+        elif step == 1 and not scattered:
+            value = self._load_vector(address, kind)
+        elif step == -1 and not scattered and self.mask is None:
+            first = w.offset(address, kind, w.const(1 - self.lanes, "i64"))
+            value = w.shuffle(w.load(first, kind, self.lanes), range(self.lanes)[::-1])
+        else:
+            value = self._load_lanes(address, kind, step, scattered)
+        return self._from_memory(value, dtype)
+
+    def _load_vector(self, address: Value, kind: str) -> Value:
+        w, lanes = self.w, self.lanes
+        if self.mask is None:
+            return w.load(address, kind, lanes)
+        mask = Value(self.mask.text, "i1", lanes)
+        zero = w.const(0, kind, lanes)
+        name = f"llvm.masked.load.{mangled(kind, lanes)}.p0"
+        w.module.declare(name, f"declare {zero.type} @{name}(ptr, i32, {mask.type}, {zero.type})")
+        result = Value(w.fresh(), kind, lanes)
+        w.line(
+            f"{result.ref} = call {zero.type} @{name}(ptr {address.ref}, i32 {_align(kind)}, "
+            f"{mask.type} {mask.ref}, {zero.type} {zero.ref})"
+        )
+        return result
+
+    def _load_lanes(self, address: Value, kind: str, step: int, scattered: list[Any]) -> Value:
+        """Element by element."""
+        w = self.w
+        count = self.mask.count if self.mask is not None else self.lanes
+        value = w.const(0, kind, self.lanes)
+        for lane in range(count):
+            value = w.insert(value, w.load(self._lane(address, kind, step, scattered, lane), kind), lane)
+        return value
+
+    def _lane(self, address: Value, kind: str, step: int, scattered: list[Any], lane: int) -> Value:
+        w = self.w
+        place = w.const(lane * step, "i64")
+        for value, scale in scattered:
+            term = w.op("mul", w.extract(value, lane), w.const(scale, "i64"))
+            place = term if place.ref == "0" else w.op("add", place, term)
+        return address if place.ref == "0" else w.offset(address, kind, place)
+
+    def _store(self, array: int, index: Index, value: Value) -> None:
+        w = self.w
+        dtype = self.kernel.params[array].dtype
+        kind = memory_kind(dtype)
+        value = self._to_memory(value, dtype)
+        start, step = self._address_terms(index)
+        scattered = self._lane_terms(index)
+        address = w.offset(self.bases[array], kind, start)
+        if value.lanes == 1:
+            w.store(value, address)
+        elif step == 1 and not scattered and self.mask is None:
+            w.store(value, address)
+        elif step == 1 and not scattered:
+            self._store_masked(value, address, kind)
+        elif step == -1 and not scattered and self.mask is None:
+            first = w.offset(address, kind, w.const(1 - self.lanes, "i64"))
+            w.store(w.shuffle(value, range(self.lanes)[::-1]), first)
+        else:
+            count = self.mask.count if self.mask is not None else self.lanes
+            for lane in range(count):
+                w.store(w.extract(value, lane), self._lane(address, kind, step, scattered, lane))
+
+    def _store_masked(self, value: Value, address: Value, kind: str) -> None:
+        w = self.w
+        assert self.mask is not None
+        mask = Value(self.mask.text, "i1", value.lanes)
+        name = f"llvm.masked.store.{mangled(kind, value.lanes)}.p0"
+        w.module.declare(name, f"declare void @{name}({value.type}, ptr, i32, {mask.type})")
+        w.line(
+            f"call void @{name}({value.type} {value.ref}, ptr {address.ref}, i32 {_align(kind)}, "
+            f"{mask.type} {mask.ref})"
+        )
+
+    def _accumulate(self, s: Combine) -> None:
+        dtype = self.kernel.params[s.array].dtype
+        vector = self.vector_axis is not None
+        scattered = self._lane_terms(s.index) if vector else []
+        _, step = self._address_terms(s.index)
+        value = self._operand(s.value, vector)
+        if vector and self.lanes > 1 and (scattered or step == 0):
+            self._accumulate_lanes(s, value, dtype)
+            return
+        old = self._load(s.array, s.index, dtype)
+        self._store(s.array, s.index, self._combine(s.op, dtype, old, value))
+
+    def _accumulate_lanes(self, s: Combine, value: Value, dtype: np.dtype) -> None:
+        """One lane after the other, as several may meet at one place."""
+        w, kind = self.w, memory_kind(dtype)
+        start, step = self._address_terms(s.index)
+        scattered = self._lane_terms(s.index)
+        address = w.offset(self.bases[s.array], kind, start)
+        count = self.mask.count if self.mask is not None else self.lanes
+        for lane in range(count):
+            place = self._lane(address, kind, step, scattered, lane)
+            old = self._from_memory(w.load(place, kind), dtype)
+            new = self._combine(s.op, dtype, old, w.extract(value, lane))
+            w.store(self._to_memory(new, dtype), place)
+
+    def _from_memory(self, value: Value, dtype: np.dtype) -> Value:
+        if dtype != BOOL:
+            return value
+        return self.w.compare("icmp ne", value, self.w.like(0, value))
+
+    def _to_memory(self, value: Value, dtype: np.dtype) -> Value:
+        return self.w.cast("zext", value, "i8") if dtype == BOOL else value
+
+    def _position(self, index: Index, dtype: np.dtype) -> Value:
+        w = self.w
+        start, step = self._address_terms(index)
+        kind = kind_of(dtype)
+        if kind != "i64":
+            start = w.cast("trunc", start, kind)
+        if not step or self.lanes == 1:
+            return start
+        steps = ", ".join(f"{kind} {lane * step}" for lane in range(self.lanes))
+        base = w.splat(start, self.lanes)
+        return w.op("add", base, Value(f"<{steps}>", kind, self.lanes))
+
+    def _check(self, s: Check) -> None:
+        w = self.w
+        value = self.values[s.value]
+        bad = w.compare("icmp uge", value, w.like(s.extent, value))
+        if self.mask is not None and value.lanes > 1:
+            bad = w.op("and", bad, Value(self.mask.text, "i1", value.lanes))
+        with w.when(w.any(bad), "outside"):
+            w.store(w.const(1, "i64"), self.status)
+
+
+def _align(kind: str) -> int:
+    return {"i8": 1, "i16": 2, "i32": 4, "float": 4}.get(kind, 8)

@@ -1,0 +1,458 @@
+"""Scalar operations as LLVM instructions, for any number of lanes.
+
+`SCALAR[name](w, dtype, *values)` computes in `dtype`, that of its operands; what it means is
+what NumPy's ufunc of that name does, NaN, infinities and signed zeros included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from funcgrad.backends.llvm.functions import FUNCTIONS
+from funcgrad.backends.llvm.writer import BITS, FLOATS, Value, Writer
+
+Emit = Callable[..., Value]
+
+_KINDS = {
+    "float32": "float",
+    "float64": "double",
+    "bool": "i1",
+    **{f"{sign}int{bits}": f"i{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+SUPPORTED = frozenset(map(np.dtype, _KINDS))
+
+
+def kind_of(dtype: np.dtype) -> str:
+    """LLVM's name for a dtype in registers."""
+    return _KINDS[dtype.name]
+
+
+def memory_kind(dtype: np.dtype) -> str:
+    """LLVM's name for a dtype in memory: booleans are bytes there."""
+    return "i8" if dtype.kind == "b" else _KINDS[dtype.name]
+
+
+def constant(w: Writer, value: Any, dtype: np.dtype, lanes: int = 1) -> Value:
+    return w.const(np.asarray(value, dtype).item(), kind_of(dtype), lanes)
+
+
+# --- conversions ----------------------------------------------------------------------
+
+
+def convert(w: Writer, value: Value, have: np.dtype, want: np.dtype) -> Value:
+    """A value as another dtype, as `astype` does it."""
+    if have == want:
+        return value
+    kind = kind_of(want)
+    if want.kind == "b":
+        compare = "fcmp une" if have.kind == "f" else "icmp ne"
+        return w.compare(compare, value, w.like(0, value))
+    if have.kind == "f" and want.kind == "f":
+        return w.cast("fpext" if want.itemsize > have.itemsize else "fptrunc", value, kind)
+    if want.kind == "f":
+        return w.cast("sitofp" if have.kind == "i" else "uitofp", value, kind)
+    if have.kind == "f":
+        return _float_to_integer(w, value, want)
+    return _resize(w, value, have, kind)
+
+
+def _resize(w: Writer, value: Value, have: np.dtype, kind: str) -> Value:
+    if BITS[kind] == BITS[value.kind]:
+        return value
+    if BITS[kind] < BITS[value.kind]:
+        return w.cast("trunc", value, kind)
+    return w.cast("sext" if have.kind == "i" else "zext", value, kind)
+
+
+def _float_to_integer(w: Writer, value: Value, want: np.dtype) -> Value:
+    # What is out of range is undefined in C and NumPy; through int64 it stays a number.
+    wide = "fptosi" if want.kind == "i" or want.itemsize < 8 else "fptoui"
+    target = kind_of(want)
+    through = "i64" if want.itemsize == 8 else "i32" if want.kind == "i" else "i64"
+    suffix = "sat" if wide == "fptosi" else ""
+    if suffix:
+        whole = _saturating(w, value, through)
+    else:
+        whole = _saturating(w, value, through, unsigned=True)
+    return whole if target == through else w.cast("trunc", whole, target)
+
+
+def _saturating(w: Writer, value: Value, kind: str, unsigned: bool = False) -> Value:
+    lanes = value.lanes
+    name = "fptoui" if unsigned else "fptosi"
+
+    def mangled(k: str) -> str:
+        short = {"float": "f32", "double": "f64"}.get(k, k)
+        return short if lanes == 1 else f"v{lanes}{short}"
+
+    full = f"llvm.{name}.sat.{mangled(kind)}.{mangled(value.kind)}"
+    return w.call(full, kind, lanes, [value])
+
+
+# --- tables ---------------------------------------------------------------------------
+
+
+def _typed(f: str | None, i: str | None, u: str | None = None, b: str | None = None) -> Emit:
+    """One instruction for each kind of numbers; unsigned as signed unless it differs."""
+
+    def emit(w: Writer, dtype: np.dtype, *args: Value) -> Value:
+        opcode = {"f": f, "i": i, "u": u or i, "b": b}[dtype.kind]
+        if opcode is None:
+            raise NotImplementedError(dtype)
+        return w.op(opcode, *args)
+
+    return emit
+
+
+def _comparison(ordered: str, integer: str, unsigned: str) -> Emit:
+    def emit(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
+        opcode = {"f": f"fcmp {ordered}", "i": f"icmp {integer}"}.get(dtype.kind)
+        return w.compare(opcode or f"icmp {unsigned}", x, y)
+
+    return emit
+
+
+def _intrinsic(name: str) -> Emit:
+    return lambda w, dtype, *args: w.intrinsic(name, *args)
+
+
+def _function(name: str) -> Emit:
+    return lambda w, dtype, *args: FUNCTIONS[name](w, *args)
+
+
+def _is_float(x: Value) -> bool:
+    return x.kind in FLOATS
+
+
+def _negative(w: Writer, dtype: np.dtype, x: Value) -> Value:
+    return w.op("fneg", x) if _is_float(x) else w.op("sub", w.like(0, x), x)
+
+
+def _absolute(w: Writer, dtype: np.dtype, x: Value) -> Value:
+    if _is_float(x):
+        return w.intrinsic("fabs", x)
+    if dtype.kind != "i":
+        return x
+    negative = w.compare("icmp slt", x, w.like(0, x))
+    return w.select(negative, w.op("sub", w.like(0, x), x), x)
+
+
+def _square(w: Writer, dtype: np.dtype, x: Value) -> Value:
+    return w.op("fmul" if _is_float(x) else "mul", x, x)
+
+
+def _reciprocal(w: Writer, dtype: np.dtype, x: Value) -> Value:
+    return w.op("fdiv", w.like(1, x), x)
+
+
+def _is_nan(w: Writer, x: Value) -> Value:
+    return w.compare("fcmp uno", x, x)
+
+
+def _extremum(less: str, float_name: str, ignore_nan: bool) -> Emit:
+    """maximum, minimum (NaN wins) or fmax, fmin (NaN loses); of equal zeros the first."""
+
+    def emit(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
+        if dtype.kind == "f":
+            if ignore_nan:
+                # x unless y beats it or x is NaN; a NaN y never compares.
+                beats = w.compare(f"fcmp {float_name}", y, x)
+                return w.select(w.op("or", beats, _is_nan(w, x)), y, x)
+            # x where it is not beaten or is itself NaN; a NaN y beats any number.
+            beats = w.compare(f"fcmp {'u' + float_name[1:]}", y, x)
+            taken = w.select(beats, y, x)
+            return w.select(_is_nan(w, x), x, taken)
+        if dtype.kind == "b":
+            return w.op("or" if less == "gt" else "and", x, y)
+        sign = "s" if dtype.kind == "i" else "u"
+        return w.select(w.compare(f"icmp {sign}{less}", x, y), x, y)
+
+    return emit
+
+
+def _logical(opcode: str) -> Emit:
+    def emit(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
+        return w.op(opcode, _truth(w, dtype, x), _truth(w, dtype, y))
+
+    return emit
+
+
+def _truth(w: Writer, dtype: np.dtype, x: Value) -> Value:
+    return convert(w, x, dtype, np.dtype(bool))
+
+
+def _not(w: Writer, x: Value) -> Value:
+    return w.op("xor", x, w.like(1, x) if x.kind == "i1" else w.like(-1, x))
+
+
+def _invert(w: Writer, dtype: np.dtype, x: Value) -> Value:
+    return _not(w, x)
+
+
+def _logical_not(w: Writer, dtype: np.dtype, x: Value) -> Value:
+    return _not(w, _truth(w, dtype, x))
+
+
+def _sign(w: Writer, dtype: np.dtype, x: Value) -> Value:
+    zero, one = w.like(0, x), w.like(1, x)
+    if _is_float(x):
+        above = w.compare("fcmp ogt", x, zero)
+        below = w.compare("fcmp olt", x, zero)
+        # NaN stays, and so does the zero's being positive.
+        other = w.select(_is_nan(w, x), x, zero)
+        return w.select(above, one, w.select(below, w.like(-1, x), other))
+    positive = w.cast("zext", w.compare("icmp ne", x, zero), x.kind)
+    if dtype.kind != "i":
+        return positive
+    return w.select(w.compare("icmp slt", x, zero), w.like(-1, x), positive)
+
+
+def _bits(w: Writer, x: Value) -> Value:
+    return w.cast("bitcast", x, f"i{BITS[x.kind]}")
+
+
+def _signbit(w: Writer, dtype: np.dtype, x: Value) -> Value:
+    bits = _bits(w, x) if _is_float(x) else x
+    return w.compare("icmp slt", bits, w.like(0, bits))
+
+
+def _isfinite(w: Writer, dtype: np.dtype, x: Value) -> Value:
+    if not _is_float(x):
+        return w.const(1, "i1", x.lanes)
+    return w.compare("fcmp olt", w.intrinsic("fabs", x), w.like(float("inf"), x))
+
+
+def _isinf(w: Writer, dtype: np.dtype, x: Value) -> Value:
+    if not _is_float(x):
+        return w.const(0, "i1", x.lanes)
+    return w.compare("fcmp oeq", w.intrinsic("fabs", x), w.like(float("inf"), x))
+
+
+def _isnan(w: Writer, dtype: np.dtype, x: Value) -> Value:
+    return _is_nan(w, x) if _is_float(x) else w.const(0, "i1", x.lanes)
+
+
+def _floor_divide(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
+    if dtype.kind == "f":
+        return FUNCTIONS["floor_divide"](w, x, y)
+    return _integer_division(w, dtype, x, y)[0]
+
+
+def _remainder(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
+    if dtype.kind == "f":
+        return FUNCTIONS["remainder"](w, x, y)
+    return _integer_division(w, dtype, x, y)[1]
+
+
+def _integer_division(w: Writer, dtype: np.dtype, x: Value, y: Value) -> tuple[Value, Value]:
+    """Quotient rounded down, and remainder; both 0 for a zero divisor, as NumPy has it."""
+    zero, one = w.like(0, x), w.like(1, x)
+    by_zero = w.compare("icmp eq", y, zero)
+    if dtype.kind == "u":
+        safe = w.select(by_zero, one, y)
+        quotient, rest = w.op("udiv", x, safe), w.op("urem", x, safe)
+    else:
+        # The smallest integer by -1 overflows, which traps; negation wraps instead.
+        by_minus_one = w.compare("icmp eq", y, w.like(-1, x))
+        safe = w.select(w.op("or", by_zero, by_minus_one), one, y)
+        quotient, rest = w.op("sdiv", x, safe), w.op("srem", x, safe)
+        signs = w.compare("icmp slt", w.op("xor", rest, safe), zero)
+        down = w.op("and", signs, w.compare("icmp ne", rest, zero))
+        quotient = w.op("sub", quotient, w.cast("zext", down, x.kind))
+        rest = w.op("add", rest, w.select(down, safe, zero))
+        quotient = w.select(by_minus_one, w.op("sub", zero, x), quotient)
+        rest = w.select(by_minus_one, zero, rest)
+    return w.select(by_zero, zero, quotient), w.select(by_zero, zero, rest)
+
+
+def _shift(opcode: str, unsigned: str) -> Emit:
+    def emit(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
+        width = BITS[x.kind]
+        code = opcode if dtype.kind == "i" else unsigned
+        over = w.compare("icmp uge", y, w.like(width, y))
+        shifted = w.op(code, x, w.select(over, w.like(0, y), y))
+        if code == "ashr":
+            return w.select(over, w.op("ashr", x, w.like(width - 1, x)), shifted)
+        return w.select(over, w.like(0, x), shifted)
+
+    return emit
+
+
+def _copysign(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
+    return w.intrinsic("copysign", x, y)
+
+
+def _heaviside(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
+    zero = w.like(0, x)
+    below = w.select(w.compare("fcmp olt", x, zero), zero, w.like(1, x))
+    known = w.select(w.compare("fcmp oeq", x, zero), y, below)
+    return w.select(_is_nan(w, x), x, known)
+
+
+def _where(w: Writer, dtype: np.dtype, test: Value, x: Value, y: Value) -> Value:
+    return w.select(test, x, y)
+
+
+def _masked(w: Writer, dtype: np.dtype, x: Value, mask: Value) -> Value:
+    return w.select(mask, x, w.like(0, x))
+
+
+def _share(w: Writer, dtype: np.dtype, g: Value, x: Value, y: Value) -> Value:
+    at_least = w.select(w.compare("fcmp oge", x, y), g, w.like(0, g))
+    half = w.op("fmul", at_least, w.like(0.5, g))
+    return w.select(w.compare("fcmp oeq", x, y), half, at_least)
+
+
+def _gate(w: Writer, dtype: np.dtype, x: Value, mask: Value) -> Value:
+    return x
+
+
+def _scaled(factor: float) -> Emit:
+    return lambda w, dtype, x: w.op("fmul", x, w.like(factor, x))
+
+
+def _xlog(name: str, neutral: float) -> Emit:
+    """x * log(y), with 0 * log(0) = 0."""
+
+    def emit(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
+        nothing = w.op(
+            "and", w.compare("fcmp oeq", x, w.like(0, x)), w.compare("fcmp ord", y, y)
+        )
+        safe = w.select(nothing, w.like(neutral, y), y)
+        return w.op("fmul", x, FUNCTIONS[name](w, safe))
+
+    return emit
+
+
+def _power(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
+    if dtype.kind == "f":
+        return FUNCTIONS["power"](w, x, y)
+    raise NotImplementedError(dtype)
+
+
+SCALAR: dict[str, Emit] = {
+    "add": _typed("fadd", "add", b="or"),
+    "sub": _typed("fsub", "sub"),
+    "mul": _typed("fmul", "mul", b="and"),
+    "div": _typed("fdiv", None),
+    "neg": _negative,
+    "square": _square,
+    "reciprocal": _reciprocal,
+    "abs": _absolute,
+    "sqrt": _intrinsic("sqrt"),
+    "root": _intrinsic("sqrt"),
+    "fma": _intrinsic("fma"),
+    "floor": _intrinsic("floor"),
+    "ceil": _intrinsic("ceil"),
+    "trunc": _intrinsic("trunc"),
+    "rint": _intrinsic("rint"),
+    "copysign": _copysign,
+    "sign": _sign,
+    "signbit": _signbit,
+    "isfinite": _isfinite,
+    "isinf": _isinf,
+    "isnan": _isnan,
+    "maximum": _extremum("gt", "ogt", False),
+    "minimum": _extremum("lt", "olt", False),
+    "fmax": _extremum("gt", "ogt", True),
+    "fmin": _extremum("lt", "olt", True),
+    "heaviside": _heaviside,
+    "where": _where,
+    "masked": _masked,
+    "share": _share,
+    "gate": _gate,
+    "equal": _comparison("oeq", "eq", "eq"),
+    "not_equal": _comparison("une", "ne", "ne"),
+    "less": _comparison("olt", "slt", "ult"),
+    "less_equal": _comparison("ole", "sle", "ule"),
+    "greater": _comparison("ogt", "sgt", "ugt"),
+    "greater_equal": _comparison("oge", "sge", "uge"),
+    "logical_and": _logical("and"),
+    "logical_or": _logical("or"),
+    "logical_xor": _logical("xor"),
+    "logical_not": _logical_not,
+    "bitwise_and": _typed(None, "and", b="and"),
+    "bitwise_or": _typed(None, "or", b="or"),
+    "bitwise_xor": _typed(None, "xor", b="xor"),
+    "bitwise_count": _intrinsic("ctpop"),
+    "invert": _invert,
+    "left_shift": _shift("shl", "shl"),
+    "right_shift": _shift("ashr", "lshr"),
+    "floor_divide": _floor_divide,
+    "remainder": _remainder,
+    "power": _power,
+    "deg2rad": _scaled(np.pi / 180),
+    "rad2deg": _scaled(180 / np.pi),
+    "xlogy": _xlog("log", 1),
+    "xlog1py": _xlog("log1p", 0),
+}
+# Those that are special functions of floats and nothing else.
+_PLAIN_FUNCTIONS = (
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh arcsin arccos arctan arctan2 "
+    "arcsinh arccosh arctanh erf erfc erfinv logistic cbrt hypot logaddexp logaddexp2 sinc fmod"
+).split()
+
+
+def supports(name: str, dtype: np.dtype) -> bool:
+    """Whether an operation that computes in this dtype can be written."""
+    if dtype not in SUPPORTED:
+        return False
+    if name in FUNCTIONS:
+        if name in ("floor_divide", "remainder"):
+            return dtype.kind in "fiu"
+        return dtype.kind == "f"
+    if name not in SCALAR:
+        return False
+    if name in ("floor_divide", "remainder"):
+        return dtype.kind in "iu"
+    if dtype.kind == "f":
+        return name not in _INTEGER_ONLY and name != "power"
+    return name in _FOR_INTEGERS if dtype.kind in "iu" else name in _FOR_BOOLEANS
+
+
+_INTEGER_ONLY = {n for n in SCALAR if n.startswith("bitwise") or n.endswith("_shift")} | {"invert"}
+_COMPARISONS = {n for n in SCALAR if n.startswith(("less", "greater", "equal", "not_equal"))}
+_EVERYWHERE = {
+    *_COMPARISONS,
+    "where masked maximum minimum fmax fmin gate isfinite isinf isnan".split()[0],
+    *"masked maximum minimum fmax fmin gate isfinite isinf isnan".split(),
+    *(n for n in SCALAR if n.startswith("logical")),
+}
+_FOR_INTEGERS = (
+    _EVERYWHERE | _INTEGER_ONLY | {"add", "sub", "mul", "neg", "square", "abs", "sign", "signbit"}
+)
+_FOR_BOOLEANS = _EVERYWHERE | {
+    *"add mul bitwise_and bitwise_or bitwise_xor invert abs".split(),
+}
+SCALAR.update({name: _function(name) for name in _PLAIN_FUNCTIONS})
+
+
+def apply(w: Writer, name: str, dtype: np.dtype, args: list[Value]) -> Value:
+    """The result of one operation."""
+    return SCALAR[name](w, dtype, *args)
+
+
+# --- reductions -----------------------------------------------------------------------
+
+
+def identity(op: str, dtype: np.dtype) -> Any:
+    """The number that changes nothing when it is combined."""
+    if op in ("add", "logical_or"):
+        return 0
+    if op in ("mul", "logical_and"):
+        return 1
+    lowest = op == "maximum"
+    if dtype.kind == "f":
+        return -np.inf if lowest else np.inf
+    if dtype.kind == "b":
+        return not lowest
+    info = np.iinfo(dtype)
+    return info.min if lowest else info.max
+
+
+def combine(w: Writer, op: str, dtype: np.dtype, x: Value, y: Value) -> Value:
+    """Two parts of a reduction as one."""
+    return apply(w, op, dtype, [x, y])
