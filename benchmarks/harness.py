@@ -8,10 +8,11 @@ formed inside the round; the median of those ratios is what a row reports, with 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import repeat
 from time import perf_counter_ns
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,9 @@ class Bar:
 
     def __str__(self) -> str:
         return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
+
+
+Bars = Mapping[Any, Bar]  # by a peer's name, or by a tuple of names
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ def interleave(contenders: Sequence[Contender], plan: Plan) -> dict[str, tuple[f
 def compare(
     what: str,
     contenders: Sequence[Contender],
-    bars: dict[str, Bar],
+    bars: Bars,
     plan: Plan = Plan(),
     speed_up: bool = False,
 ) -> list[Result]:
@@ -146,7 +150,8 @@ def compare(
     Args:
         what: the row's title.
         contenders: ours first, then the peers.
-        bars: for the peers that the row has to be measured against, what must be reached.
+        bars: for the peers that the row has to be measured against, what must be reached; under
+            several names, it holds for the fastest of them.
         plan: how much to measure.
         speed_up: report theirs / ours instead of ours / theirs.
     """
@@ -157,9 +162,17 @@ def compare(
         theirs = samples[contender.name]
         pairs = zip(ours, theirs, strict=True)
         figures = tuple(b / a if speed_up else a / b for a, b in pairs)
-        bar = bars.get(contender.name)
-        results.append(Result(what, contender.name, ours, theirs, figures, bar))
-    return results
+        results.append(Result(what, contender.name, ours, theirs, figures))
+    return _with_bars(results, bars)
+
+
+def _with_bars(results: Sequence[Result], bars: Bars) -> list[Result]:
+    """Each bar at the peer it is for: of several, the one with the least median."""
+    chosen: dict[str, Bar] = {}
+    for names, bar in bars.items():
+        peers = [r for r in results if r.peer in ((names,) if isinstance(names, str) else names)]
+        chosen[min(peers, key=lambda r: float(np.median(r.peers))).peer] = bar
+    return [replace(result, bar=chosen.get(result.peer)) for result in results]
 
 
 def _time_loop(contender: Contender, count: int) -> float:

@@ -20,6 +20,12 @@ ROWS = {
     "trace": "benchmarks.mlp:measure_trace",
     "compile": "benchmarks.mlp:measure_compile",
     "memory": "benchmarks.memory:measure",
+    "fused": "benchmarks.fused:measure",
+    "cross-entropy": "benchmarks.cross_entropy:measure",
+    "layer-norm": "benchmarks.layer_norm:measure",
+    "black-scholes": "benchmarks.black_scholes:measure",
+    "n-body": "benchmarks.n_body:measure",
+    "mixture": "benchmarks.mixture:measure",
 }
 
 
