@@ -1,16 +1,28 @@
 """From LLVM IR as text to machine code that can be called.
 
 `compile_ir` is the way in; `Code.address` is what the callers of native code need. llvmlite is
-imported at the first use, so that funcgrad works, and starts fast, without it.
+imported when code must be compiled: not before, and not where all code comes from the disk
+cache.
 """
 
 from __future__ import annotations
 
 import ctypes
+import importlib.util
+import os
+import re
 import threading
 from functools import cache
 from typing import Any
 
+from funcgrad.backends.llvm import cache as disk
+from funcgrad.backends.llvm import host, loader
+from funcgrad.backends.llvm.host import vector_bytes as vector_bytes
+
+_DECLARED = re.compile(r"^declare\b.*?@([\w.$]+)\(", re.MULTILINE)
+_PROBE = "define i32 @probe(i32 %a) {\n  %b = add i32 %a, 41\n  ret i32 %b\n}\n"
+
+# LLVM is used by one thread at a time. A fork waits for it, as the child couldn't.
 _lock = threading.RLock()
 _symbols: dict[str, int] = {}
 
@@ -25,20 +37,16 @@ class Code:
         level: the optimisation level.
     """
 
-    __slots__ = ("__weakref__", "_engine", "level", "text")
+    __slots__ = ("__weakref__", "_image", "level", "text")
 
-    def __init__(self, text: str, level: int, engine: Any):
+    def __init__(self, text: str, level: int, image: loader.Image):
         self.text = text
         self.level = level
-        self._engine = engine
+        self._image = image
 
     def address(self, name: str) -> int:
-        """Where a function of the module starts."""
-        with _lock:
-            address = self._engine.get_function_address(name)
-        if not address:
-            raise KeyError(name)
-        return address
+        """Where a function of the module starts; KeyError where there is none of this name."""
+        return self._image.address(name)
 
     @property
     def assembly(self) -> str:
@@ -48,101 +56,113 @@ class Code:
 
 
 def compile_ir(text: str, level: int = 2) -> Code:
-    """Machine code for this host of a module's IR.
+    """Machine code for this host of a module's IR, from the disk cache where it has it.
 
     Args:
-        text: the module. What it declares without defining must be a symbol of the process or
-            one that `register_symbol` has named.
+        text: the module. What it declares without defining must be one that `register_symbol`
+            has named, or a symbol of the process: of Python's C API, libc or libm.
         level: how much to optimise, 0 to 3.
     """
+    name = disk.key(text, level)
+    binary = disk.get(name)
     with _lock:
-        binary = bytes(_machine(level).emit_object(_optimized(text, level)))
-        return Code(text, level, _loaded(binary, level))
+        # LLVM's loader would end the process over a symbol that it can't find.
+        for symbol in _DECLARED.findall(text):
+            if not symbol.startswith("llvm."):
+                _resolve(symbol)
+        found = binary is not None
+        if binary is None:
+            binary = bytes(_machine(level).emit_object(_optimized(text, level)))
+        image = loader.load(binary, _resolve, _symbols)
+    if not found:
+        disk.put(name, binary)
+    return Code(text, level, image)
 
 
 def register_symbol(name: str, address: int) -> None:
     """Lets IR call what lies at this address by this name."""
     with _lock:
         _symbols[name] = address
-        _binding().add_symbol(name, address)
 
 
 @cache
 def available() -> str | None:
     """None where native code can be made and run; else the reason why not."""
+    if importlib.util.find_spec("llvmlite") is None:
+        return "llvmlite is not installed"
     try:
-        code = compile_ir("define i32 @probe(i32 %a) {\n  %b = add i32 %a, 41\n  ret i32 %b\n}\n")
-        answer = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(code.address("probe"))(1)
+        address = (code := compile_ir(_PROBE)).address("probe")
+        answer = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(address)(1)
+        del code
     except ImportError as error:
         return f"llvmlite cannot be imported ({error})"
-    except (OSError, RuntimeError, AttributeError) as error:
+    except (OSError, RuntimeError, AttributeError, KeyError) as error:
         return f"machine code cannot be made here ({error})"
     return None if answer == 42 else "a compiled function gave a wrong answer"
 
 
-def vector_bytes() -> int:
-    """The bytes of the widest vectors that this host computes on at full rate."""
-    features = _host()[1]
-    if "+avx512f" in features and "+avx512vl" in features:
-        return 64
-    return 32 if "+avx2" in features else 16
+def _resolve(name: str) -> int:
+    """A symbol's address, found in the process if need be."""
+    if name not in _symbols:
+        _symbols[name] = _process_symbol(name)
+    return _symbols[name]
+
+
+def _process_symbol(name: str) -> int:
+    for library in (ctypes.pythonapi, *_libraries()):
+        try:
+            address = ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+        except AttributeError:
+            continue
+        if address:
+            return address
+    raise RuntimeError(f"IR refers to {name!r}, which isn't a symbol of this process")
 
 
 @cache
-def _binding() -> Any:
-    import llvmlite.binding as binding
+def _libraries() -> tuple[ctypes.CDLL, ...]:
+    if os.name == "nt":
+        return (ctypes.CDLL("ucrtbase"),)
+    import math
 
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    binding.check_jit_execution()
-    return binding
-
-
-@cache
-def _host() -> tuple[str, tuple[str, ...]]:
-    """The host's CPU and its features, as LLVM names them."""
-    binding = _binding()
-    features = binding.get_host_cpu_features().flatten()
-    return binding.get_host_cpu_name(), tuple(features.split(","))
-
-
-def _new_machine(level: int) -> Any:
-    binding = _binding()
-    cpu, features = _host()
-    target = binding.Target.from_triple(binding.get_process_triple())
-    return target.create_target_machine(
-        cpu=cpu, features=",".join(features), opt=level, reloc="pic", codemodel="small", jit=True
-    )
+    # The math module depends on libm, unless Python itself contains both.
+    own = getattr(math, "__file__", None)
+    return (ctypes.CDLL(None), *((ctypes.CDLL(own),) if own else ()))
 
 
 @cache
 def _machine(level: int) -> Any:
-    return _new_machine(level)
+    llvm = host.binding()
+    cpu, features = host.named()
+    target = llvm.Target.from_triple(llvm.get_process_triple())
+    # Small code that finds its constants relative to itself: each is an operand of the
+    # instruction that needs it, where 64-bit addresses would take another and a register.
+    return target.create_target_machine(
+        cpu=cpu, features=features, opt=level, reloc="pic", codemodel="small", jit=True
+    )
 
 
 def _optimized(text: str, level: int) -> Any:
-    binding = _binding()
+    llvm = host.binding()
     machine = _machine(level)
-    module = binding.parse_assembly(text)
+    module = llvm.parse_assembly(text)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
     module.verify()
     if level:
-        _passes(module, level)
+        _run_passes(module, level)
     return module
 
 
-def _passes(module: Any, level: int) -> None:
-    binding = _binding()
-    options = binding.create_pipeline_tuning_options(speed_level=level)
+def _run_passes(module: Any, level: int) -> None:
+    llvm = host.binding()
+    options = llvm.create_pipeline_tuning_options(speed_level=level)
     options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-    builder = binding.create_pass_builder(_machine(level), options)
+    builder = llvm.create_pass_builder(_machine(level), options)
     builder.getModulePassManager().run(module, builder)
 
 
-def _loaded(binary: bytes, level: int) -> Any:
-    binding = _binding()
-    engine = binding.create_mcjit_compiler(binding.parse_assembly(""), _new_machine(level))
-    engine.add_object_file(binding.ObjectFileRef.from_data(binary))
-    engine.finalize_object()
-    return engine
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+    )
