@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import functions
 from benchmarks.harness import Bar, Contender, Result, check_agreement, compare
 from benchmarks.stepper import Stepper
 
@@ -116,7 +117,37 @@ def measure_step() -> list[Result]:
         _torch_stepper(),
     ]
     check_agreement(contenders)
-    return compare("jitted SGD step, logistic loss (4×2)", contenders, {"NumPy by hand": Bar(1.2)})
+    what = "SGD step jitted for NumPy, logistic loss (4×2)"
+    return compare(what, contenders, {"NumPy by hand": Bar(1.2)})
+
+
+def measure_small_step() -> list[Result]:
+    """A compiled step by the backend that `jit` chooses, called from Python."""
+    import jax
+    import jax.numpy as jnp
+
+    import funcgrad as fg
+    from benchmarks import by_numba
+
+    def of_numba(params: Any, x: Any, y: Any) -> Any:
+        w, b, loss = by_numba.logistic_step(params["w"], params["b"], x, y, RATE)
+        return {"w": w, "b": b}, loss
+
+    step = make_step(fg.value_and_grad(make_loss(np)))
+    theirs = jax.jit(make_step(jax.value_and_grad(make_loss(jnp))))
+    start, x, y = jax.tree.map(jnp.asarray, (START, X, Y))
+    on_numpy = fg.jit(step, backend="numpy")
+    contenders = [
+        Stepper(fg.jit(step), START, X, Y).contender(functions.OURS),
+        Stepper(on_numpy, START, X, Y).contender(functions.OURS_ON_NUMPY),
+        Stepper(theirs, start, x, y).contender("JAX jit", jax.block_until_ready),
+        Stepper(of_numba, {**START, "b": float(START["b"])}, X, Y).contender("numba by hand"),
+        Stepper(make_step(value_and_grad_by_hand), START, X, Y).contender("NumPy by hand"),
+        _torch_stepper(),
+    ]
+    check_agreement(contenders)
+    what = "jitted SGD step, logistic loss (4×2), called from Python"
+    return compare(what, contenders, {"JAX jit": Bar(0.3)})
 
 
 def _evaluation(name: str, evaluate: Callable[[], Any]) -> Contender:

@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import functions
 from benchmarks.harness import Bar, Contender, Plan, Result, check_agreement, compare
 from benchmarks.stepper import Stepper
 
 SIZES = (784, 512, 512, 10)
 BATCH = 64
+TRAINING = {64: 0.85, 1024: 0.95}  # batch sizes, and the bars beside the better of two peers
 RATE = 1e-3
 
 Params = dict[str, Any]
@@ -34,10 +36,10 @@ def make_params() -> Params:
     return params
 
 
-def make_batch() -> tuple[np.ndarray, np.ndarray]:
-    """Images (64, 784) float32 in [0, 1] and classes (64,) int64."""
+def make_batch(size: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
+    """Images (size, 784) float32 in [0, 1] and classes (size,) int64."""
     rng = np.random.default_rng(1)
-    return rng.random((BATCH, SIZES[0]), dtype=np.float32), rng.integers(0, SIZES[-1], BATCH)
+    return rng.random((size, SIZES[0]), dtype=np.float32), rng.integers(0, SIZES[-1], size)
 
 
 def make_loss(
@@ -100,9 +102,9 @@ def step_by_hand(params: Params, x: np.ndarray, y: np.ndarray) -> tuple[Params, 
     return params, loss
 
 
-def numpy_contender() -> Contender:
+def numpy_contender(batch: int = BATCH) -> Contender:
     """The step written by hand."""
-    return Stepper(step_by_hand, make_params(), *make_batch()).contender("NumPy by hand")
+    return Stepper(step_by_hand, make_params(), *make_batch(batch)).contender("NumPy by hand")
 
 
 def funcgrad_step() -> Callable[..., Any]:
@@ -114,12 +116,14 @@ def funcgrad_step() -> Callable[..., Any]:
     return make_step(fg.value_and_grad(loss))
 
 
-def funcgrad_contender() -> Contender:
-    """The same functions, differentiated and compiled."""
+def funcgrad_contender(
+    batch: int = BATCH, backend: str | None = "numpy", name: str = functions.OURS
+) -> Contender:
+    """The same functions, differentiated and compiled, the old parameters given up."""
     import funcgrad as fg
 
-    step = fg.jit(funcgrad_step(), backend="numpy")
-    return Stepper(step, make_params(), *make_batch()).contender("funcgrad")
+    step = fg.jit(funcgrad_step(), backend=backend, **functions.donating(0))
+    return Stepper(step, make_params(), *make_batch(batch)).contender(name)
 
 
 def jax_step() -> Callable[..., Any]:
@@ -134,18 +138,18 @@ def jax_step() -> Callable[..., Any]:
     return make_step(jax.value_and_grad(make_loss(jax.nn.relu, cross_entropy)))
 
 
-def jax_contender() -> Contender:
+def jax_contender(batch: int = BATCH) -> Contender:
     """Compiled by XLA, the old parameters given up for the new ones."""
     import jax
     import jax.numpy as jnp
 
     step = jax.jit(jax_step(), donate_argnums=0)
-    params, batch = jax.tree.map(jnp.array, (make_params(), make_batch()))
-    return Stepper(step, params, *batch).contender("JAX jit", jax.block_until_ready)
+    params, data = jax.tree.map(jnp.array, (make_params(), make_batch(batch)))
+    return Stepper(step, params, *data).contender("JAX jit", jax.block_until_ready)
 
 
-def torch_contender() -> Contender:
-    """Eager, with the parts of PyTorch's quickstart."""
+def torch_contender(batch: int = BATCH, compiled: bool = False) -> Contender:
+    """With the parts of PyTorch's quickstart: eager, or the model and its loss compiled."""
     import torch
     from torch import nn
 
@@ -157,10 +161,15 @@ def torch_contender() -> Contender:
         for layer, linear in enumerate(model[::2], start=1):
             linear.weight.copy_(torch.from_numpy(params[f"w{layer}"].T))
             linear.bias.copy_(torch.from_numpy(params[f"b{layer}"]))
-    loss_fn, optimizer = nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=RATE)
+    cross_entropy, optimizer = nn.CrossEntropyLoss(), torch.optim.SGD(model.parameters(), lr=RATE)
+
+    def loss_fn(x: Any, y: Any) -> Any:
+        return cross_entropy(model(x), y)
+
+    evaluate = torch.compile(loss_fn) if compiled else loss_fn
 
     def step(params: Params, x: Any, y: Any) -> tuple[Params, Any]:
-        loss = loss_fn(model(x), y)
+        loss = evaluate(x, y)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -169,8 +178,9 @@ def torch_contender() -> Contender:
     views = {}
     for layer, linear in enumerate(model[::2], start=1):
         views[f"w{layer}"], views[f"b{layer}"] = linear.weight.T, linear.bias
-    stepper = Stepper(step, views, *(torch.from_numpy(part) for part in make_batch()))
-    return stepper.contender("PyTorch", detach=lambda value: value.detach())
+    stepper = Stepper(step, views, *(torch.from_numpy(part) for part in make_batch(batch)))
+    name = functions.COMPILED_TORCH if compiled else "PyTorch"
+    return stepper.contender(name, detach=lambda value: value.detach())
 
 
 def autograd_contender() -> Contender:
@@ -200,8 +210,28 @@ def measure_step() -> list[Result]:
     contenders = [build() for build in BUILDERS.values()]
     check_agreement(contenders, rtol=1e-3, atol=1e-5)
     plan = Plan(rounds=31, repeats=3, loop_s=40e-3)  # outlasts other libraries' spinning threads
-    what = "jitted MLP step (784-512-512-10, batch 64)"
+    what = "MLP step jitted for NumPy (784-512-512-10, batch 64)"
     return compare(what, contenders, {"NumPy by hand": Bar(1.05)}, plan)
+
+
+def measure_training() -> list[Result]:
+    """A compiled step of training by the backend that `jit` chooses, float32, two batch sizes."""
+    return [result for batch, limit in TRAINING.items() for result in _training(batch, limit)]
+
+
+def _training(batch: int, limit: float) -> list[Result]:
+    contenders = [
+        funcgrad_contender(batch, backend=None),
+        funcgrad_contender(batch, name=functions.OURS_ON_NUMPY),
+        jax_contender(batch),
+        torch_contender(batch),
+        *([torch_contender(batch, compiled=True)] if functions.can_compile_torch() else []),
+        numpy_contender(batch),
+    ]
+    check_agreement(contenders, rtol=1e-3, atol=1e-5)
+    plan = Plan(rounds=15, repeats=3, loop_s=60e-3)  # as above
+    what = f"jitted MLP step (784-512-512-10, batch {batch})"
+    return compare(what, contenders, {("JAX jit", "PyTorch"): Bar(limit)}, plan)
 
 
 def measure_trace() -> list[Result]:
@@ -229,7 +259,7 @@ def measure_compile() -> list[Result]:
         Contender("funcgrad", lambda: fg.jit(_anew(ours), backend="numpy")(*args)),
         Contender("JAX jit", lambda: jax.block_until_ready(jax.jit(_anew(theirs))(*args))),
     ]
-    what = "first call of the jitted MLP step (trace, compile, run)"
+    what = "first call of the MLP step jitted for NumPy (trace, compile, run)"
     return compare(what, contenders, {}, Plan(rounds=15, repeats=1, loop_s=0.0))
 
 

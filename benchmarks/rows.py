@@ -26,6 +26,10 @@ ROWS = {
     "black-scholes": "benchmarks.black_scholes:measure",
     "n-body": "benchmarks.n_body:measure",
     "mixture": "benchmarks.mixture:measure",
+    "adam": "benchmarks.adam:measure",
+    "training": "benchmarks.mlp:measure_training",
+    "small-step": "benchmarks.logistic:measure_small_step",
+    "loops": "benchmarks.loops:measure",
 }
 
 

@@ -42,7 +42,7 @@ def measure_logistic() -> list[Result]:
         _training("JAX jit", lambda *args: jax.block_until_ready(theirs(*args)), jax_data),
     ]
     check_agreement(contenders, calls=1)
-    return compare(f"jitted `scan` of {STEPS:,} logistic steps", contenders, BARS, PLAN)
+    return compare(f"`scan` of {STEPS:,} logistic steps, jitted for NumPy", contenders, BARS, PLAN)
 
 
 def measure_pendulum() -> list[Result]:
@@ -80,7 +80,7 @@ def measure_pendulum() -> list[Result]:
         _swinging("JAX jit", lambda: theirs(jax_state).block_until_ready()),
     ]
     check_agreement(contenders, calls=1)
-    what = f"jitted `scan` of {STEPS:,} Runge-Kutta steps of a pendulum"
+    what = f"`scan` of {STEPS:,} Runge-Kutta steps of a pendulum, jitted for NumPy"
     return compare(what, contenders, BARS, PLAN)
 
 
