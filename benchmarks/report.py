@@ -48,15 +48,16 @@ def _line(result: Result) -> str:
         figure = f"{middle:.3g} × [{low:.3g} … {high:.3g}]"
         bar = "" if result.bar is None else f"{result.bar} ×"
     else:
-        figure = f"+{_amount(middle, result.figure_unit)} "
+        alone = result.figures == result.ours  # else it is by how much we are above the peer
+        figure = f"{'' if alone else '+'}{_amount(middle, result.figure_unit)} "
         figure += f"[{_amount(low, result.figure_unit)} … {_amount(high, result.figure_unit)}]"
         sense = "" if result.bar is None else str(result.bar)[0]
         bar = "" if result.bar is None else f"{sense} {_amount(result.bar.limit, 's')}"
     cells = (
         result.what,
         _amount(float(np.median(result.ours)), result.unit),
-        result.peer,
-        _amount(float(np.median(result.peers)), result.unit),
+        result.peer or "none",
+        _amount(float(np.median(result.peers)), result.unit) if result.peers else "",
         figure,
         bar,
         met,

@@ -30,6 +30,8 @@ ROWS = {
     "training": "benchmarks.mlp:measure_training",
     "small-step": "benchmarks.logistic:measure_small_step",
     "loops": "benchmarks.loops:measure",
+    "first-call": "benchmarks.first_call:measure_mlp",
+    "first-call-deep": "benchmarks.first_call:measure_transformer",
 }
 
 
