@@ -17,7 +17,6 @@ size may exceed `Blas.limit`.
 from __future__ import annotations
 
 import ctypes
-import glob
 import os
 import platform
 import sys
@@ -89,7 +88,9 @@ def _libraries() -> Iterator[ctypes.CDLL]:
     folder = os.path.dirname(np.__file__)
     paths = [_umath_linalg.__file__]
     for libraries in (folder + ".libs", os.path.join(folder, ".dylibs")):
-        paths += sorted(glob.glob(os.path.join(libraries, "*blas*")))
+        if os.path.isdir(libraries):
+            names = sorted(os.listdir(libraries))
+            paths += [os.path.join(libraries, name) for name in names if "blas" in name]
     for path in paths:
         try:
             yield ctypes.CDLL(path)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import random
 import stat
 import sys
 import threading
@@ -79,7 +78,7 @@ def put(name: str, binary: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(draft)
         return
-    if random.randrange(_CHECK_EVERY) == 0:
+    if os.urandom(1)[0] % _CHECK_EVERY == 0:
         trim(place)
 
 

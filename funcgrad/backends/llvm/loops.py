@@ -108,9 +108,14 @@ class _KernelWriter:
     def _own_part(self, base: Value, param: Param, begin: Value) -> Value:
         """Each chunk has a part of its own: the one at the chunk's number."""
         w = self.w
-        chunk = w.load(w.offset(Value("%args", "ptr"), "ptr", w.const(len(self.kernel.params) + 1, "i64")), "i64")
+        chunk = w.load(
+            w.offset(Value("%args", "ptr"), "ptr", w.const(len(self.kernel.params) + 1, "i64")),
+            "i64",
+        )
         number = w.op("udiv", begin, chunk)
-        return w.offset(base, memory_kind(param.dtype), w.op("mul", number, w.const(param.size, "i64")))
+        return w.offset(
+            base, memory_kind(param.dtype), w.op("mul", number, w.const(param.size, "i64"))
+        )
 
     def _clear_parts(self) -> None:
         for base, param in zip(self.bases, self.kernel.params, strict=True):
@@ -159,7 +164,9 @@ class _KernelWriter:
 
     # -- loops --------------------------------------------------------------------------
 
-    def _count(self, begin: Value, end: Value, step: int, body: Any, carry: Any = ()) -> list[Value]:
+    def _count(
+        self, begin: Value, end: Value, step: int, body: Any, carry: Any = ()
+    ) -> list[Value]:
         """A counted loop, which runs while `begin + step <= end`; the carried values behind it.
 
         `body(i, *carry)` gives the carried values of the next round.
@@ -279,7 +286,15 @@ class _KernelWriter:
         return carry
 
     def _at_end(
-        self, begin: Value, end: Value, axis: Axis, first: Value, stop: Value, lanes: int, single: Any, carry: Any
+        self,
+        begin: Value,
+        end: Value,
+        axis: Axis,
+        first: Value,
+        stop: Value,
+        lanes: int,
+        single: Any,
+        carry: Any,
     ) -> list[Value]:
         w = self.w
         start = w.intrinsic("smax", begin, first)
@@ -340,10 +355,16 @@ class _KernelWriter:
     def _lanes(self, loop: Loop) -> int:
         """As many as fill a vector with the widest numbers that are computed with."""
         sizes = [4]
-        floats = [s.out.dtype.itemsize for s in loop.body if type(s) is Op and s.out.dtype.kind == "f"]
-        floats += [s.out.dtype.itemsize for s in loop.body if type(s) is Load and s.out.dtype.kind == "f"]
+        floats = [
+            s.out.dtype.itemsize for s in loop.body if type(s) is Op and s.out.dtype.kind == "f"
+        ]
+        floats += [
+            s.out.dtype.itemsize for s in loop.body if type(s) is Load and s.out.dtype.kind == "f"
+        ]
         whole = [
-            s.out.dtype.itemsize for s in loop.body if type(s) in (Op, Load) and s.out.dtype.kind in "iu"
+            s.out.dtype.itemsize
+            for s in loop.body
+            if type(s) in (Op, Load) and s.out.dtype.kind in "iu"
         ]
         sizes = floats or whole or [1]
         lanes = self.vector_bytes // max(max(sizes), 2)
@@ -460,7 +481,9 @@ class _KernelWriter:
         count = self.mask.count if self.mask is not None else self.lanes
         value = w.const(0, kind, self.lanes)
         for lane in range(count):
-            value = w.insert(value, w.load(self._lane(address, kind, step, scattered, lane), kind), lane)
+            value = w.insert(
+                value, w.load(self._lane(address, kind, step, scattered, lane), kind), lane
+            )
         return value
 
     def _lane(self, address: Value, kind: str, step: int, scattered: list[Any], lane: int) -> Value:

@@ -318,9 +318,7 @@ def _xlog(name: str, neutral: float) -> Emit:
     """x * log(y), with 0 * log(0) = 0."""
 
     def emit(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
-        nothing = w.op(
-            "and", w.compare("fcmp oeq", x, w.like(0, x)), w.compare("fcmp ord", y, y)
-        )
+        nothing = w.op("and", w.compare("fcmp oeq", x, w.like(0, x)), w.compare("fcmp ord", y, y))
         safe = w.select(nothing, w.like(neutral, y), y)
         return w.op("fmul", x, FUNCTIONS[name](w, safe))
 
@@ -417,8 +415,7 @@ _INTEGER_ONLY = {n for n in SCALAR if n.startswith("bitwise") or n.endswith("_sh
 _COMPARISONS = {n for n in SCALAR if n.startswith(("less", "greater", "equal", "not_equal"))}
 _EVERYWHERE = {
     *_COMPARISONS,
-    "where masked maximum minimum fmax fmin gate isfinite isinf isnan".split()[0],
-    *"masked maximum minimum fmax fmin gate isfinite isinf isnan".split(),
+    *"where masked maximum minimum fmax fmin gate isfinite isinf isnan".split(),
     *(n for n in SCALAR if n.startswith("logical")),
 }
 _FOR_INTEGERS = (
@@ -427,7 +424,7 @@ _FOR_INTEGERS = (
 _FOR_BOOLEANS = _EVERYWHERE | {
     *"add mul bitwise_and bitwise_or bitwise_xor invert abs".split(),
 }
-SCALAR.update({name: _function(name) for name in _PLAIN_FUNCTIONS})
+SCALAR.update({name: _function(name) for name in _PLAIN_FUNCTIONS if name in FUNCTIONS})
 
 
 def apply(w: Writer, name: str, dtype: np.dtype, args: list[Value]) -> Value:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from funcgrad.backends.llvm.functions import exponential, logarithm, trigonometric
+from funcgrad.backends.llvm.functions import error, exponential, logarithm, power, trigonometric
 from funcgrad.backends.llvm.functions.arithmetic import on_values
 from funcgrad.backends.llvm.writer import Value
 
@@ -20,6 +20,15 @@ _FORMULAS = {
     "tanh": exponential.tanh,
     "logistic": exponential.logistic,
     "log": logarithm.log,
+    "log2": logarithm.log2,
+    "log10": logarithm.log10,
+    "log1p": logarithm.log1p,
+    "softplus": logarithm.softplus,
+    "logaddexp": logarithm.logaddexp,
+    "logaddexp2": logarithm.logaddexp2,
+    "erf": error.erf,
+    "erfc": error.erfc,
+    "power": power.power,
     "sin": trigonometric.sin,
     "cos": trigonometric.cos,
 }

@@ -131,8 +131,13 @@ class Term:
         """Also true where one is NaN."""
         return self._compare("ne", other)
 
-    def is_nan(self) -> Term:
-        return Term(self.w, self.w.compare("fcmp uno", self.value, self.value))
+    def unordered(self, other: Operand) -> Term:
+        """Whether one is NaN."""
+        return Term(self.w, self.w.compare("fcmp uno", self.value, self.lift(other)))
+
+    def negated(self) -> Term:
+        """Not, of a truth value."""
+        return self ^ 1
 
     def __and__(self, other: Operand) -> Term:
         return Term(self.w, self.w.op("and", self.value, self.lift(other)))
@@ -165,6 +170,13 @@ class Term:
         """An integer as a float of its width."""
         kind = "float" if self.value.kind == "i32" else "double"
         return Term(self.w, self.w.cast("sitofp", self.value, kind))
+
+    def resized(self, kind: str) -> Term:
+        """As a float of another width."""
+        if kind == self.value.kind:
+            return self
+        opcode = "fpext" if kind == "double" else "fptrunc"
+        return Term(self.w, self.w.cast(opcode, self.value, kind))
 
 
 Operand = Term | float
@@ -212,7 +224,7 @@ def copysign(size: Term, sign: Term) -> Term:
     return intrinsic("copysign", size, sign)
 
 
-def polynomial(x: Term, coefficients: Sequence[float], square: Term | None = None) -> Term:
+def polynomial(x: Term, coefficients: Sequence[Operand], square: Term | None = None) -> Term:
     """The polynomial, lowest order first.
 
     Even and odd powers run side by side where the chain would be long: half the latency for
@@ -224,7 +236,7 @@ def polynomial(x: Term, coefficients: Sequence[float], square: Term | None = Non
     return fma(x, _horner(square, coefficients[1::2]), _horner(square, coefficients[::2]))
 
 
-def _horner(x: Term, coefficients: Sequence[float]) -> Term:
+def _horner(x: Term, coefficients: Sequence[Operand]) -> Term:
     total: Operand = coefficients[-1]
     for c in coefficients[-2::-1]:
         total = fma(total, x, c)

@@ -49,6 +49,18 @@ _EXP2 = {
 }  # fmt: skip
 
 
+# tanh(x) = x + x**3 p(x**2)/q(x**2), q from a Pade approximant: 2**-32.1 and 2**-54.1 for
+# |x| <= 9/16, where the other formula begins to be better.
+_TANH_NEAR = 0.5625
+_TANH = {
+    "float": ((-0.333333343, -0.00174279092, 6.18325066e-05), (1.0, 0.405228764)),
+    "double": (
+        (-0.3333333333333358, -0.020512820512784278, -0.0001998001999201195),
+        (1.0, 0.46153846153846156, 0.023310023310023312, 0.0002072002072002072),
+    ),
+}  # fmt: skip
+
+
 class Limits(NamedTuple):
     """Beyond these, results are 0, infinite or what they tend to."""
 
@@ -61,9 +73,13 @@ class Limits(NamedTuple):
 
 
 _LIMITS = {
-    "float": Limits(-105.0, 90.0, -151.0, 129.0, -18.0, 9.02),
-    "double": Limits(-746.0, 711.0, -1076.0, 1025.0, -40.0, 19.1),
+    "float": Limits(-105.0, 89.0, -151.0, 129.0, -18.0, 9.02),
+    "double": Limits(-746.0, 710.0, -1076.0, 1025.0, -40.0, 19.1),
 }
+
+
+def limits(x: Term) -> Limits:
+    return _LIMITS[x.value.kind]
 
 
 class Reduced(NamedTuple):
@@ -95,7 +111,8 @@ def exp_of_rest(r: Term) -> Term:
 
 def expm1_of_rest(r: Term) -> Term:
     """e**r - 1 for |r| <= ln(2)/2."""
-    return fma(r * r, polynomial(r, _EXP[r.value.kind]), r)
+    square = r * r
+    return fma(square, polynomial(r, _EXP[r.value.kind], square), r)
 
 
 def two_to(shifted: Term, offset: int = 0) -> Term:
@@ -119,23 +136,23 @@ def scaled(y: Term, shifted: Term, negative: Term) -> Term:
 
 
 def exp(x: Term) -> Term:
-    limits = _LIMITS[x.value.kind]
-    x = at_least(at_most(x, limits.infinite), limits.zero)
+    ends = limits(x)
+    x = at_least(at_most(x, ends.infinite), ends.zero)
     power = reduced(x)
     return scaled(exp_of_rest(power.r), power.shifted, x < 0.0)
 
 
 def exp2(x: Term) -> Term:
-    limits = _LIMITS[x.value.kind]
-    x = at_least(at_most(x, limits.infinite_base_2), limits.zero_base_2)
+    ends = limits(x)
+    x = at_least(at_most(x, ends.infinite_base_2), ends.zero_base_2)
     shifted = x + x.format.rounder
     r = x - (shifted - x.format.rounder)
     return scaled(fma(r, polynomial(r, _EXP2[x.value.kind]), 1.0), shifted, x < 0.0)
 
 
 def expm1(x: Term) -> Term:
-    limits = _LIMITS[x.value.kind]
-    bounded = at_least(at_most(x, limits.infinite), limits.expm1)
+    ends = limits(x)
+    bounded = at_least(at_most(x, ends.infinite), ends.expm1)
     power = reduced(bounded)
     # Half of it, as 2**n may overflow where the result does not.
     scale = two_to(power.shifted, -1)
@@ -144,22 +161,34 @@ def expm1(x: Term) -> Term:
 
 
 def tanh(x: Term) -> Term:
-    """m / (m + 2) with m = exp(2 |x|) - 1."""
-    power = reduced(at_most(abs(x), _LIMITS[x.value.kind].tanh), 2.0)
-    scale = two_to(power.shifted)
-    m = fma(scale, expm1_of_rest(power.r), scale - 1.0)
-    return copysign(m / (m + 2.0), x)
+    """1 - 2 / (exp(2 |x|) + 1), or near 0 a rational function: one division serves both."""
+    kind = x.value.kind
+    size = at_most(abs(x), limits(x).tanh)
+    power = reduced(size, 2.0)
+    square = size * size
+    top, bottom = _TANH[kind]
+    near = size < _TANH_NEAR
+    over = select(near, size * square * polynomial(square, top), -2.0)
+    under = fma(two_to(power.shifted), expm1_of_rest(power.r) + 1.0, 1.0)
+    under = select(near, polynomial(square, bottom), under)
+    return copysign(select(near, size, 1.0) + over / under, x)
 
 
 def logistic(x: Term) -> Term:
     """1 / (1 + exp(-x)), by exp(-|x|), which cannot overflow."""
     small = exp_of_negative(-abs(x))
-    return select(x < 0.0, small, 1.0) / (small + 1.0)
+    base = select(x < 0.0, small, 1.0)
+    # base / (1 + small), but the errors of the quotient come in as little as they can.
+    return fma(-base, small / (small + 1.0), base)
 
 
 def exp_of_negative(x: Term) -> Term:
     """exp(x) for x <= 0."""
-    f = x.format
-    power = reduced(at_least(x, _LIMITS[x.value.kind].zero))
-    half = (f.bias + 1) // 2
-    return exp_of_rest(power.r) * two_to(power.shifted, half) * constant(x, 2.0**-half)
+    power = reduced(at_least(x, limits(x).zero))
+    return scaled_down(exp_of_rest(power.r), power.shifted)
+
+
+def scaled_down(y: Term, shifted: Term) -> Term:
+    """y 2**n for n <= 0, rounded once; n may be below the normal numbers' exponents."""
+    half = (y.format.bias + 1) // 2
+    return y * two_to(shifted, half) * 2.0**-half

@@ -10,13 +10,16 @@ import math
 
 from funcgrad.backends.llvm.functions.arithmetic import (
     Term,
+    at_least,
     choose,
     constant,
+    copysign,
     fma,
+    intrinsic,
     polynomial,
     select,
 )
-from funcgrad.backends.llvm.functions.exponential import LN2
+from funcgrad.backends.llvm.functions.exponential import LN2, exp2, exp_of_negative
 
 # The bits of 2/3.
 _TWO_THIRDS = {"float": 0x3F2AAAAB, "double": 0x3FE5555555555555}
@@ -31,6 +34,21 @@ _DOUBLE = (
     0.666666666666666, 0.4000000000005666, 0.28571428555831474, 0.22222224296256562,
     0.18181665877414907, 0.15391112266617968, 0.13173587780784665, 0.13843156858274885,
 )  # fmt: skip
+
+
+# In two parts, the first rounded to the nearest.
+_LOG2_E = {
+    "float": (1.44269502, 1.92596303e-08),
+    "double": (1.4426950408889634, 2.0355273740931033e-17),
+}
+_LOG10_E = {
+    "float": (0.434294492, -1.010305e-08),
+    "double": (0.4342944819032518, 1.098319650216765e-17),
+}
+_LOG10_2 = {
+    "float": (0.30103001, -1.43209888e-08),
+    "double": (0.3010299956639812, -2.8037281277851704e-18),
+}
 
 
 def split(x: Term) -> tuple[Term, Term]:
@@ -69,7 +87,73 @@ def unordered_least(x: Term, bound: float) -> Term:
 
 
 def log(x: Term) -> Term:
-    high, low = LN2[x.value.kind]
+    k, m = normalised(x)
+    return ended(x, _sum(k, m - 1.0))
+
+
+def _sum(k: Term, f: Term) -> Term:
+    """log(2**k (1 + f))."""
+    high, low = LN2[f.value.kind]
+    return fma(k, high, f + fma(k, low, log_tail(f)))
+
+
+def log2(x: Term) -> Term:
+    return _log_to_base(x, (1.0, 0.0), *_LOG2_E[x.value.kind])
+
+
+def log10(x: Term) -> Term:
+    return _log_to_base(x, _LOG10_2[x.value.kind], *_LOG10_E[x.value.kind])
+
+
+def _log_to_base(x: Term, of_two: tuple[float, float], high: float, low: float) -> Term:
+    """The logarithm of 2 and that of e are given in two parts."""
     k, m = normalised(x)
     f = m - 1.0
-    return ended(x, fma(k, constant(x, high), f + fma(k, low, log_tail(f))))
+    rest = fma(f, high, fma(log_tail(f), high, f * low))
+    if of_two[1]:
+        rest = fma(k, of_two[1], rest)
+    return ended(x, fma(k, of_two[0], rest))
+
+
+def log1p(x: Term) -> Term:
+    one_more = x + 1.0
+    return copysign(ended(one_more, log1p_of(x, one_more)), x)
+
+
+def log1p_of(x: Term, one_more: Term) -> Term:
+    """log(1 + x) for -1 < x < inf, of x and 1 + x.
+
+    What is lost in 1 + x is added to the 1 + f that is made of it.
+    """
+    f = x.format
+    exponent = (one_more.bits - _TWO_THIRDS[x.value.kind]) >> f.fraction
+    m = (one_more.bits - (exponent << f.fraction)).float
+    # Beyond 2**64 nothing is lost that matters, and 2**-k might underflow.
+    bounded = intrinsic("smin", exponent, constant(exponent, 64))
+    scale = ((f.bias - bounded) << f.fraction).float
+    return _sum(exponent.converted(), fma(scale, x - (one_more - 1.0), m - 1.0))
+
+
+def softplus(x: Term) -> Term:
+    """log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))."""
+    return at_least(x, 0.0) + _log1p_of_power(exp_of_negative(-abs(x)))
+
+
+def _log1p_of_power(small: Term) -> Term:
+    return log1p_of(small, small + 1.0)
+
+
+def logaddexp(x: Term, y: Term) -> Term:
+    greatest, apart = _greatest_and_gap(x, y)
+    return greatest + _log1p_of_power(exp_of_negative(-apart))
+
+
+def logaddexp2(x: Term, y: Term) -> Term:
+    greatest, apart = _greatest_and_gap(x, y)
+    high, _ = _LOG2_E[x.value.kind]
+    return fma(_log1p_of_power(exp2(-apart)), high, greatest)
+
+
+def _greatest_and_gap(x: Term, y: Term) -> tuple[Term, Term]:
+    """max(x, y), and |x - y|, which is 0 of equal infinities and NaN where one is NaN."""
+    return select(x > y, x, y), abs(select(x.equals(y), 0.0, x - y))

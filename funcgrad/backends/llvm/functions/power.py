@@ -1,0 +1,115 @@
+"""x**y = exp(y log(x)), the logarithm in twice the precision.
+
+Sums of two floats are written (high, low). With s = f/(2 + f),
+log(1 + f) = 2 atanh(s) = s (2 + s**2 (2/3 + s**2 q(s**2))), where q is small enough to be taken
+in simple precision. Its coefficients are minimax for the relative error (Remez exchange).
+"""
+
+from __future__ import annotations
+
+import math
+
+from funcgrad.backends.llvm.functions.arithmetic import (
+    Term,
+    at_least,
+    at_most,
+    choose,
+    fma,
+    intrinsic,
+    polynomial,
+    select,
+)
+from funcgrad.backends.llvm.functions.exponential import exp_of_rest, limits, reduced, scaled
+from funcgrad.backends.llvm.functions.logarithm import normalised
+
+# 2**-34.5 and 2**-69.1 of log(1 + f) for |s| <= 1/5.
+_TAIL = {
+    "float": (0.40000388, 0.285258502, 0.238687724),
+    "double": (
+        0.39999999999999725, 0.28571428571577345, 0.22222222191238142, 0.1818182152737265,
+        0.1538440655714924, 0.1334114783349611, 0.11592297574721841, 0.12571866509218665,
+    ),
+}  # fmt: skip
+_TWO_THIRDS = {
+    "float": (float.fromhex("0x1.555556p-1"), float.fromhex("-0x1.555556p-26")),
+    "double": (float.fromhex("0x1.5555555555555p-1"), float.fromhex("0x1.5555555555555p-55")),
+}
+# The high part of log(2) ends in zeros: its product with an exponent is exact.
+_LN2 = {
+    "float": (float.fromhex("0x1.62e4p-1"), float.fromhex("0x1.7f7d1cp-20")),
+    "double": (float.fromhex("0x1.62e42fefa3p-1"), float.fromhex("0x1.3de6af278ece6p-42")),
+}
+
+Pair = tuple[Term, Term]
+
+
+def power(x: Term, y: Term) -> Term:
+    size = abs(x)
+    # Greater exponents make nothing new: they overflow and underflow, unless x is 1.
+    bounded = at_least(at_most(y, 2.0**66), -(2.0**66))
+    high, low = precise_log(size)
+    product = bounded * high
+    rest = fma(bounded, high, -product) + bounded * low
+    ends = limits(x)
+    inside = at_least(at_most(product, ends.infinite), ends.zero)
+    rest = select(inside.equals(product), rest, 0.0)
+    parts = reduced(inside)
+    result = scaled(exp_of_rest(parts.r + rest), parts.shifted, inside < 0.0)
+    return _with_special_cases(x, y, size, result)
+
+
+def _with_special_cases(x: Term, y: Term, size: Term, result: Term) -> Term:
+    """Those of C's pow. `result` is |x|**y where that is positive and finite."""
+    f = x.format
+    whole = intrinsic("rint", y).equals(y)
+    half = y * 0.5
+    odd = whole & intrinsic("rint", half).differs(half)
+    result = select((x < 0.0) & whole.negated(), math.nan, result)
+    vanishing = size.equals(0.0)
+    grows = (y < 0.0) ^ size.equals(math.inf)
+    end = choose(grows, x, math.inf, 0.0)
+    result = select(vanishing | size.equals(math.inf), end, result)
+    sign = select(odd, x.bits & f.sign, 0)
+    result = (result.bits | sign).float
+    result = select(x.unordered(y), math.nan, result)
+    return select(x.equals(1.0) | y.equals(0.0), 1.0, result)
+
+
+def precise_log(x: Term) -> Pair:
+    """log(x) of a positive finite x."""
+    kind = x.value.kind
+    k, m = normalised(x)
+    atanh = _twice_atanh(*_quotient(m - 1.0))
+    high_two, low_two = _LN2[kind]
+    whole = k * high_two
+    high, low = _fast_two_sum(whole, atanh[0])
+    return _fast_two_sum(high, low + fma(k, low_two, atanh[1]))
+
+
+def _quotient(f: Term) -> Pair:
+    """f / (2 + f)."""
+    under = f + 2.0
+    under_low = f - (under - 2.0)
+    inverse = 1.0 / under
+    high = f * inverse
+    return high, (fma(-high, under, f) - high * under_low) * inverse
+
+
+def _twice_atanh(s: Term, s_low: Term) -> Pair:
+    kind = s.value.kind
+    z = s * s
+    z_low = fma(s, s, -z) + (s + s) * s_low
+    first, first_low = _TWO_THIRDS[kind]
+    tail = z * polynomial(z, _TAIL[kind])
+    b, b_low = _fast_two_sum(first, tail)
+    v = z * b
+    v_low = fma(z, b, -v) + fma(z, b_low + first_low, z_low * b)
+    w, w_low = _fast_two_sum(2.0, v)
+    high = s * w
+    return high, fma(s, w, -high) + fma(s, w_low + v_low, s_low * w)
+
+
+def _fast_two_sum(a: Term | float, b: Term) -> Pair:
+    """a + b for |a| >= |b| or a = 0 (T. J. Dekker, 1971)."""
+    total = a + b
+    return total, b - (total - a)

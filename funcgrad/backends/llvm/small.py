@@ -1,0 +1,390 @@
+"""Small arrays in registers: an array is one vector, its elements in row-major order.
+
+What moves elements about is then a shuffle with constant lanes, and a matrix product a few
+multiplications of shuffled vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad.backends.llvm.scalar import (
+    SCALAR,
+    SUPPORTED,
+    apply,
+    combine,
+    convert,
+    kind_of,
+    memory_kind,
+    supports,
+)
+from funcgrad.backends.llvm.writer import FLOATS, Value, Writer, float_text
+from funcgrad.backends.loops.partition import REDUCES, VIEWS
+from funcgrad.backends.loops.schedule import View, loop_dtypes, row_major
+from funcgrad.core.graph import Const, Eqn
+from funcgrad.primitives.indexing import block_position
+
+BOOL = np.dtype(bool)
+_RUNNING = {"cumsum": "add", "cumprod": "mul", "cummax": "maximum", "cummin": "minimum"}
+
+
+# --- what can be written --------------------------------------------------------------
+
+
+def is_elementwise(eqn: Eqn) -> bool:
+    """Whether an equation is a scalar operation that LLVM code can be written for."""
+    dtypes = [a.aval.dtype for a in (*eqn.ins, *eqn.outs)]
+    if len(eqn.outs) != 1 or any(d not in SUPPORTED for d in dtypes):
+        return False
+    name = eqn.prim.name
+    if name == "convert":
+        return True
+    if eqn.params or (eqn.prim.kind != "elementwise" and eqn.prim.kind != "nondifferentiable"):
+        return False
+    loops = loop_dtypes(eqn) if name in SCALAR else ()
+    return bool(loops) and supports(name, loops[1 if name == "where" else 0])
+
+
+def can_be_small(eqn: Eqn) -> bool:
+    """Whether an equation on small arrays can be computed in registers."""
+    if any(a.aval.dtype not in SUPPORTED or not a.aval.size for a in (*eqn.ins, *eqn.outs)):
+        return False
+    name = eqn.prim.name
+    if name in ("matmul", "sum", "prod"):
+        return eqn.outs[0].aval.dtype.kind in "fiu"
+    return name in _RULES or is_elementwise(eqn)
+
+
+# --- lanes ----------------------------------------------------------------------------
+
+
+def lanes_of(shape: Sequence[int]) -> np.ndarray:
+    return np.arange(int(np.prod(shape, dtype=np.int64))).reshape(shape)
+
+
+def pick(w: Writer, x: Value, lanes: np.ndarray) -> Value:
+    """A vector of chosen lanes, in the order of an array of their numbers."""
+    flat = lanes.ravel().tolist()
+    if x.lanes == len(flat) and flat == list(range(len(flat))):
+        return x
+    return w.shuffle(x, flat)
+
+
+def assemble(w: Writer, base: Value, parts: Sequence[tuple[Value, np.ndarray]]) -> Value:
+    """`base` with each part's lanes put at the places given."""
+    for x, places in parts:
+        flat = places.ravel().tolist()
+        if not flat:
+            continue
+        if base.lanes == 1:
+            base = x
+        elif x.lanes == 1:
+            base = w.insert(base, x, flat[0])
+        else:
+            source = {place: lane for lane, place in enumerate(flat)}
+            wide = w.shuffle(x, [source.get(i, -1) for i in range(base.lanes)])
+            blend = [base.lanes + i if i in source else i for i in range(base.lanes)]
+            base = w.shuffle(base, blend, wide)
+    return base
+
+
+def zeros(w: Writer, aval: Any) -> Value:
+    return w.const(0, kind_of(aval.dtype), max(aval.size, 1))
+
+
+def constant_array(value: Any, dtype: np.dtype) -> Value:
+    """A constant vector."""
+    kind = kind_of(dtype)
+    flat = np.asarray(value, dtype).ravel().tolist()
+    if kind in FLOATS:
+        texts = [float_text(v, kind) for v in flat]
+    elif kind == "i1":
+        texts = ["true" if v else "false" for v in flat]
+    else:
+        texts = [str(v) for v in flat]
+    if len(texts) == 1:
+        return Value(texts[0], kind)
+    return Value(f"<{', '.join(f'{kind} {t}' for t in texts)}>", kind, len(texts))
+
+
+# --- memory ---------------------------------------------------------------------------
+
+
+def load_view(w: Writer, base: Value, view: View, dtype: np.dtype) -> Value:
+    """A view's elements as a vector."""
+    kind, n = memory_kind(dtype), int(np.prod(view.shape, dtype=np.int64))
+    address = w.offset(base, kind, w.const(view.offset, "i64")) if view.offset else base
+    if n == 1 or view.contiguous:
+        value = w.load(address, kind, n)
+    elif not any(s for s, k in zip(view.strides, view.shape, strict=True) if k > 1):
+        value = w.splat(w.load(address, kind), n)
+    else:
+        places = np.zeros(view.shape, np.int64)
+        for axis, (k, step) in enumerate(zip(view.shape, view.strides, strict=True)):
+            along = [1] * len(view.shape)
+            along[axis] = k
+            places = places + (np.arange(k) * step).reshape(along)
+        value = w.const(0, kind, n)
+        for lane, place in enumerate(places.ravel().tolist()):
+            element = w.load(w.offset(address, kind, w.const(place, "i64")), kind)
+            value = w.insert(value, element, lane)
+    return w.compare("icmp ne", value, w.like(0, value)) if dtype == BOOL else value
+
+
+def store_array(w: Writer, value: Value, base: Value, dtype: np.dtype) -> None:
+    if dtype == BOOL:
+        value = w.cast("zext", value, "i8")
+    w.store(value, base)
+
+
+# --- equations ------------------------------------------------------------------------
+
+
+class Small:
+    """Writes equations on small arrays.
+
+    Args:
+        outside: the value of an atom that none of the equations made.
+        status: where an index out of range is reported.
+    """
+
+    def __init__(self, w: Writer, outside: Callable[[Any], Value], status: Value):
+        self.w = w
+        self.outside = outside
+        self.status = status
+        self.env: dict[int, Value] = {}
+
+    def value(self, atom: Any) -> Value:
+        found = self.env.get(id(atom))
+        if found is None:
+            if type(atom) is Const:
+                found = constant_array(atom.value, atom.aval.dtype)
+            else:
+                found = self.outside(atom)
+            self.env[id(atom)] = found
+        return found
+
+    def write(self, eqns: Sequence[Eqn]) -> None:
+        for eqn in eqns:
+            if eqn.prim.name in VIEWS and type(eqn.ins[0]) is not Const:
+                # A view of what lies in memory is read as such, if anything reads it.
+                if id(eqn.ins[0]) not in self.env:
+                    continue
+            rule = _RULES.get(eqn.prim.name, _elementwise)
+            self.env[id(eqn.outs[0])] = rule(self, eqn)
+
+
+def _elementwise(small: Small, eqn: Eqn) -> Value:
+    w, out = small.w, eqn.outs[0].aval
+    args = []
+    for atom, dtype in zip(eqn.ins, loop_dtypes(eqn), strict=True):
+        value = small.value(atom)
+        if atom.aval.shape != out.shape:
+            value = pick(w, value, np.broadcast_to(lanes_of(atom.aval.shape), out.shape))
+        args.append(convert(w, value, atom.aval.dtype, dtype))
+    name = eqn.prim.name
+    if name == "convert":
+        return convert(w, args[0], eqn.ins[0].aval.dtype, out.dtype)
+    return apply(w, name, loop_dtypes(eqn)[1 if name == "where" else 0], args)
+
+
+def _view(move: Callable[[np.ndarray, dict[str, Any]], np.ndarray]) -> Any:
+    def rule(small: Small, eqn: Eqn) -> Value:
+        atom = eqn.ins[0]
+        return pick(small.w, small.value(atom), move(lanes_of(atom.aval.shape), eqn.params))
+
+    return rule
+
+
+def _index(lanes: np.ndarray, params: dict[str, Any]) -> np.ndarray:
+    return lanes[tuple([slice(*e) if type(e) is tuple else e for e in params["idx"]])]
+
+
+def _embed(small: Small, eqn: Eqn) -> Value:
+    out = eqn.outs[0].aval
+    places = _index(lanes_of(out.shape), eqn.params)
+    return assemble(small.w, zeros(small.w, out), [(small.value(eqn.ins[0]), places)])
+
+
+def _index_set(small: Small, eqn: Eqn) -> Value:
+    x, updates = eqn.ins
+    out = eqn.outs[0].aval
+    base = convert(small.w, small.value(x), x.aval.dtype, out.dtype)
+    new = convert(small.w, small.value(updates), updates.aval.dtype, out.dtype)
+    return assemble(small.w, base, [(new, _index(lanes_of(out.shape), eqn.params))])
+
+
+def _concatenate(small: Small, eqn: Eqn) -> Value:
+    out, axis = eqn.outs[0].aval, eqn.params.get("axis", 0)
+    grid, parts, start = lanes_of(out.shape), [], 0
+    for atom in eqn.ins:
+        n = atom.aval.shape[axis] if atom.aval.shape else 1
+        places = grid[(slice(None),) * axis + (slice(start, start + n),)]
+        value = convert(small.w, small.value(atom), atom.aval.dtype, out.dtype)
+        parts.append((value, places))
+        start += n
+    return assemble(small.w, zeros(small.w, out), parts)
+
+
+def _slices(lanes: np.ndarray, axes: Sequence[int]) -> list[np.ndarray]:
+    """The lanes that are combined, one after the other, to reduce over these axes."""
+    moved = np.moveaxis(lanes, axes, range(len(axes)))
+    rest = moved.shape[len(axes) :]
+    return list(moved.reshape((-1, *rest)))
+
+
+def _reduce(small: Small, eqn: Eqn) -> Value:
+    w, atom = small.w, eqn.ins[0]
+    dtype, op = eqn.outs[0].aval.dtype, REDUCES[eqn.prim.name]
+    value = convert(w, small.value(atom), atom.aval.dtype, dtype)
+    if not eqn.params["axes"]:
+        return value
+    parts = [pick(w, value, s) for s in _slices(lanes_of(atom.aval.shape), eqn.params["axes"])]
+    while len(parts) > 1:
+        half = len(parts) // 2
+        pairs = [combine(w, op, dtype, parts[i], parts[i + half]) for i in range(half)]
+        parts = pairs + parts[2 * half :]
+    return parts[0]
+
+
+def _running(small: Small, eqn: Eqn) -> Value:
+    w, atom = small.w, eqn.ins[0]
+    out, op = eqn.outs[0].aval, _RUNNING[eqn.prim.name]
+    value = convert(w, small.value(atom), atom.aval.dtype, out.dtype)
+    slices = _slices(lanes_of(out.shape), [eqn.params["axis"]])
+    total, parts = None, []
+    for lanes in slices:
+        part = pick(w, value, lanes)
+        total = part if total is None else combine(w, op, out.dtype, total, part)
+        parts.append((total, lanes))
+    return assemble(w, zeros(w, out), parts)
+
+
+def _recurrence(small: Small, eqn: Eqn) -> Value:
+    w, (a, b), out = small.w, eqn.ins, eqn.outs[0].aval
+    coefficients, terms = small.value(a), small.value(b)
+    slices = _slices(lanes_of(out.shape), [eqn.params["axis"]])
+    state, parts = None, []
+    for lanes in slices[::-1] if eqn.params["reverse"] else slices:
+        term = pick(w, terms, lanes)
+        if state is not None:
+            factor = pick(w, coefficients, lanes)
+            term = combine(w, "add", out.dtype, combine(w, "mul", out.dtype, factor, state), term)
+        state = term
+        parts.append((state, lanes))
+    return assemble(w, zeros(w, out), parts)
+
+
+def _position(small: Small, eqn: Eqn) -> Value:
+    """argmax, argmin: the first of equals; the first NaN before all."""
+    w, atom = small.w, eqn.ins[0]
+    x, dtype = small.value(atom), atom.aval.dtype
+    better = "greater" if eqn.prim.name == "argmax" else "less"
+    slices = _slices(lanes_of(atom.aval.shape), [eqn.params["axis"]])
+    best = pick(w, x, slices[0])
+    where = w.const(0, "i64", best.lanes)
+    for k, lanes in enumerate(slices[1:], 1):
+        other = pick(w, x, lanes)
+        wins = apply(w, better, dtype, [other, best])
+        if dtype.kind == "f":
+            is_nan, known = w.compare("fcmp uno", other, other), w.compare("fcmp ord", best, best)
+            wins = w.op("and", w.op("or", wins, is_nan), known)
+        best = w.select(wins, other, best)
+        where = w.select(wins, w.like(k, where), where)
+    return where
+
+
+def _matmul(small: Small, eqn: Eqn) -> Value:
+    w, (a, b), out = small.w, eqn.ins, eqn.outs[0].aval
+    x = convert(w, small.value(a), a.aval.dtype, out.dtype)
+    y = convert(w, small.value(b), b.aval.dtype, out.dtype)
+    left, right = lanes_of(a.aval.shape), lanes_of(b.aval.shape)
+    left = left[None, :] if left.ndim == 1 else left
+    right = right[:, None] if right.ndim == 1 else right
+    total = None
+    for k in range(left.shape[-1]):
+        column, row = left[..., :, k, None], right[..., None, k, :]
+        column, row = np.broadcast_arrays(column, row)
+        p, q = pick(w, x, column), pick(w, y, row)
+        if total is None:
+            total = combine(w, "mul", out.dtype, p, q)
+        elif out.dtype.kind == "f":
+            total = w.intrinsic("fmuladd", p, q, total)
+        else:
+            total = w.op("add", total, w.op("mul", p, q))
+    assert total is not None
+    return total
+
+
+def _gather(small: Small, eqn: Eqn) -> Value:
+    """Elements at positions that are known only when it runs."""
+    w, (x, *indices), axes = small.w, eqn.ins, eqn.params["axes"]
+    shape, out = x.aval.shape, eqn.outs[0].aval
+    strides = row_major(shape)
+    block = np.broadcast_shapes(*(i.aval.shape for i in indices))
+    start = block_position(axes)
+    place = w.const(0, "i64", max(out.size, 1))
+    number = lanes_of(block)
+    spread = (1,) * start + block + (1,) * (len(out.shape) - start - len(block))
+    for atom, axis in zip(indices, axes, strict=True):
+        value = small.value(atom)
+        value = pick(w, value, np.broadcast_to(lanes_of(atom.aval.shape), block))
+        position = _checked(small, value, atom.aval.dtype, shape[axis])
+        wide = pick(w, position, np.broadcast_to(number.reshape(spread), out.shape))
+        place = w.op("add", place, w.op("mul", wide, w.like(strides[axis], wide)))
+    rest = [axis for axis in range(len(shape)) if axis not in axes]
+    fixed = np.zeros(out.shape, np.int64)
+    free = [i for i in range(len(out.shape)) if not start <= i < start + len(block)]
+    for axis, i in zip(rest, free, strict=True):
+        along = [1] * len(out.shape)
+        along[i] = shape[axis]
+        fixed = fixed + (np.arange(shape[axis]) * strides[axis]).reshape(along)
+    place = w.op("add", place, constant_array(fixed, np.dtype(np.int64)))
+    source = small.value(x)
+    if source.lanes == 1:
+        return w.splat(source, place.lanes)
+    result = w.const(0, source.kind, place.lanes)
+    for lane in range(place.lanes):
+        element = Value(w.fresh(), source.kind)
+        i = w.extract(place, lane)
+        w.line(f"{element.ref} = extractelement {source.type} {source.ref}, i64 {i.ref}")
+        result = element if place.lanes == 1 else w.insert(result, element, lane)
+    return result
+
+
+def _checked(small: Small, index: Value, dtype: np.dtype, n: int) -> Value:
+    """Indices as int64 counted from the start; those out of range are reported and become 0."""
+    w = small.w
+    index = convert(w, index, dtype, np.dtype(np.int64))
+    if dtype.kind == "i":
+        below = w.compare("icmp slt", index, w.like(0, index))
+        index = w.select(below, w.op("add", index, w.like(n, index)), index)
+    bad = w.compare("icmp uge", index, w.like(n, index))
+    with w.when(w.any(bad), "outside"):
+        w.store(w.const(1, "i64"), small.status)
+    return w.select(bad, w.like(0, index), index)
+
+
+_RULES: dict[str, Callable[[Small, Eqn], Value]] = {
+    "reshape": _view(lambda lanes, params: lanes),
+    "stop_gradient": _view(lambda lanes, params: lanes),
+    "transpose": _view(lambda lanes, params: lanes.transpose(params["perm"])),
+    "broadcast_to": _view(lambda lanes, params: np.broadcast_to(lanes, params["shape"])),
+    "flip": _view(lambda lanes, params: np.flip(lanes, params["axes"])),
+    "index": _view(_index),
+    "embed": _embed,
+    "index_set": _index_set,
+    "concatenate": _concatenate,
+    "pack": _concatenate,
+    "matmul": _matmul,
+    "gather": _gather,
+    "dynamic_index": _gather,
+    "argmax": _position,
+    "argmin": _position,
+    "recurrence": _recurrence,
+    **dict.fromkeys(REDUCES, _reduce),
+    **dict.fromkeys(_RUNNING, _running),
+}
