@@ -24,7 +24,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make check   lint, check formatting and types, build the docs strictly"
 	@echo "make docs    build the documentation into site/"
-	@echo "make bench   measure against JAX, PyTorch, autograd and plain NumPy"
+	@echo "make bench   measure against JAX, PyTorch, numba, autograd and plain NumPy"
 	@echo "make format  apply the formatter and the safe fixes"
 	@echo "make clean   remove environments, caches and everything built"
 
@@ -82,7 +82,7 @@ $(VENV)/.stamp-docs: $(VENV)/.stamp-venv pyproject.toml
 	@touch $@
 
 $(BENCH_VENV)/.stamp-bench: $(BENCH_VENV)/.stamp-venv pyproject.toml
-	$(BENCH_VENV)/bin/python $(PIP_INSTALL) $(BENCH_PIP_ARGS) --editable . --group bench
+	$(BENCH_VENV)/bin/python $(PIP_INSTALL) $(BENCH_PIP_ARGS) --editable ".[llvm]" --group bench
 	@touch $@
 
 .PRECIOUS: %/.stamp-venv

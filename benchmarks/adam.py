@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import functions, roofline
-from benchmarks.harness import Bar, Contender, Plan, Result, check_agreement, compare
+from benchmarks.harness import Bar, Contender, Plan, Result, Work, check_agreement, compare
 
 LEAVES, SHAPE = 40, (500, 500)
 RATE, BETA1, BETA2, EPS = 1e-3, 0.9, 0.999, 1e-8
@@ -86,7 +86,8 @@ def measure() -> list[Result]:
     check_agreement(contenders, rtol=1e-4, atol=1e-6)
     count = LEAVES * SHAPE[0] * SHAPE[1]
     what = f"Adam step, {count // 1_000_000}M parameters in {LEAVES} leaves, float32"
-    return compare(what, [*contenders, *_moving(count)], BARS, PLAN)
+    work = Work(moved=7 * count * 4)  # four arrays read and three written
+    return compare(what, [*contenders, *_moving(count)], BARS, PLAN, work=work)
 
 
 def _start() -> tuple[Any, Params]:
@@ -146,8 +147,7 @@ def _moving(count: int) -> list[Contender]:
 
     # Zeros that no one has written yet would all be read from one page, in the cache.
     params, grads, mean, square = (np.ones(count, np.float32) for _ in range(4))
-    copying = roofline.Copying(7 * count * 4)
     return [
         Contender(MOVED[0], lambda: by_numba.touch(params, grads, mean, square)),
-        Contender(MOVED[1], copying),
+        Contender(MOVED[1], roofline.Moving("copying", 7 * count * 4)),
     ]

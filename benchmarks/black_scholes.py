@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import functions
-from benchmarks.harness import Bar, Contender, Plan, Result, check_agreement, compare
+from benchmarks.harness import Bar, Contender, Plan, Result, Work, check_agreement, compare
 
 OPTIONS = 1_000_000
 PLAN = Plan(rounds=9, repeats=2, loop_s=0.0)
@@ -83,7 +83,7 @@ def measure() -> list[Result]:
     ]
     check_agreement(contenders, calls=1, rtol=1e-8, atol=1e-8)
     what = "speed-up of Black-Scholes price and greeks, 1M options, float64"
-    return compare(what, contenders, BARS, PLAN, speed_up=True)
+    return compare(what, contenders, BARS, PLAN, True, Work(11 * options[0].nbytes))
 
 
 def _torch(options: tuple[np.ndarray, ...]) -> list[Contender]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import functions
-from benchmarks.harness import Bar, Plan, Result, check_agreement, compare
+from benchmarks.harness import Bar, Plan, Result, Work, check_agreement, compare
 
 EXAMPLES, CLASSES = 8192, 1000
 PLAN = Plan(rounds=15, repeats=3, loop_s=0.0)
@@ -56,4 +56,4 @@ def measure() -> list[Result]:
     ]
     check_agreement(contenders, calls=1, rtol=1e-4, atol=1e-9)
     what = f"speed-up of value and gradient of cross-entropy, {EXAMPLES}×{CLASSES} float32"
-    return compare(what, contenders, BARS, PLAN, speed_up=True)
+    return compare(what, contenders, BARS, PLAN, True, Work(2 * logits.nbytes))

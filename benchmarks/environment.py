@@ -7,7 +7,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-PACKAGES = ("funcgrad", "numpy", "jax", "jaxlib", "torch", "autograd")
+PACKAGES = ("funcgrad", "numpy", "jax", "jaxlib", "torch", "numba", "autograd", "llvmlite")
 
 
 def cores() -> int:
@@ -17,8 +17,8 @@ def cores() -> int:
 
 def set_threads() -> None:
     """Give every library the same number of threads; call before any of them is imported."""
-    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(cores())
+    for library in ("OPENBLAS", "OMP", "MKL", "NUMBA", "FUNCGRAD"):
+        os.environ[f"{library}_NUM_THREADS"] = str(cores())
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.environ["JAX_ENABLE_X64"] = "1"  # the logistic rows are float64, NumPy's default
 

@@ -69,11 +69,26 @@ Bars = Mapping[Any, Bar]  # by a peer's name, or by a tuple of names
 
 
 @dataclass(frozen=True)
+class Work:
+    """What a row cannot do without, however it is compiled.
+
+    Attributes:
+        moved: bytes of arguments read and results written, once each.
+        flops: those of its matrix products.
+        dtype: the matrices'.
+    """
+
+    moved: int = 0
+    flops: int = 0
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
 class Result:
     """One line of the table: our samples beside one peer's, and the figure formed from each pair.
 
     ``unit`` is that of ``ours`` and ``peers`` ("s" or "MiB"); ``figure_unit`` that of the figure
-    ("×" for a ratio).
+    ("×" for a ratio). Without a peer, the figures are our samples.
     """
 
     what: str
@@ -84,6 +99,7 @@ class Result:
     bar: Bar | None = None
     unit: str = "s"
     figure_unit: str = "×"
+    work: Work | None = None
 
     @property
     def figure(self) -> float:
@@ -144,6 +160,7 @@ def compare(
     bars: Bars,
     plan: Plan = Plan(),
     speed_up: bool = False,
+    work: Work | None = None,
 ) -> list[Result]:
     """Measure the first contender (ours) beside each of the others.
 
@@ -154,6 +171,7 @@ def compare(
             several names, it holds for the fastest of them.
         plan: how much to measure.
         speed_up: report theirs / ours instead of ours / theirs.
+        work: what bounds the row.
     """
     samples = interleave(contenders, plan)
     ours = samples[contenders[0].name]
@@ -162,7 +180,7 @@ def compare(
         theirs = samples[contender.name]
         pairs = zip(ours, theirs, strict=True)
         figures = tuple(b / a if speed_up else a / b for a, b in pairs)
-        results.append(Result(what, contender.name, ours, theirs, figures))
+        results.append(Result(what, contender.name, ours, theirs, figures, work=work))
     return _with_bars(results, bars)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import functions
-from benchmarks.harness import Bar, Plan, Result, check_agreement, compare
+from benchmarks.harness import Bar, Plan, Result, Work, check_agreement, compare
 
 DIMENSIONS, COMPONENTS, POINTS = 20, 25, 10_000
 PLAN = Plan(rounds=9, repeats=2, loop_s=0.0)
@@ -102,5 +102,9 @@ def measure() -> list[Result]:
         functions.contender("NumPy by hand", gradient_by_hand, *problem),
     ]
     check_agreement(contenders, calls=1, rtol=1e-7, atol=1e-7)
-    what = f"speed-up of a Gaussian mixture's gradient (d={DIMENSIONS}, k={COMPONENTS}, n={POINTS:,})"
-    return compare(what, contenders, BARS, PLAN, speed_up=True)
+    # Each point's product with each factor, and the two products of its gradient.
+    work = Work(flops=3 * 2 * POINTS * COMPONENTS * DIMENSIONS**2, dtype="float64")
+    what = (
+        f"speed-up of a Gaussian mixture's gradient (d={DIMENSIONS}, k={COMPONENTS}, n={POINTS:,})"
+    )
+    return compare(what, contenders, BARS, PLAN, True, work)

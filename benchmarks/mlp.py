@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import functions
-from benchmarks.harness import Bar, Contender, Plan, Result, check_agreement, compare
+from benchmarks.harness import Bar, Contender, Plan, Result, Work, check_agreement, compare
 from benchmarks.stepper import Stepper
 
 SIZES = (784, 512, 512, 10)
@@ -231,7 +231,10 @@ def _training(batch: int, limit: float) -> list[Result]:
     check_agreement(contenders, rtol=1e-3, atol=1e-5)
     plan = Plan(rounds=15, repeats=3, loop_s=60e-3)  # as above
     what = f"jitted MLP step (784-512-512-10, batch {batch})"
-    return compare(what, contenders, {("JAX jit", "PyTorch"): Bar(limit)}, plan)
+    # Three products a layer, but for the gradient by the images.
+    weights = [inputs * outputs for inputs, outputs in pairwise(SIZES)]
+    work = Work(flops=2 * batch * (3 * sum(weights) - weights[0]))
+    return compare(what, contenders, {("JAX jit", "PyTorch"): Bar(limit)}, plan, work=work)
 
 
 def measure_trace() -> list[Result]:

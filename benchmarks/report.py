@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.harness import Result
+from benchmarks.roofline import Roofline
 
 RESULTS = Path(__file__).with_name("results.md")
 HEADER = """\
@@ -25,20 +26,46 @@ to put it into proportion.
 
 """
 
+BOUNDS_INTRODUCTION = """\
+The bytes of a row's arguments and results, each moved once, and the arithmetic of its matrix
+products: what they would take at the machine's best rates, as measured above, and what funcgrad
+takes.
+
+"""
+BOUNDS_HEADER = """\
+| what | bytes | products | at least | funcgrad | times that |
+| --- | ---: | ---: | ---: | ---: | ---: |
+"""
+
 
 def table(results: Iterable[Result]) -> str:
     """The results as a Markdown table."""
     return HEADER + "".join(_line(result) for result in results)
 
 
-def write(results: Sequence[Result], machine: str, path: Path = RESULTS) -> None:
-    """Write the whole page: machine, rows with a bar, then the rest."""
+def write(
+    results: Sequence[Result], machine: str, roofline: Roofline, path: Path = RESULTS
+) -> None:
+    """Write the whole page: machine, rows with a bar, the rest, and what bounds them."""
     barred = [result for result in results if result.bar is not None]
     others = [result for result in results if result.bar is None]
-    text = f"{INTRODUCTION}Machine: {machine}.\n\n{table(barred)}"
+    text = f"{INTRODUCTION}Machine: {machine}.\n\nIts limits: {roofline}.\n\n{table(barred)}"
     if others:
         text += f"\n## For comparison\n\n{table(others)}"
+    text += f"\n## What bounds a row\n\n{BOUNDS_INTRODUCTION}{_bounds(results, roofline)}"
     path.write_text(text, encoding="utf-8")
+
+
+def _bounds(results: Iterable[Result], roofline: Roofline) -> str:
+    """A line for each row that says what its work is."""
+    lines = {}
+    for result in results:
+        if result.work is not None:
+            least, ours = roofline.least_seconds(result.work), float(np.median(result.ours))
+            work = f"{result.work.moved * 1e-6:.3g} MB", f"{result.work.flops * 1e-9:.3g} GFLOP"
+            cells = (result.what, *work, _amount(least, "s"), _amount(ours, "s"))
+            lines[result.what] = f"| {' | '.join(cells)} | {ours / least:.3g} × |\n"
+    return BOUNDS_HEADER + "".join(lines.values())
 
 
 def _line(result: Result) -> str:

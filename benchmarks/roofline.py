@@ -1,70 +1,86 @@
-"""What the machine can do at most: copying memory, and multiplying matrices by NumPy's BLAS."""
+"""What the machine can do at most: moving memory, and multiplying matrices by NumPy's BLAS."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
 from benchmarks import environment
+from benchmarks.harness import Work
 
-COPIED = 256 << 20  # bytes read and written; well beyond any cache
+MOVED = 512 << 20  # bytes read and written; well beyond any cache
 MATRIX = 2048
 TRIES = 7
+KINDS = {"copying": np.copyto, "updating in place": lambda target, _: np.negative(target, target)}
 
 
-class Copying:
-    """Moves ``moved`` bytes, half of them read and half written, a share in each thread."""
+@dataclass(frozen=True)
+class Roofline:
+    """Rates measured: bytes a second by kind and threads, flops a second by dtype."""
 
-    def __init__(self, moved: int, threads: int = 0) -> None:
+    moving: dict[tuple[str, int], float]
+    products: dict[str, float]
+
+    def least_seconds(self, work: Work) -> float:
+        """What the work's bytes, or its matrix products, take at these rates."""
+        moving = work.moved / max(self.moving.values())
+        return max(moving, work.flops / self.products[work.dtype])
+
+    def __str__(self) -> str:
+        moving = (
+            f"{kind} {rate * 1e-9:.3g} GB/s with {threads} thread{'s'[: threads > 1]}"
+            for (kind, threads), rate in self.moving.items()
+        )
+        products = (f"{dtype} {rate * 1e-9:.3g}" for dtype, rate in self.products.items())
+        return (
+            f"{', '.join(moving)} (bytes read and written); matrix products in GFLOP/s: "
+            f"{', '.join(products)}"
+        )
+
+
+class Moving:
+    """Reads and writes ``moved`` bytes, half of them each, a share of them in each thread."""
+
+    def __init__(self, kind: str, moved: int, threads: int = 0) -> None:
         threads = threads or environment.cores()
-        source, target = np.ones(moved // 16), np.zeros(moved // 16)
-        parts = np.array_split(source, threads), np.array_split(target, threads)
-        self._parts = list(zip(*parts, strict=True))
+        arrays = (np.ones(moved // 16) for _ in range(2))  # written, so that no page is shared
+        parts = [np.array_split(array, threads) for array in arrays]
+        self._shares, self._move = list(zip(*parts, strict=True)), KINDS[kind]
         self._pool = ThreadPoolExecutor(threads)
 
     def __call__(self) -> None:
-        if len(self._parts) == 1:
-            _copy(self._parts[0])
-        else:
-            list(self._pool.map(_copy, self._parts))
+        list(self._pool.map(self._move_share, self._shares))
+
+    def _move_share(self, share: tuple[Any, Any]) -> None:
+        self._move(*share)
 
 
-def _copy(part: tuple[np.ndarray, np.ndarray]) -> None:
-    np.copyto(part[1], part[0])
-
-
-def describe() -> str:
-    """Copy bandwidth by threads and the rate of matrix products, in one line."""
+def measure() -> Roofline:
+    """The best of several tries of each."""
     cores = environment.cores()
-    copies = [
-        f"{_bandwidth(threads):.1f} GB/s with {threads} thread{'s'[: threads > 1]}"
+    moving = {
+        (kind, threads): MOVED / _best_seconds(Moving(kind, MOVED, threads))
+        for kind in KINDS
         for threads in sorted({1, cores})
-    ]
-    rates = [f"{name} {_product_rate(dtype):.0f} GFLOP/s" for name, dtype in _PRODUCTS]
-    return f"copying moves {' and '.join(copies)}, bytes read and written counted; " + ", ".join(
-        rates
-    )
+    }
+    return Roofline(moving, {dtype: _product_rate(dtype) for dtype in ("float32", "float64")})
 
 
-_PRODUCTS = (("sgemm", np.float32), ("dgemm", np.float64))
-
-
-def _bandwidth(threads: int) -> float:
-    copying = Copying(COPIED, threads)
-    return COPIED / min(_seconds(copying) for _ in range(TRIES)) * 1e-9
-
-
-def _product_rate(dtype: type) -> float:
+def _product_rate(dtype: str) -> float:
     a = np.random.default_rng(0).random((MATRIX, MATRIX)).astype(dtype)
     out = np.empty_like(a)
-    seconds = min(_seconds(lambda: np.matmul(a, a, out=out)) for _ in range(TRIES))
-    return 2 * MATRIX**3 / seconds * 1e-9
+    return 2 * MATRIX**3 / _best_seconds(lambda: np.matmul(a, a, out=out))
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    start = perf_counter()
-    call()
-    return perf_counter() - start
+def _best_seconds(call: Callable[[], object]) -> float:
+    best = float("inf")
+    for _ in range(TRIES):
+        start = perf_counter()
+        call()
+        best = min(best, perf_counter() - start)
+    return best

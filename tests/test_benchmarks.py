@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from time import sleep
+
 import numpy as np
 import pytest
 
 import funcgrad as fg
-from benchmarks import logistic, mlp, report
-from benchmarks.harness import Bar, Contender, Plan, Result, check_agreement, compare
+from benchmarks import logistic, mlp, report, roofline
+from benchmarks.harness import Bar, Contender, Plan, Result, Work, check_agreement, compare
+from benchmarks.roofline import Roofline
 
 QUICK = Plan(rounds=3, repeats=1, loop_s=0.0)
 
@@ -38,6 +42,13 @@ def test_every_round_measures_every_contender_once_in_alternating_order() -> Non
         assert result.figures == pytest.approx(tuple(ratios))
 
 
+def test_a_bar_for_several_peers_is_at_the_fastest() -> None:
+    pauses = {"ours": 0.0, "slow": 2e-3, "fast": 1e-3}
+    contenders = [Contender(name, lambda s=s: sleep(s)) for name, s in pauses.items()]
+    results = compare("pauses", contenders, {("slow", "fast"): Bar(2.0)}, QUICK)
+    assert [(r.peer, r.bar) for r in results] == [("slow", None), ("fast", Bar(2.0))]
+
+
 def test_the_median_of_the_ratios_decides() -> None:
     result = Result("w", "p", (1.0,), (1.0,), (0.1, 1.0, 9.0), Bar(1.0))
     assert result.figure == 1.0 and result.met
@@ -52,6 +63,26 @@ def test_table() -> None:
         "| step | 2 µs | NumPy | 1 µs | 2 × [1.5 … 2.5] | ≤ 1.2 × | **no** |",
         "| import | 200 ms | NumPy | 150 ms | +50 ms [50 ms … 50 ms] | ≤ 60 ms | yes |",
     ]
+    alone = Result("first call", "", (0.02,), (), (0.02,), Bar(0.03), figure_unit="s")
+    assert report.table([alone]).splitlines()[2:] == [
+        "| first call | 20 ms | none |  | 20 ms [20 ms … 20 ms] | ≤ 30 ms | yes |",
+    ]
+
+
+def test_page(tmp_path: Path) -> None:
+    limits = Roofline({("copying", 1): 10e9, ("copying", 2): 20e9}, {"float32": 100e9})
+    work = Work(moved=2_000_000, flops=100_000_000)
+    rows = [Result("step", "NumPy", (2e-3,), (1e-3,), (2.0,), Bar(1.2), work=work)]
+    report.write(rows, "a machine", limits, tmp_path / "results.md")
+    text = (tmp_path / "results.md").read_text(encoding="utf-8")
+    assert "copying 10 GB/s with 1 thread, copying 20 GB/s with 2 threads" in text
+    assert "| step | 2 MB | 0.1 GFLOP | 1 ms | 2 ms | 2 × |" in text
+    assert limits.least_seconds(Work(moved=40_000_000)) == pytest.approx(2e-3)
+
+
+def test_roofline_measures() -> None:
+    for kind in roofline.KINDS:
+        roofline.Moving(kind, 4096, threads=2)()
 
 
 @pytest.mark.parametrize(
