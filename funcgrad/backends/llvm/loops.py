@@ -502,9 +502,7 @@ class _KernelWriter:
         start, step = self._address_terms(index)
         scattered = self._lane_terms(index)
         address = w.offset(self.bases[array], kind, start)
-        if value.lanes == 1:
-            w.store(value, address)
-        elif step == 1 and not scattered and self.mask is None:
+        if value.lanes == 1 or (step == 1 and not scattered and self.mask is None):
             w.store(value, address)
         elif step == 1 and not scattered:
             self._store_masked(value, address, kind)

@@ -54,7 +54,8 @@ def load() -> int:
 @cache
 def _load() -> int:
     threaded = hasattr(os, "fork") and hasattr(signal, "pthread_sigmask")
-    code = engine.compile_ir(_threaded_text() if threaded else _SERIAL)
+    # A word handed between threads takes longer than any instruction that could be saved.
+    code = engine.compile_ir(_threaded_text() if threaded else _SERIAL, level=0)
     # The workers run in this code until the process ends.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
     address = code.address("fg_parallel")

@@ -18,6 +18,7 @@ from funcgrad.backends.llvm.small import Small, can_be_small, is_elementwise, lo
 from funcgrad.backends.llvm.writer import Module, Value, Writer
 from funcgrad.backends.loops.memory import Buffer, Plan, Use, plan
 from funcgrad.backends.loops.nest import (
+    INDEXED,
     Axis,
     Kernel,
     Load,
@@ -63,9 +64,53 @@ class Frame:
         self.scratch = scratch
         self.addresses: dict[Buffer, Value] = {}
         self.most_arguments = 0
+        self.context = Value("null", "ptr")
+        self.first_host = 0
+        self.first_layout = 0
 
     def address(self, buffer: Buffer) -> Value:
         return self.addresses[buffer]
+
+    def slot(self, number: int) -> Value:
+        """What the program's context holds at a slot."""
+        w = self.w
+        return w.load(w.offset(self.context, "ptr", w.const(number, "i64")), "ptr")
+
+    def call_host(self, number: int, views: Sequence[View], layouts: Sequence[int]) -> None:
+        """Call a Python function with arrays on these views; an exception ends the program."""
+        w, null = self.w, Value("null", "ptr")
+        self.most_arguments = max(self.most_arguments, len(views) + 1)
+        arrays = []
+        for k, (view, layout) in enumerate(zip(views, layouts, strict=True)):
+            first = self.first_layout + 2 * layout
+            descr, dims = self.slot(first), self.slot(first + 1)
+            rank = len(view.shape)
+            strides = w.offset(dims, "i64", w.const(rank, "i64"))
+            kind = "i8"
+            data = w.offset(
+                self.address(view.buffer),
+                kind,
+                w.const(view.offset * view.buffer.dtype.itemsize, "i64"),
+            )
+            w.module.declare("Py_IncRef", "declare void @Py_IncRef(ptr)")
+            w.module.declare("Py_DecRef", "declare void @Py_DecRef(ptr)")
+            w.line(f"call void @Py_IncRef(ptr {descr.ref})")
+            args = [self.slot(0), descr, w.const(rank, "i32"), dims, strides, data]
+            args += [w.const(0x0500, "i32"), null]
+            array = w.call("fg_PyArray_NewFromDescr", "ptr", 1, args)
+            w.store(array, w.offset(self.scratch, "ptr", w.const(k, "i64")))
+            arrays.append(array)
+        count = w.const(len(views), "i64")
+        args = [self.slot(self.first_host + number), self.scratch, count, null]
+        found = w.call("PyObject_Vectorcall", "ptr", 1, args)
+        for array in arrays:
+            w.line(f"call void @Py_DecRef(ptr {array.ref})")
+        failed, fine = w.new_label("failed"), w.new_label("fine")
+        w.branch_if(w.compare("icmp eq", found, null), failed, fine)
+        w.label(failed)
+        w.line("ret i64 2")
+        w.label(fine)
+        w.line(f"call void @Py_DecRef(ptr {found.ref})")
 
     def place(self, found: Plan, arena: Value) -> None:
         """Give a plan's temporaries their addresses."""
@@ -88,6 +133,8 @@ class Compiled:
         self.kernels: dict[str, tuple[str, Kernel]] = {}
         self.constants: dict[int, Buffer] = {}
         self.hosts: list[Callable[..., None]] = []
+        self.layouts: list[tuple[np.dtype, tuple[int, ...]]] = []
+        self.flops = 0
         self.calls: list[tuple[str, Kernel | None, int, int]] = []
         self.work = 0
 
@@ -99,6 +146,14 @@ class Compiled:
             self.kernels[key] = (name, kernel)
             self.module.define(name, write_kernel(self.module, name, kernel, self.vector_bytes))
         return self.kernels[key][0]
+
+    def layout(self, view: View) -> int:
+        """The number of a view's dtype, dimensions and strides in bytes, for array objects."""
+        size = view.buffer.dtype.itemsize
+        found = (view.buffer.dtype, (*view.shape, *(s * size for s in view.strides)))
+        if found not in self.layouts:
+            self.layouts.append(found)
+        return self.layouts.index(found)
 
     def constant(self, value: np.ndarray) -> Buffer:
         found = self.constants.get(id(value))
@@ -176,6 +231,8 @@ class Body:
         found = self.views.get(id(atom))
         if found is None:
             eqn = self.partition.made_by[id(atom)]
+            if eqn.prim.name not in VIEWS:
+                raise AssertionError(f"{eqn.prim.name}: its result is read before it is made")
             found = self.views[id(atom)] = self._view(eqn)
         return found
 
@@ -478,7 +535,7 @@ def _rows_of(params: list[Param], axes: list[Axis], body: list[Any]) -> Kernel:
     from funcgrad.backends.loops.schedule import merge_axes, renamed
 
     changes: dict[Any, Any] = {}
-    merged = merge_axes(axes, [s.index for s in body if hasattr(s, "index")], changes)
+    merged = merge_axes(axes, [s.index for s in body if isinstance(s, INDEXED)], changes)
     body = [renamed(s, changes) for s in body]
     for axis in merged[:-1]:
         axis.outer = True
@@ -495,9 +552,7 @@ def combine_nest(param: Param, chunks: int) -> Kernel:
             (axis,), [Load(value, 0, affine(0, [(axis, 1)]))], [Reduction(total, param.op, value)]
         )
         return Kernel(params, (), [], [loop, Store(1, affine(0, []), total)], parallel=False)
-    axis = Axis(param.size, False)
-    body: list[Any] = []
-    total = None
+    axis, body, total = Axis(param.size, False), [], None
     for chunk in range(chunks):
         value = Ref(param.dtype, 2)
         body.append(Load(value, 0, affine(chunk * param.size, [(axis, 1)])))

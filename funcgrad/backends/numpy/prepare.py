@@ -26,7 +26,7 @@ def prepare(graph: Graph) -> Graph:
         if _is_identity(eqn):
             atoms[id(eqn.outs[0])] = ins[0]
         elif inner is not None:
-            results = _inline(prepare(inner), ins, eqns)
+            results = inline(prepare(inner), ins, eqns)
             atoms.update(zip(map(id, eqn.outs), results, strict=True))
         elif any(True for _ in graphs_in(eqn.params)):
             params = {name: _prepared(value) for name, value in eqn.params.items()}
@@ -62,7 +62,7 @@ def _inlined(eqn: Eqn) -> Graph | None:
     return None
 
 
-def _inline(graph: Graph, operands: Sequence[Any], eqns: list[Eqn]) -> list[Any]:
+def inline(graph: Graph, operands: Sequence[Any], eqns: list[Eqn]) -> list[Any]:
     """Append a graph's equations, with new variables; its results."""
     atoms: dict[int, Any] = {}
     for var, operand in zip(graph.inputs, operands, strict=True):
@@ -93,7 +93,7 @@ def _hoist(eqn: Eqn, eqns: list[Eqn]) -> Eqn:
     once, body = _split_invariant(body, n_consts)
     if not once.eqns or not eqn.params["length"]:
         return eqn
-    fixed = _inline(once, eqn.ins[:n_consts], eqns)
+    fixed = inline(once, eqn.ins[:n_consts], eqns)
     params = {**eqn.params, "body": body, "n_consts": n_consts + len(fixed)}
     ins = (*eqn.ins[:n_consts], *fixed, *eqn.ins[n_consts:])
     return Eqn(eqn.prim, ins, params, eqn.outs, eqn.source)

@@ -14,7 +14,6 @@ from funcgrad.backends.llvm.functions.arithmetic import (
     at_least,
     at_most,
     choose,
-    constant,
     copysign,
     fma,
     polynomial,

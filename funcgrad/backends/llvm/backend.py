@@ -1,0 +1,184 @@
+"""The LLVM backend: graphs become machine code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from funcgrad.backends.llvm import blas, engine, entry, pool
+from funcgrad.backends.llvm.program import Body, Compiled, Frame, contiguous
+from funcgrad.backends.llvm.scalar import SUPPORTED
+from funcgrad.backends.llvm.writer import Module, Value, Writer
+from funcgrad.backends.loops.decompose import decompose
+from funcgrad.backends.loops.memory import Buffer
+from funcgrad.backends.numpy.interface import is_plain, render_tree
+from funcgrad.backends.numpy.prepare import prepare
+from funcgrad.core.execution import BACKENDS, Runner
+from funcgrad.core.graph import Graph
+
+
+class Native:
+    """A graph's program.
+
+    Attributes:
+        shared: its kernels and constants.
+        signature: how it is called.
+        text: its LLVM IR.
+    """
+
+    def __init__(self, graph: Graph, single: bool, donated: dict[int, int] | None = None):
+        self.graph = decompose(prepare(graph))
+        graph = self.graph
+        self.shared = Compiled(engine.vector_bytes())
+        inputs = [Buffer(v.aval.dtype, max(v.aval.size, 1), "given") for v in graph.inputs]
+        results = [Buffer(a.aval.dtype, max(a.aval.size, 1), "given") for a in graph.outputs]
+        views = [contiguous(b, v.aval.shape) for b, v in zip(inputs, graph.inputs, strict=True)]
+        body = Body(self.shared, graph, views, results)
+        plan = body.plan
+        self.constants = list(self.shared.constants.values())
+        self.signature = entry.Signature(
+            graph.in_avals,
+            graph.out_avals,
+            plan.size,
+            self.shared.work,
+            single,
+            len(self.constants),
+            bool(self.shared.hosts),
+            donated or {},
+        )
+        module = self.shared.module
+        given = [*inputs, *self.constants, *results]
+        module.define("fg_main", _main(module, body, plan, given, self._first_host))
+        module.define("fg_entry", entry.entry_text(Writer(module), self.signature))
+        self.text = f"attributes #0 = {{ nounwind }}\n{module}"
+
+    @property
+    def _first_host(self) -> int:
+        """The context's slot of the first host function."""
+        return entry.FIRST_FREE + 2 * len(self.graph.outputs) + len(self.constants)
+
+    def function(self) -> Any:
+        """The native function of flat leaves."""
+        _register()
+        code = engine.compile_ir(self.text)
+        hosts, layouts = self.shared.hosts, self.shared.layouts
+        ctx = entry.context(self._first_host + len(hosts) + 2 * len(layouts) + 1)
+        ctx.keep = [code]
+        self._fill(ctx)
+        function = entry.native_function(code.address("fg_entry"), ctx)
+        fallback = _in_order(function, self.signature.ins)
+        ctx.keep.append(fallback)
+        ctx[entry.FALLBACK] = id(fallback)
+        return function
+
+    def _fill(self, ctx: entry.Context) -> None:
+        ctx[entry.NDARRAY] = id(np.ndarray)
+        ctx[entry.INDEX_ERROR] = id(IndexError)
+        slot = entry.FIRST_FREE
+        for aval in self.signature.outs:
+            slot = self._put_layout(ctx, slot, aval.dtype, aval.shape)
+        for buffer in self.constants:
+            array = buffer.value[0]
+            ctx.keep.append(array)
+            ctx[slot] = array.ctypes.data
+            slot += 1
+        for host in self.shared.hosts:
+            ctx.keep.append(host)
+            ctx[slot] = id(host)
+            slot += 1
+        for dtype, numbers in self.shared.layouts:
+            slot = self._put_layout(ctx, slot, dtype, numbers)
+
+    def _put_layout(
+        self, ctx: entry.Context, slot: int, dtype: np.dtype, numbers: Sequence[int]
+    ) -> int:
+        """A dtype object and an array of numbers (dimensions, strides), by their addresses."""
+        array = np.array(numbers, np.int64)
+        ctx.keep += [dtype, array]
+        ctx[slot], ctx[slot + 1] = id(dtype), array.ctypes.data
+        return slot + 2
+
+
+def _main(module: Module, body: Body, plan: Any, given: Sequence[Buffer], first_host: int) -> str:
+    """The function `fg_main(ptr table)`, whose table holds the addresses of `given`."""
+    w = Writer(module)
+    frame = Frame(w, Value("%status", "ptr"), Value("%scratch", "ptr"))
+    table = Value("%table", "ptr")
+    for k, buffer in enumerate(given):
+        frame.addresses[buffer] = w.load(w.offset(table, "ptr", w.const(k, "i64")), "ptr")
+    arena = w.load(w.offset(table, "ptr", w.const(len(given), "i64")), "ptr")
+    frame.context = w.load(w.offset(table, "ptr", w.const(len(given) + 1, "i64")), "ptr")
+    frame.first_host = first_host
+    frame.first_layout = first_host + len(body.shared.hosts)
+    frame.place(plan, arena)
+    body.emit(frame)
+    code = w.load(frame.status, "i64")
+    w.line(f"ret i64 {code.ref}")
+    head = [
+        "define internal i64 @fg_main(ptr %table) {",
+        "entry:",
+        "  %status = alloca i64",
+        "  store i64 0, ptr %status",
+        f"  %scratch = alloca [{max(frame.most_arguments, 1)} x i64], align 16",
+    ]
+    return "\n".join([*head, *w.lines, "}"])
+
+
+def _in_order(function: Any, avals: Sequence[Any]) -> Callable[..., Any]:
+    """What the native function calls with arrays that it cannot read: it gets copies."""
+
+    def call(*leaves: Any) -> Any:
+        return function(
+            *[
+                np.array(leaf, order="C", copy=True) if aval.shape or type(leaf) is np.ndarray
+                else leaf
+                for leaf, aval in zip(leaves, avals, strict=True)
+            ]
+        )  # fmt: skip
+
+    return call
+
+
+@cache
+def _register() -> None:
+    entry.register_symbols()
+    pool.load()
+    blas.find()
+
+
+class LlvmBackend:
+    """Compiles a graph to machine code; what it cannot take goes to the NumPy backend."""
+
+    name = "llvm"
+
+    def compile(self, graph: Graph, out_tree: Any = None) -> Runner:
+        if not all(a.dtype in SUPPORTED and a.dtype.isnative for a in graph.in_avals):
+            return BACKENDS["numpy"].compile(graph, out_tree)
+        single = out_tree is not None and out_tree.num_leaves == 1 and _is_leaf(out_tree)
+        function = Native(graph, single).function()
+        if out_tree is None or single:
+            return function
+        return _with_tree(function, len(graph.inputs), out_tree)
+
+    def text(self, graph: Graph, signature: Any, out_tree: Any) -> str:
+        return Native(graph, False).text
+
+
+def _is_leaf(out_tree: Any) -> bool:
+    mark = object()
+    return out_tree.unflatten([mark]) is mark
+
+
+def _with_tree(function: Any, arity: int, out_tree: Any) -> Runner:
+    """The results in a structure."""
+    if not is_plain(out_tree):
+        return lambda *leaves: out_tree.unflatten(function(*leaves))
+    names = ", ".join(f"x{i}" for i in range(arity))
+    n = out_tree.num_leaves
+    text = render_tree(out_tree, [f"r[{i}]" for i in range(n)])
+    namespace: dict[str, Any] = {"f": function}
+    exec(f"def run({names}):\n    r = f({names})\n    return {text}\n", namespace)
+    return namespace["run"]

@@ -1,0 +1,80 @@
+"""A plan of memory: where in one arena each temporary array lies, so that dead ones make room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+ALIGNMENT = 64
+
+
+class Buffer:
+    """An array's memory.
+
+    Attributes:
+        kind: "temp" lies in the arena; "given" has an address from elsewhere: an input, a
+            constant, a result, or a loop's slice.
+    """
+
+    __slots__ = ("dtype", "kind", "size", "value")
+
+    def __init__(self, dtype: np.dtype, size: int, kind: str = "temp", value: Any = None):
+        self.dtype = dtype
+        self.size = size
+        self.kind = kind
+        self.value = value
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.dtype.itemsize
+
+
+class Use(NamedTuple):
+    """What one step of a program does to buffers."""
+
+    reads: Sequence[Buffer]
+    writes: Sequence[Buffer]
+
+
+class Plan(NamedTuple):
+    """The temporaries' places, in bytes, and how much room they take in all."""
+
+    offsets: dict[Buffer, int]
+    size: int
+
+
+def plan(uses: Sequence[Use]) -> Plan:
+    """Places for all temporaries; those that are alive at the same step do not overlap.
+
+    Large ones are placed first, each at the lowest place that is free while it lives (greedy
+    by size, as in Pisarchyk and Lee, 2020, "Efficient Memory Management for Deep Neural Net
+    Inference").
+    """
+    spans: dict[Buffer, list[int]] = {}
+    for number, use in enumerate(uses):
+        for buffer in (*use.reads, *use.writes):
+            if buffer.kind == "temp":
+                spans.setdefault(buffer, [number, number])[1] = number
+    offsets: dict[Buffer, int] = {}
+    total = 0
+    for buffer in sorted(spans, key=lambda b: -b.nbytes):
+        first, last = spans[buffer]
+        taken = sorted(
+            (offsets[b], offsets[b] + b.nbytes)
+            for b in offsets
+            if spans[b][0] <= last and first <= spans[b][1]
+        )
+        place = 0
+        for low, high in taken:
+            if place + buffer.nbytes <= low:
+                break
+            place = max(place, _aligned(high))
+        offsets[buffer] = place
+        total = max(total, place + buffer.nbytes)
+    return Plan(offsets, _aligned(total))
+
+
+def _aligned(n: int) -> int:
+    return -(-n // ALIGNMENT) * ALIGNMENT

@@ -1,0 +1,487 @@
+"""From a graph's equations to clusters, each of which becomes one kernel or library call.
+
+A *loop cluster* has an iteration space, `dims`. Its values live on some of the space's axes,
+their *labels*; an axis of length one has none. Where `split` is set, the axes from there on are
+*inner*: reductions over all of them belong to a row, and the cluster's other equations may use
+them. Reductions over outer axes are known only when all rows are done: they end a cluster.
+
+A short last axis that is summed over (coordinates of points, say) is no axis of the space but
+*unrolled*: each of its elements is a value of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.graph import Eqn, Graph, Var
+
+UNROLLED = -1
+UNROLL_EXTENT = 4
+# Fewer elements than this are held in registers.
+SMALL = 32
+# Whole reductions of more elements are shared by threads, instead of being part of a row.
+LARGE_ROW = 65536
+
+Label = int | None
+Labels = tuple[Label, ...]
+
+VIEWS = ("reshape", "transpose", "broadcast_to", "index", "flip", "stop_gradient")
+GATHERS = ("gather", "dynamic_index")
+REDUCES = {
+    "sum": "add",
+    "prod": "mul",
+    "max": "maximum",
+    "min": "minimum",
+    "any": "logical_or",
+    "all": "logical_and",
+}
+
+
+class Cluster:
+    """Equations that are computed together.
+
+    Attributes:
+        kind: "loops", "small", or "call" for a single equation of another kind.
+        dims, split: the iteration space of loops.
+        labels: the axes of each value, by the variable's id.
+        reduced: the axes of each reduction's operand, by the id of its result.
+        ended: values that are known only behind the cluster.
+        ancestors: the clusters that must come before, as a set of bits.
+    """
+
+    def __init__(self, number: int, kind: str):
+        self.number = number
+        self.kind = kind
+        self.eqns: list[Eqn] = []
+        self.dims: list[int] = []
+        self.split: int | None = None
+        self.labels: dict[int, Labels] = {}
+        self.reduced: dict[int, Labels] = {}
+        self.ended: set[int] = set()
+        self.ancestors = 0
+
+    @property
+    def bit(self) -> int:
+        return 1 << self.number
+
+    def __repr__(self) -> str:
+        names = ", ".join(e.prim.name for e in self.eqns)
+        return f"<Cluster {self.number} {self.kind} {self.dims} split {self.split}: {names}>"
+
+
+class Partition:
+    """Clusters of a graph's equations, grown in the equations' order.
+
+    Args:
+        can_loop: whether an equation can be written inside a loop nest.
+        can_be_small: whether an equation on small arrays can be computed in registers.
+    """
+
+    def __init__(
+        self, graph: Graph, can_loop: Callable[[Eqn], bool], can_be_small: Callable[[Eqn], bool]
+    ):
+        self.graph = graph
+        self.can_loop = can_loop
+        self.can_be_small = can_be_small
+        self.clusters: list[Cluster] = []
+        self.made_by: dict[int, Eqn] = {id(o): e for e in graph.eqns for o in e.outs}
+        self.home: dict[int, Cluster] = {}
+        self.readers: dict[int, list[Cluster]] = {}
+        self.unrolled = _unrolled_extents(graph)
+        for eqn in graph.eqns:
+            self._place(eqn)
+
+    def in_order(self) -> list[Cluster]:
+        """The clusters, each behind what it depends on."""
+        alive = [c for c in self.clusters if c.eqns]
+        return sorted(alive, key=lambda c: (c.ancestors.bit_count(), c.number))
+
+    # -- placing an equation ------------------------------------------------------------
+
+    def _place(self, eqn: Eqn) -> None:
+        if eqn.prim.name in VIEWS and not _is_small(eqn):
+            self._place_view(eqn)
+            return
+        if self.can_be_small(eqn) and _is_small(eqn):
+            self._join_small(eqn)
+        elif self.can_loop(eqn) and all(_size(a) for a in (*eqn.ins, *eqn.outs)):
+            self._join_loops(eqn)
+        else:
+            self._enter(self._new("call"), eqn)
+
+    def _place_view(self, eqn: Eqn) -> None:
+        """A view costs nothing: it goes with what it is a view of, where it can."""
+        home = self.home.get(id(eqn.ins[0]))
+        if home is None:
+            return
+        if home.kind == "loops" and id(eqn.ins[0]) in home.labels:
+            labels = self._view_labels(home, eqn)
+            if labels is not None:
+                home.labels[id(eqn.outs[0])] = labels
+                home.eqns.append(eqn)
+                if id(eqn.ins[0]) in home.ended:
+                    home.ended.add(id(eqn.outs[0]))
+        self.home[id(eqn.outs[0])] = home
+
+    def _new(self, kind: str) -> Cluster:
+        cluster = Cluster(len(self.clusters), kind)
+        self.clusters.append(cluster)
+        return cluster
+
+    def _before(self, eqn: Eqn) -> int:
+        """The clusters that an equation depends on, with all before them."""
+        found = 0
+        for atom in eqn.ins:
+            home = self.home.get(id(atom))
+            if home is not None:
+                found |= home.bit | home.ancestors
+        return found
+
+    def _enter(self, cluster: Cluster, eqn: Eqn) -> None:
+        before = self._before(eqn) & ~cluster.bit
+        cluster.eqns.append(eqn)
+        for out in eqn.outs:
+            self.home[id(out)] = cluster
+        for atom in eqn.ins:
+            if type(atom) is Var:
+                readers = self.readers.setdefault(id(self.root(atom)), [])
+                if cluster not in readers:
+                    readers.append(cluster)
+        self._add_ancestors(cluster, before)
+
+    def _add_ancestors(self, cluster: Cluster, before: int) -> None:
+        if before | cluster.ancestors == cluster.ancestors:
+            return
+        cluster.ancestors |= before
+        for other in self.clusters:
+            if other.ancestors & cluster.bit:
+                other.ancestors |= cluster.ancestors
+
+    def _may_join(self, cluster: Cluster, eqn: Eqn) -> bool:
+        """Whether no other cluster would have to come both before and after this one."""
+        for atom in eqn.ins:
+            home = self.home.get(id(atom))
+            if home is not None and home is not cluster and home.ancestors & cluster.bit:
+                return False
+        return True
+
+    def root(self, atom: Any) -> Any:
+        """The variable that a view is a view of."""
+        while True:
+            eqn = self.made_by.get(id(atom))
+            if eqn is None or eqn.prim.name not in VIEWS:
+                return atom
+            atom = eqn.ins[0]
+
+    # -- small clusters -----------------------------------------------------------------
+
+    def _join_small(self, eqn: Eqn) -> None:
+        homes = [self.home.get(id(a)) for a in eqn.ins]
+        near = [c for c in homes if c is not None and c.kind == "small"]
+        others = [c for c in reversed(self.clusters) if c.kind == "small"][:8]
+        for cluster in dict.fromkeys([*near, *others]):
+            if self._may_join(cluster, eqn):
+                self._enter(cluster, eqn)
+                return
+        self._enter(self._new("small"), eqn)
+
+    # -- loop clusters ------------------------------------------------------------------
+
+    def _join_loops(self, eqn: Eqn) -> None:
+        for cluster in self._candidates(eqn):
+            if self._may_join(cluster, eqn) and self._try(cluster, eqn):
+                self._enter(cluster, eqn)
+                self._absorb(cluster, eqn)
+                return
+        cluster = self._new("loops")
+        if not self._try(cluster, eqn):
+            cluster.kind = "call"
+        self._enter(cluster, eqn)
+
+    def _candidates(self, eqn: Eqn) -> Iterable[Cluster]:
+        homes = [self.home.get(id(a)) for a in eqn.ins]
+        near = [c for c in homes if c is not None and c.kind == "loops"]
+        near.sort(key=lambda c: -c.number)
+        size = max(_size(a) for a in (*eqn.ins, *eqn.outs))
+        beside = [
+            c
+            for a in eqn.ins
+            if type(a) is Var and _size(a) == size
+            for c in reversed(self.readers.get(id(self.root(a)), ()))
+            if c.kind == "loops" and prod(c.dims) * UNROLL_EXTENT >= size
+        ]
+        return dict.fromkeys([*near, *beside])
+
+    def _absorb(self, cluster: Cluster, eqn: Eqn) -> None:
+        """Merge the clusters of the equation's other operands into this one, if they fit."""
+        for atom in eqn.ins:
+            other = self.home.get(id(atom))
+            if other is not None and other is not cluster and other.kind == "loops":
+                if self._mergeable(cluster, other):
+                    self._merge(cluster, other)
+
+    def _mergeable(self, cluster: Cluster, other: Cluster) -> bool:
+        if other.dims != cluster.dims:
+            return False
+        if None not in (other.split, cluster.split) and other.split != cluster.split:
+            return False
+        if other.ended and any(id(a) in other.ended for e in cluster.eqns for a in e.ins):
+            return False
+        if cluster.ended and any(id(a) in cluster.ended for e in other.eqns for a in e.ins):
+            return False
+        for third in self.clusters:
+            if third is cluster or third is other or not third.eqns:
+                continue
+            after_one = third.ancestors & (cluster.bit | other.bit)
+            if after_one and (cluster.ancestors | other.ancestors) & third.bit:
+                return False
+        return self._same_labels(cluster, other)
+
+    def _same_labels(self, cluster: Cluster, other: Cluster) -> bool:
+        """Whether values of one that the other uses have the labels that it would give them."""
+        for reader, writer in ((cluster, other), (other, cluster)):
+            for eqn in reader.eqns:
+                if eqn.prim.name not in VIEWS and any(id(a) in writer.labels for a in eqn.ins):
+                    given = [writer.labels.get(id(a)) for a in eqn.ins]
+                    out = id(eqn.outs[0])
+                    want = reader.reduced.get(out, reader.labels.get(out))
+                    if want is None or eqn.prim.name in GATHERS or not _agree(given, want):
+                        return False
+        return True
+
+    def _merge(self, cluster: Cluster, other: Cluster) -> None:
+        order = {id(e): i for i, e in enumerate(self.graph.eqns)}
+        cluster.eqns = sorted([*cluster.eqns, *other.eqns], key=lambda e: order[id(e)])
+        cluster.labels = {**other.labels, **cluster.labels}
+        cluster.reduced |= other.reduced
+        cluster.ended |= other.ended
+        cluster.split = other.split if cluster.split is None else cluster.split
+        for key, home in self.home.items():
+            if home is other:
+                self.home[key] = cluster
+        for readers in self.readers.values():
+            if other in readers:
+                readers.remove(other)
+                if cluster not in readers:
+                    readers.append(cluster)
+        before = (cluster.ancestors | other.ancestors) & ~(cluster.bit | other.bit)
+        other.eqns, other.kind = [], "merged"
+        cluster.ancestors = before
+        for third in self.clusters:
+            if third.ancestors & other.bit:
+                third.ancestors = (third.ancestors & ~other.bit) | cluster.bit
+            if third.ancestors & cluster.bit:
+                third.ancestors |= before
+
+    # -- labels -------------------------------------------------------------------------
+
+    def _try(self, cluster: Cluster, eqn: Eqn) -> bool:
+        """Give an equation's values labels in a cluster; False, and no change, if it cannot."""
+        for atom in eqn.ins:
+            if id(atom) in cluster.ended:
+                return False
+            if self.home.get(id(atom)) is cluster and id(atom) not in cluster.labels:
+                return False
+        dims, split = list(cluster.dims), cluster.split
+        name = eqn.prim.name
+        if name in REDUCES:
+            done = self._try_reduce(cluster, eqn)
+        elif name in GATHERS:
+            done = self._try_gather(cluster, eqn)
+        else:
+            shape = eqn.outs[0].aval.shape
+            labels = self._spread(cluster, shape, eqn.ins)
+            if labels is not None:
+                cluster.labels[id(eqn.outs[0])] = labels
+            done = labels is not None
+        if not done:
+            cluster.dims, cluster.split = dims, split
+        return done
+
+    def _spread(
+        self, cluster: Cluster, shape: tuple[int, ...], operands: Sequence[Any]
+    ) -> Labels | None:
+        """Labels for a result of this shape, from those of operands that broadcast to it."""
+        labels: list[Any] = [None if n == 1 else "?" for n in shape]
+        for atom in operands:
+            known = cluster.labels.get(id(atom))
+            if known is None:
+                continue
+            first = len(shape) - len(known)
+            for i, label in enumerate(known, first):
+                if label is None:
+                    continue
+                if labels[i] not in ("?", label):
+                    return None
+                labels[i] = label
+        if "?" in labels:
+            return self._complete(cluster, shape, labels)
+        return tuple(labels) if _distinct(labels) else None
+
+    def _complete(
+        self, cluster: Cluster, shape: tuple[int, ...], labels: list[Any]
+    ) -> Labels | None:
+        """Choose axes of the space for those that no operand tells; new ones come last."""
+        last = len(shape) - 1
+        for i, n in enumerate(shape):
+            if labels[i] != "?":
+                continue
+            if i == last and last and n in self.unrolled and prod(shape[:-1]) >= 256:
+                labels[i] = UNROLLED
+                continue
+            used = set(labels)
+            low = max([x for x in labels[:i] if type(x) is int and x >= 0], default=-1)
+            later = [x for x in labels[i + 1 :] if type(x) is int and x >= 0]
+            high = min(later, default=len(cluster.dims))
+            free = [k for k in range(low + 1, high) if cluster.dims[k] == n and k not in used]
+            if free:
+                # The last that fits: a vector beside a square matrix lies along its rows.
+                pending = sum(x == "?" for x in labels[i + 1 :])
+                labels[i] = free[-1 - pending] if pending < len(free) else free[0]
+            elif cluster.split is None and not later:
+                labels[i] = len(cluster.dims)
+                cluster.dims.append(n)
+            else:
+                return None
+        return tuple(labels) if _distinct(labels) else None
+
+    def _try_reduce(self, cluster: Cluster, eqn: Eqn) -> bool:
+        operand, shape = eqn.ins[0], eqn.ins[0].aval.shape
+        labels = self._spread(cluster, shape, [operand])
+        if labels is None:
+            return False
+        axes = eqn.params["axes"]
+        reduced = {labels[a] for a in axes} - {None}
+        if UNROLLED in reduced and len(reduced) > 1:
+            return False
+        keep = eqn.params["keepdims"]
+        kept = tuple(
+            (None if i in axes else label)
+            for i, label in enumerate(labels)
+            if keep or i not in axes
+        )
+        if reduced - {UNROLLED} and not self._is_of_row(cluster, reduced):
+            cluster.ended.add(id(eqn.outs[0]))
+        cluster.labels[id(eqn.outs[0])] = kept
+        cluster.reduced[id(eqn.outs[0])] = labels
+        return True
+
+    def _is_of_row(self, cluster: Cluster, reduced: set[Label]) -> bool:
+        """Whether a reduction is known within its row; may fix which axes are inner."""
+        rank = len(cluster.dims)
+        if cluster.split is not None:
+            return reduced == set(range(cluster.split, rank))
+        first = rank - len(reduced)
+        if reduced != set(range(first, rank)):
+            return False
+        if prod(cluster.dims[first:]) > LARGE_ROW and prod(cluster.dims[:first]) < 64:
+            return False
+        cluster.split = first
+        return True
+
+    def _try_gather(self, cluster: Cluster, eqn: Eqn) -> bool:
+        if id(eqn.ins[0]) in cluster.labels:
+            return False
+        from funcgrad.primitives.indexing import block_position
+
+        shape = eqn.outs[0].aval.shape
+        block = np.broadcast_shapes(*(i.aval.shape for i in eqn.ins[1:]))
+        start = block_position(eqn.params["axes"])
+        behind = (None,) * (len(shape) - start - len(block))
+        labels: list[Any] = [None if n == 1 else "?" for n in shape]
+        for atom in eqn.ins[1:]:
+            known = cluster.labels.get(id(atom))
+            if known is None:
+                continue
+            padded = (*known, *behind)
+            for i, label in enumerate(padded, len(shape) - len(padded)):
+                if label is not None:
+                    if labels[i] not in ("?", label):
+                        return False
+                    labels[i] = label
+        found = self._complete(cluster, shape, labels)
+        if found is None:
+            return False
+        cluster.labels[id(eqn.outs[0])] = found
+        return True
+
+    def _view_labels(self, cluster: Cluster, eqn: Eqn) -> Labels | None:
+        labels, name = cluster.labels[id(eqn.ins[0])], eqn.prim.name
+        shape, new = eqn.ins[0].aval.shape, eqn.outs[0].aval.shape
+        if name == "stop_gradient":
+            return labels
+        if name == "transpose":
+            return tuple(labels[p] for p in eqn.params["perm"])
+        if name == "reshape":
+            return _reshaped(labels, shape, new)
+        if name == "index":
+            return _indexed(labels, shape, eqn.params["idx"])
+        if name == "broadcast_to":
+            dims, split = list(cluster.dims), cluster.split
+            found = self._spread(cluster, new, [eqn.ins[0]])
+            if found is None:
+                cluster.dims, cluster.split = dims, split
+            return found
+        return None
+
+
+def _size(atom: Any) -> int:
+    return atom.aval.size
+
+
+def _is_small(eqn: Eqn) -> bool:
+    return all(_size(a) <= SMALL for a in (*eqn.ins, *eqn.outs))
+
+
+def _unrolled_extents(graph: Graph) -> set[int]:
+    """The lengths of short last axes that some equation sums over, beside long ones."""
+    found = set()
+    for eqn in graph.eqns:
+        if eqn.prim.name in REDUCES:
+            shape, axes = eqn.ins[0].aval.shape, eqn.params["axes"]
+            if len(shape) > 1 and axes == (len(shape) - 1,) and 1 < shape[-1] <= UNROLL_EXTENT:
+                if prod(shape[:-1]) >= 256:
+                    found.add(shape[-1])
+    return found
+
+
+def _distinct(labels: Sequence[Label]) -> bool:
+    named = [x for x in labels if x is not None]
+    return len(named) == len(set(named))
+
+
+def _agree(given: Sequence[Labels | None], out: Labels) -> bool:
+    for labels in given:
+        if labels is None:
+            continue
+        for mine, theirs in zip(reversed(labels), reversed(out), strict=False):
+            if mine is not None and mine != theirs:
+                return False
+    return True
+
+
+def _reshaped(labels: Labels, shape: Sequence[int], new: Sequence[int]) -> Labels | None:
+    """Only axes of length one may come and go."""
+    kept = [(n, label) for n, label in zip(shape, labels, strict=True) if n != 1]
+    if [n for n, _ in kept] != [n for n in new if n != 1]:
+        return None
+    supply = iter(kept)
+    return tuple(None if n == 1 else next(supply)[1] for n in new)
+
+
+def _indexed(labels: Labels, shape: Sequence[int], idx: Sequence[Any]) -> Labels | None:
+    """Whole axes, and single elements of unrolled ones."""
+    found: list[Label] = []
+    for n, label, entry in zip(shape, labels, idx, strict=True):
+        if type(entry) is not tuple:
+            if label not in (None, UNROLLED):
+                return None
+        elif len(range(*slice(*entry).indices(n))) == n and entry[2] == 1:
+            found.append(label)
+        else:
+            return None
+    return tuple(found)

@@ -1,0 +1,623 @@
+"""From a cluster to a loop nest.
+
+Values are written when something asks for them, at the place their axes tell: once for the
+kernel, once for a row, or in the pass over the row's elements that asked. What several passes
+need is computed again in each if that is cheap, else kept in a scratch row.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from funcgrad.backends.loops.nest import (
+    INDEXED,
+    Axis,
+    Check,
+    Combine,
+    Index,
+    Kernel,
+    Literal,
+    Load,
+    Loop,
+    Op,
+    Operand,
+    Param,
+    Reduction,
+    Ref,
+    Store,
+    affine,
+)
+from funcgrad.backends.loops.partition import GATHERS, REDUCES, UNROLLED, VIEWS, Cluster
+from funcgrad.core.aval import promotion_kind, resolve_ufunc
+from funcgrad.core.graph import Const, Eqn
+from funcgrad.primitives.indexing import block_position
+
+# Beyond this many cheap operations a value is kept rather than computed in two passes.
+KEEP_COST = 14
+_COSTS = {"div": 4, "sqrt": 5, "root": 5, "reciprocal": 4, "floor_divide": 8, "remainder": 8}
+_CHEAP = frozenset(
+    "add sub mul neg square abs where masked maximum minimum equal not_equal less less_equal "
+    "greater greater_equal logical_and logical_or logical_not convert invert share gate sign "
+    "isfinite isnan isinf copysign floor ceil rint trunc".split()
+)
+BOOL = np.dtype(bool)
+INT64 = np.dtype(np.int64)
+INT32 = np.dtype(np.int32)
+
+# A position on an axis of a value: `const + sum(axis * step)`.
+Place = tuple[int, tuple[tuple[Axis, int], ...]]
+ZERO: Place = (0, ())
+
+
+class View(NamedTuple):
+    """Part of a buffer, strides and offset counted in elements."""
+
+    buffer: Any
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+
+    @property
+    def contiguous(self) -> bool:
+        return self.strides == row_major(self.shape)
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    strides, step = [], 1
+    for n in reversed(shape):
+        strides.append(step)
+        step *= n
+    return tuple(reversed(strides))
+
+
+class Scheduled(NamedTuple):
+    """A kernel, and for each parameter the buffer it stands for (None: the kernel's own)."""
+
+    kernel: Kernel
+    buffers: list[Any]
+
+
+def loop_dtypes(eqn: Eqn) -> tuple[np.dtype, ...]:
+    """The dtypes an elementwise equation converts its operands to before it computes."""
+    out, name = eqn.outs[0].aval.dtype, eqn.prim.name
+    if name == "where":
+        return (BOOL, out, out)
+    if name in ("masked", "gate"):
+        return (out, BOOL)
+    if name in ("convert", "stop_gradient"):
+        return (eqn.ins[0].aval.dtype,)
+    impl = eqn.prim.impl
+    if isinstance(impl, np.ufunc):
+        return resolve_ufunc(impl, tuple(promotion_kind(a.aval) for a in eqn.ins))[: impl.nin]
+    return (out,) * len(eqn.ins)
+
+
+def schedule(
+    cluster: Cluster,
+    outputs: Sequence[Any],
+    resolve: Callable[[Any], View],
+    target: Callable[[Any], Any],
+) -> Scheduled:
+    """The loop nest of a cluster.
+
+    Args:
+        outputs: the variables that are read outside of it.
+        resolve: where a variable of another cluster lies in memory.
+        target: the buffer that an output is written to.
+    """
+    if cluster.split is None:
+        found = _Scheduler(cluster, outputs, resolve, target, None).run()
+        if found is not None:
+            return found
+        split = len(cluster.dims) - 1
+    else:
+        split = cluster.split
+    found = _Scheduler(cluster, outputs, resolve, target, split).run()
+    assert found is not None
+    return found
+
+
+class _Scheduler:
+    def __init__(
+        self,
+        cluster: Cluster,
+        outputs: Sequence[Any],
+        resolve: Callable[[Any], View],
+        target: Callable[[Any], Any],
+        split: int | None,
+    ):
+        self.cluster = cluster
+        self.outputs = {id(o): o for o in outputs}
+        self.resolve = resolve
+        self.target = target
+        self.flat = split is None
+        inner_from = 0 if split is None else split
+        self.axes = [Axis(n, k < inner_from) for k, n in enumerate(cluster.dims)]
+        self.outer = [a for a in self.axes if a.outer]
+        if split == 0:
+            self.outer = [Axis(1, True)]
+        self.inner = [a for a in self.axes if not a.outer]
+        self.made_by: dict[int, Eqn] = {id(e.outs[0]): e for e in cluster.eqns}
+        self.kernel = Kernel()
+        self.buffers: list[Any] = []
+        self.numbers: dict[Any, int] = {}
+        self.block: list[Any] = []
+        self.memo: dict[Any, Operand] = {}
+        self.pass_memo: dict[Any, Operand] = {}
+        self.rows: dict[Any, Operand] = {}
+        self.kept: dict[Any, tuple[int, Index]] = {}
+        self._depth: dict[int, int] = {}
+        self._cost: dict[int, int] = {}
+        self.now = 0
+
+    # -- the order of work --------------------------------------------------------------
+
+    def run(self) -> Scheduled | None:
+        roots = self._roots()
+        last = max((number for number, *_ in roots), default=0)
+        self._plan_kept(roots, last)
+        for number in range(last + 1):
+            self.now = number
+            self._write_pass([r for r in roots if r[0] == number])
+        self.kernel.outer = tuple(self.outer)
+        self._collapse()
+        if self.flat and not self._is_flat():
+            return None
+        if not self.flat and self.cluster.split is None and not self.kernel.outer:
+            self.kernel.outer = (Axis(1, True),)
+        return Scheduled(self.kernel, self.buffers)
+
+    def _is_flat(self) -> bool:
+        loops = self.kernel.loops()
+        return len(loops) == 1 and len(loops[0].axes) == 1
+
+    def _roots(self) -> list[tuple[int, str, Eqn]]:
+        """What must be written: (pass, what, equation)."""
+        roots = []
+        for eqn in self.cluster.eqns:
+            var = eqn.outs[0]
+            if eqn.prim.name in REDUCES and id(var) in self.cluster.reduced:
+                labels = self.cluster.reduced[id(var)]
+                if self._reduces_inner(eqn, labels):
+                    roots.append((self.depth(eqn.ins[0]), "reduce", eqn))
+                    continue
+                if id(var) in self.cluster.ended:
+                    roots.append((self.depth(eqn.ins[0]), "combine", eqn))
+                    continue
+            if id(var) in self.outputs:
+                roots.append((self.depth(var), "store", eqn))
+        return roots
+
+    def _reduced_labels(self, eqn: Eqn, labels: Any) -> set[Any]:
+        return {labels[a] for a in eqn.params["axes"]} - {None, UNROLLED}
+
+    def _reduces_inner(self, eqn: Eqn, labels: Any) -> bool:
+        """Whether a reduction is over all inner axes, and no others."""
+        if self.flat:
+            return False
+        reduced = self._reduced_labels(eqn, labels)
+        return reduced == {k for k, a in enumerate(self.axes) if not a.outer} and bool(reduced)
+
+    def depth(self, atom: Any) -> int:
+        """The first pass in which a value can be known."""
+        found = self._depth.get(id(atom))
+        if found is None:
+            eqn = self.made_by.get(id(atom))
+            if eqn is None:
+                found = 0
+            else:
+                found = max(map(self.depth, eqn.ins), default=0)
+                if eqn.prim.name in REDUCES and id(atom) in self.cluster.reduced:
+                    found += self._reduces_inner(eqn, self.cluster.reduced[id(atom)])
+            self._depth[id(atom)] = found
+        return found
+
+    def _plan_kept(self, roots: list[tuple[int, str, Eqn]], last: int) -> None:
+        """Which values of inner axes the first pass that has them writes to a scratch row."""
+        self.first_use: dict[int, int] = {}
+        self.to_keep: set[int] = set()
+        if last == 0:
+            return
+        for number in range(last + 1):
+            seen: set[int] = set()
+            for k, what, eqn in roots:
+                if k == number:
+                    self._visit(eqn.outs[0] if what == "store" else eqn.ins[0], number, seen)
+
+    def _visit(self, atom: Any, number: int, seen: set[int]) -> None:
+        key = id(atom)
+        eqn = self.made_by.get(key)
+        if eqn is None or key in seen or not self._is_inner(atom):
+            return
+        seen.add(key)
+        first = self.first_use.setdefault(key, number)
+        if first < number and eqn.prim.name not in VIEWS and self.cost(atom) >= KEEP_COST:
+            self.to_keep.add(key)
+            return
+        for a in eqn.ins:
+            self._visit(a, number, seen)
+
+    def _is_inner(self, atom: Any) -> bool:
+        labels = self.cluster.labels.get(id(atom))
+        return labels is not None and any(
+            x is not None and x != UNROLLED and not self.axes[x].outer for x in labels
+        )
+
+    def cost(self, atom: Any) -> int:
+        """What it takes to compute a value of inner axes again, in cheap operations."""
+        found = self._cost.get(id(atom))
+        if found is None:
+            eqn = self.made_by.get(id(atom))
+            if eqn is None or not self._is_inner(atom):
+                found = 1
+            else:
+                name = eqn.prim.name
+                own = 0 if name in VIEWS else 1 if name in _CHEAP else _COSTS.get(name, 12)
+                found = own + sum(map(self.cost, {id(a): a for a in eqn.ins}.values()))
+            self._cost[id(atom)] = found
+        return found
+
+    # -- one pass -----------------------------------------------------------------------
+
+    def _write_pass(self, roots: list[tuple[int, str, Eqn]]) -> None:
+        self.block, self.pass_memo = [], {}
+        reductions: list[Reduction] = []
+        finish: list[Callable[[], None]] = []
+        for _, what, eqn in roots:
+            for places in self._each(eqn, what):
+                if what == "store":
+                    self._write_output(eqn.outs[0], places, finish)
+                elif what == "reduce":
+                    self._write_reduce(eqn, places, reductions, finish)
+                else:
+                    self._write_combine(eqn, places, reductions, finish)
+        for key in self.to_keep:
+            if self.first_use[key] == self.now:
+                self._keep(self.made_by[key].outs[0])
+        if self.block or reductions:
+            self.kernel.body.append(Loop(tuple(self.inner), self.block, reductions))
+        for step in finish:
+            step()
+
+    def _each(self, eqn: Eqn, what: str) -> list[tuple[Place, ...]]:
+        """The places of a result; of reductions those of the operand, one for each kept element
+        of an unrolled axis."""
+        if what == "store":
+            return self._places(self.cluster.labels[id(eqn.outs[0])], eqn.outs[0].aval.shape)
+        return self._places(self.cluster.reduced[id(eqn.outs[0])], eqn.ins[0].aval.shape)
+
+    def _places(self, labels: Any, shape: Sequence[int]) -> list[tuple[Place, ...]]:
+        choices = []
+        for label, n in zip(labels, shape, strict=True):
+            if label is None:
+                choices.append([ZERO])
+            elif label == UNROLLED:
+                choices.append([(k, ()) for k in range(n)])
+            else:
+                choices.append([(0, ((self.axes[label], 1),))])
+        return list(itertools.product(*choices))
+
+    def _write_output(self, var: Any, places: tuple[Place, ...], finish: list[Any]) -> None:
+        index = self._linear(places, row_major(var.aval.shape), 0)
+
+        def store() -> None:
+            value = self.value(var, places)
+            number = self._result(var)
+            self._emit(Store(number, index, value), max(index.level, 1) if not self.flat else 2)
+
+        if index.level == 2:
+            store()
+        else:
+            finish.append(store)
+
+    def _write_reduce(
+        self, eqn: Eqn, places: tuple[Place, ...], reductions: list[Reduction], finish: list[Any]
+    ) -> None:
+        var = eqn.outs[0]
+        total = self._total(eqn, places, reductions)
+        kept = self._kept_places(eqn, places)
+        self.rows[id(var), kept] = total
+        if id(var) in self.outputs:
+            index = self._linear(kept, row_major(var.aval.shape), 0)
+
+            def store() -> None:
+                number = self._result(var)
+                self._emit(Store(number, index, total), 1)
+
+            finish.append(store)
+
+    def _total(self, eqn: Eqn, places: tuple[Place, ...], reductions: list[Reduction]) -> Ref:
+        """A reduction over the pass."""
+        dtype = eqn.outs[0].aval.dtype
+        value = self._converted(self.value(eqn.ins[0], places), dtype)
+        total = Ref(dtype, 1)
+        reductions.append(Reduction(total, REDUCES[eqn.prim.name], value))
+        return total
+
+    def _kept_places(self, eqn: Eqn, places: tuple[Place, ...]) -> tuple[Place, ...]:
+        axes, keep = eqn.params["axes"], eqn.params["keepdims"]
+        return tuple(
+            ZERO if i in axes else p for i, p in enumerate(places) if keep or i not in axes
+        )
+
+    def _write_combine(
+        self, eqn: Eqn, places: tuple[Place, ...], reductions: list[Reduction], finish: list[Any]
+    ) -> None:
+        """A reduction over rows: accumulated in memory, a part for each chunk."""
+        var, op = eqn.outs[0], REDUCES[eqn.prim.name]
+        size = max(prod(var.aval.shape), 1)
+        kept = self._kept_places(eqn, places)
+        index = self._linear(kept, row_major(var.aval.shape), 0)
+        into = self._result(var)
+        key = ("partial", id(var))
+        if key not in self.numbers:
+            self.numbers[key] = len(self.kernel.params)
+            self.kernel.params.append(Param(var.aval.dtype, size, "partial", into, op))
+            self.buffers.append(None)
+        number = self.numbers[key]
+        if index.level == 2:
+            value = self._converted(self.value(eqn.ins[0], places), var.aval.dtype)
+            self._emit(Combine(number, index, op, value), 2)
+            return
+        total = self._total(eqn, places, reductions)
+        finish.append(lambda: self.kernel.body.append(Combine(number, index, op, total)))
+
+    def _keep(self, var: Any) -> None:
+        """Write a value of this pass to scratch rows, one for each place that it was asked at."""
+        inner = prod(a.extent for a in self.inner)
+        strides = row_major([a.extent for a in self.inner])
+        for (key, places), value in list(self.pass_memo.items()):
+            if key != id(var) or type(value) is not Ref or value.level != 2:
+                continue
+            number = len(self.kernel.params)
+            self.kernel.params.append(Param(value.dtype, inner, "scratch"))
+            self.buffers.append(None)
+            index = affine(0, list(zip(self.inner, strides, strict=True)))
+            self._emit(Store(number, index, value), 2)
+            self.kept[key, places] = (number, index)
+
+    # -- values -------------------------------------------------------------------------
+
+    def value(self, atom: Any, places: tuple[Place, ...]) -> Operand:
+        """A value's element at these places."""
+        if type(atom) is Const and not isinstance(atom.value, np.ndarray):
+            return Literal(atom.value, atom.aval.dtype)
+        key = (id(atom), places)
+        found = self.memo.get(key) or self.pass_memo.get(key) or self.rows.get(key)
+        if found is None:
+            kept = self.kept.get(key)
+            if kept is not None:
+                found = self._emit_new(Load, atom.aval.dtype, 2, *kept)
+            else:
+                found = self._computed(atom, places)
+            (self.pass_memo if found.level == 2 else self.memo)[key] = found
+        return found
+
+    def _computed(self, atom: Any, places: tuple[Place, ...]) -> Operand:
+        eqn = self.made_by.get(id(atom))
+        if eqn is None:
+            return self._load(atom, places)
+        name = eqn.prim.name
+        if name in VIEWS:
+            return self.value(eqn.ins[0], _through_view(eqn, places))
+        if name in REDUCES:
+            return self._unrolled(eqn, places)
+        if name in GATHERS:
+            return self._gather(eqn, places)
+        args = []
+        for a, dtype in zip(eqn.ins, loop_dtypes(eqn), strict=True):
+            args.append(self._converted(self.value(a, _broadcast(a, places)), dtype))
+        return self._operation(name, args, eqn.outs[0].aval.dtype)
+
+    def _operation(self, name: str, args: list[Operand], dtype: np.dtype) -> Operand:
+        if name == "convert":
+            return self._converted(args[0], dtype)
+        level = max(a.level for a in args)
+        out = Ref(dtype, level)
+        self._emit(Op(out, name, tuple(args)), level)
+        return out
+
+    def _converted(self, value: Operand, dtype: np.dtype) -> Operand:
+        if value.dtype == dtype:
+            return value
+        if type(value) is Literal:
+            return Literal(np.asarray(value.value).astype(dtype)[()], dtype)
+        key = ("as", value, dtype)
+        memo = self.pass_memo if value.level == 2 else self.memo
+        if key not in memo:
+            out = Ref(dtype, value.level)
+            self._emit(Op(out, "convert", (value,)), value.level)
+            memo[key] = out
+        return memo[key]
+
+    def _load(self, atom: Any, places: tuple[Place, ...]) -> Operand:
+        view = self.resolve(atom)
+        index = self._linear(places, view.strides, view.offset)
+        number = self._param(view.buffer, atom.aval.dtype, view.buffer.size, "in")
+        key = ("load", number, index)
+        memo = self.pass_memo if index.level == 2 else self.memo
+        if key not in memo:
+            memo[key] = self._emit_new(Load, atom.aval.dtype, index.level, number, index)
+        return memo[key]
+
+    def _unrolled(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
+        """A reduction over a short axis: its elements one after the other."""
+        axes, keep = eqn.params["axes"], eqn.params["keepdims"]
+        shape, dtype = eqn.ins[0].aval.shape, eqn.outs[0].aval.dtype
+        rest = iter(p for i, p in enumerate(places) if not (keep and i in axes))
+        around = [None if i in axes else next(rest) for i in range(len(shape))]
+        total: Operand | None = None
+        for chosen in itertools.product(*(range(shape[a]) for a in axes)):
+            supply = iter(chosen)
+            full = tuple((next(supply), ()) if p is None else p for p in around)
+            value = self._converted(self.value(eqn.ins[0], full), dtype)
+            total = (
+                value
+                if total is None
+                else self._operation(REDUCES[eqn.prim.name], [total, value], dtype)
+            )
+        assert total is not None
+        return total
+
+    def _gather(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
+        x, *indices = eqn.ins
+        axes = eqn.params["axes"]
+        view = self.resolve(x)
+        block = np.broadcast_shapes(*(i.aval.shape for i in indices))
+        start = block_position(axes)
+        own = places[start : start + len(block)]
+        rest = iter((*places[:start], *places[start + len(block) :]))
+        dynamic, static = [], []
+        for axis, (n, stride) in enumerate(zip(x.aval.shape, view.strides, strict=True)):
+            if axis not in axes:
+                static.append((next(rest), stride))
+                continue
+            i = indices[axes.index(axis)]
+            dynamic.append((self._index(self.value(i, _broadcast(i, own)), n), stride))
+        index = self._linear([p for p, _ in static], [s for _, s in static], view.offset)
+        index = Index(
+            index.const + sum(s * i for i, s in dynamic if type(i) is int),
+            index.terms,
+            tuple((i, s) for i, s in dynamic if type(i) is Ref),
+        )
+        number = self._param(view.buffer, x.aval.dtype, view.buffer.size, "in")
+        return self._emit_new(Load, x.aval.dtype, index.level, number, index)
+
+    def _index(self, value: Operand, n: int) -> Ref | int:
+        """An index counted from the start, checked."""
+        if type(value) is Literal:
+            return int(value.value) % n
+        if value.dtype.kind == "i":
+            value = self._converted(value, INT64)
+            below = self._operation("less", [value, Literal(0, INT64)], BOOL)
+            wrapped = self._operation("add", [value, Literal(n, INT64)], INT64)
+            value = self._operation("where", [below, wrapped, value], INT64)
+        else:
+            value = self._converted(value, np.dtype(np.uint64))
+        assert type(value) is Ref
+        self._emit(Check(value, n), value.level)
+        # Where the check fails the result does not matter, but the memory must exist.
+        limit = Literal(n, value.dtype)
+        inside = self._operation("less", [value, limit], BOOL)
+        if value.dtype == INT64:
+            positive = self._operation("greater_equal", [value, Literal(0, INT64)], BOOL)
+            inside = self._operation("logical_and", [inside, positive], BOOL)
+        safe = self._operation("where", [inside, value, Literal(0, value.dtype)], value.dtype)
+        assert type(safe) is Ref
+        return safe
+
+    # -- writing ------------------------------------------------------------------------
+
+    def _emit(self, statement: Any, level: int) -> None:
+        if level == 2:
+            self.block.append(statement)
+        elif level == 1:
+            self.kernel.body.append(statement)
+        else:
+            self.kernel.setup.append(statement)
+
+    def _emit_new(self, kind: Any, dtype: np.dtype, level: int, *args: Any) -> Ref:
+        out = Ref(dtype, level)
+        self._emit(kind(out, *args), level)
+        return out
+
+    def _param(self, buffer: Any, dtype: np.dtype, size: int, role: str) -> int:
+        if buffer not in self.numbers:
+            self.numbers[buffer] = len(self.kernel.params)
+            self.kernel.params.append(Param(dtype, size, role))
+            self.buffers.append(buffer)
+        return self.numbers[buffer]
+
+    def _result(self, var: Any) -> int:
+        return self._param(self.target(var), var.aval.dtype, max(prod(var.aval.shape), 1), "out")
+
+    def _linear(self, places: Sequence[Place], strides: Sequence[int], offset: int) -> Index:
+        const, terms = offset, []
+        for (start, parts), stride in zip(places, strides, strict=True):
+            const += start * stride
+            terms += [(axis, step * stride) for axis, step in parts]
+        return affine(const, terms)
+
+    # -- fewer, longer axes -------------------------------------------------------------
+
+    def _collapse(self) -> None:
+        """Merge neighbouring axes that every access steps through as through one."""
+        indices = [s.index for s in self.kernel.statements() if isinstance(s, INDEXED)]
+        changes: dict[Axis, Axis | None] = {}
+        self.kernel.outer = merge_axes(self.kernel.outer, indices, changes)
+        body: list[Any] = []
+        for s in self.kernel.body:
+            if type(s) is Loop:
+                s = Loop(merge_axes(s.axes, indices, changes), s.body, s.reductions)
+            body.append(s)
+        self.kernel.setup = [renamed(s, changes) for s in self.kernel.setup]
+        self.kernel.body = [renamed(s, changes) for s in body]
+
+
+def merge_axes(
+    axes: Sequence[Axis], indices: list[Index], changes: dict[Axis, Axis | None]
+) -> tuple[Axis, ...]:
+    """Longer axes in place of these; `changes` tells what becomes of each that is merged."""
+    groups: list[list[Axis]] = []
+    for axis in [a for a in axes if a.extent > 1] or axes[:1]:
+        last = groups[-1][-1] if groups else None
+        if last is not None and all(i.step(last) == i.step(axis) * axis.extent for i in indices):
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+    found = []
+    for group in groups:
+        if len(group) == 1:
+            found.append(group[0])
+            continue
+        # The loops of all passes have the same axes, and must keep doing so.
+        new = changes.get(group[-1]) or Axis(prod(a.extent for a in group), group[0].outer)
+        changes.update(dict.fromkeys(group[:-1], None))
+        changes[group[-1]] = new
+        found.append(new)
+    return tuple(found)
+
+
+def renamed(s: Any, changes: dict[Axis, Axis | None]) -> Any:
+    if type(s) is Loop:
+        return Loop(s.axes, [renamed(x, changes) for x in s.body], s.reductions)
+    if not isinstance(s, INDEXED):
+        return s
+    terms = []
+    for axis, step in s.index.terms:
+        target = changes.get(axis, axis)
+        if target is not None:
+            terms.append((target, step))
+    return s._replace(index=Index(s.index.const, tuple(terms), s.index.dynamic))
+
+
+def _broadcast(atom: Any, places: tuple[Place, ...]) -> tuple[Place, ...]:
+    """The places of an operand that broadcasts to a result."""
+    shape = atom.aval.shape
+    own = places[len(places) - len(shape) :]
+    return tuple(ZERO if n == 1 else p for n, p in zip(shape, own, strict=True))
+
+
+def _through_view(eqn: Eqn, places: tuple[Place, ...]) -> tuple[Place, ...]:
+    """The places of a view's operand."""
+    name, shape = eqn.prim.name, eqn.ins[0].aval.shape
+    if name == "transpose":
+        found: list[Any] = [ZERO] * len(shape)
+        for place, p in zip(places, eqn.params["perm"], strict=True):
+            found[p] = place
+        return tuple(found)
+    if name == "broadcast_to":
+        return _broadcast(eqn.ins[0], places)
+    if name == "reshape":
+        supply = iter(p for n, p in zip(eqn.outs[0].aval.shape, places, strict=True) if n != 1)
+        return tuple(ZERO if n == 1 else next(supply) for n in shape)
+    if name == "index":
+        supply = iter(places)
+        idx = zip(shape, eqn.params["idx"], strict=True)
+        return tuple(next(supply) if type(e) is tuple else (e % n, ()) for n, e in idx)
+    return places
