@@ -23,6 +23,8 @@ DATA, FLAGS, TYPE = 16, 64, 8
 CONTIGUOUS_ALIGNED = 0x0001 | 0x0100
 BEHAVED = 0x0001 | 0x0100 | 0x0400
 _FASTCALL = 0x0080
+# Room for a number of any dtype.
+NUMBER = 32
 STACK_ARENA = 2048
 # Programs that take longer let other threads run meanwhile.
 RELEASE_WORK = 400_000
@@ -103,7 +105,7 @@ class _EntryWriter:
         n_table = len(s.ins) + s.constants + len(s.outs) + 2
         w.line(f"%table = alloca [{n_table} x ptr], align 16")
         n_numbers = max(len(s.ins) + len(s.outs), 1)
-        w.line(f"%numbers = alloca [{n_numbers} x i64], align 16")
+        w.line(f"%numbers = alloca [{NUMBER * n_numbers} x i8], align 16")
         if 0 < s.arena <= STACK_ARENA:
             w.line(f"%stack = alloca [{s.arena} x i8], align 64")
         self.ctx = w.load(self._at(Value("%self", "ptr"), DATA), "ptr")
@@ -134,7 +136,7 @@ class _EntryWriter:
         self.slot += 1
 
     def _number(self, k: int) -> Value:
-        return self._at(Value("%numbers", "ptr"), 8 * k)
+        return self._at(Value("%numbers", "ptr"), NUMBER * k)
 
     def _inputs(self) -> None:
         w = self.w

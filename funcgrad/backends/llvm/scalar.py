@@ -375,7 +375,6 @@ SCALAR: dict[str, Emit] = {
     "bitwise_and": _typed(None, "and", b="and"),
     "bitwise_or": _typed(None, "or", b="or"),
     "bitwise_xor": _typed(None, "xor", b="xor"),
-    "bitwise_count": _intrinsic("ctpop"),
     "invert": _invert,
     "left_shift": _shift("shl", "shl"),
     "right_shift": _shift("ashr", "lshr"),

@@ -85,7 +85,7 @@ class Writer:
 
     def fresh(self) -> str:
         self._count += 1
-        return f"%{self._count}"
+        return f"%v{self._count}"
 
     def line(self, text: str) -> None:
         self.lines.append(f"  {text}")
