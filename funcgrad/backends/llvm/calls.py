@@ -10,11 +10,9 @@ import numpy as np
 
 from funcgrad.backends.llvm import blas
 from funcgrad.backends.llvm.scalar import SUPPORTED
-from funcgrad.backends.llvm.writer import Value
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.schedule import View, row_major
 from funcgrad.core.graph import Const, Eqn
-from funcgrad.errors import FuncgradError
 
 if TYPE_CHECKING:
     from funcgrad.backends.llvm.program import Body, Frame
@@ -23,10 +21,6 @@ Rule = Callable[["Body", Eqn], None]
 RULES: dict[str, Rule] = {}
 # Products of more multiplications are split over the threads.
 SPLIT_WORK = 1 << 19
-
-
-class CannotCompileError(FuncgradError):
-    """Internal: the program must run on another backend."""
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -258,6 +252,3 @@ def write_gemm(
         f"i64 {inner}, {kind} {one.ref}, ptr {a.ref}, i64 {lda}, ptr {b.ref}, i64 {ldb}, "
         f"{kind} {zero.ref}, ptr {c.ref}, i64 {columns})"
     )
-
-
-__all__ = ["CannotCompileError", "Value", "host", "rule", "write_call", "write_gemm"]

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcgrad.backends.llvm import control as _control  # noqa: F401  (registers its rules)
+from funcgrad.backends.llvm.calls import write_call
 from funcgrad.backends.llvm.loops import write_kernel
 from funcgrad.backends.llvm.scalar import SUPPORTED
 from funcgrad.backends.llvm.small import Small, can_be_small, is_elementwise, load_view, store_array
@@ -283,8 +285,6 @@ class Body:
         elif cluster.kind == "small":
             self._small(cluster)
         else:
-            from funcgrad.backends.llvm.calls import write_call
-
             write_call(self, cluster.eqns[0])
 
     def step(

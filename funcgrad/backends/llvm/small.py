@@ -55,7 +55,7 @@ def can_be_small(eqn: Eqn) -> bool:
     name = eqn.prim.name
     if name in ("matmul", "sum", "prod"):
         return eqn.outs[0].aval.dtype.kind in "fiu"
-    return name in _RULES or is_elementwise(eqn)
+    return name in SMALL_NAMES or is_elementwise(eqn)
 
 
 # --- lanes ----------------------------------------------------------------------------
@@ -131,7 +131,12 @@ def load_view(w: Writer, base: Value, view: View, dtype: np.dtype) -> Value:
         for lane, place in enumerate(places.ravel().tolist()):
             element = w.load(w.offset(address, kind, w.const(place, "i64")), kind)
             value = w.insert(value, element, lane)
-    return w.compare("icmp ne", value, w.like(0, value)) if dtype == BOOL else value
+    return to_bool(w, value) if dtype == BOOL else value
+
+
+def to_bool(w: Writer, value: Value) -> Value:
+    """Booleans as they are in memory, bytes, as they are in registers."""
+    return w.compare("icmp ne", value, w.like(0, value))
 
 
 def store_array(w: Writer, value: Value, base: Value, dtype: np.dtype) -> None:
@@ -173,8 +178,11 @@ class Small:
                 # A view of what lies in memory is read as such, if anything reads it.
                 if id(eqn.ins[0]) not in self.env:
                     continue
-            rule = _RULES.get(eqn.prim.name, _elementwise)
-            self.env[id(eqn.outs[0])] = rule(self, eqn)
+            found = RULES.get(eqn.prim.name, _elementwise)(self, eqn)
+            if eqn.prim.multiple:
+                self.env.update(zip(map(id, eqn.outs), found, strict=True))
+            else:
+                self.env[id(eqn.outs[0])] = found
 
 
 def _elementwise(small: Small, eqn: Eqn) -> Value:
@@ -368,7 +376,7 @@ def _checked(small: Small, index: Value, dtype: np.dtype, n: int) -> Value:
     return w.select(bad, w.like(0, index), index)
 
 
-_RULES: dict[str, Callable[[Small, Eqn], Value]] = {
+RULES: dict[str, Callable[[Small, Eqn], Any]] = {
     "reshape": _view(lambda lanes, params: lanes),
     "stop_gradient": _view(lambda lanes, params: lanes),
     "transpose": _view(lambda lanes, params: lanes.transpose(params["perm"])),
@@ -388,3 +396,5 @@ _RULES: dict[str, Callable[[Small, Eqn], Value]] = {
     **dict.fromkeys(REDUCES, _reduce),
     **dict.fromkeys(_RUNNING, _running),
 }
+# What needs no look at its parameters; loops and branches have rules, too.
+SMALL_NAMES = frozenset(RULES)

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from funcgrad.backends.llvm.functions import error, exponential, logarithm, power, trigonometric
+from funcgrad.backends.llvm.functions import (
+    error,
+    exponential,
+    hyperbolic,
+    inverse,
+    logarithm,
+    power,
+    trigonometric,
+)
 from funcgrad.backends.llvm.functions.arithmetic import on_values
 from funcgrad.backends.llvm.writer import Value
 
@@ -29,6 +37,19 @@ _FORMULAS = {
     "erf": error.erf,
     "erfc": error.erfc,
     "power": power.power,
+    "cbrt": power.cbrt,
+    "hypot": power.hypot,
+    "sinh": hyperbolic.sinh,
+    "cosh": hyperbolic.cosh,
+    "arcsinh": hyperbolic.arcsinh,
+    "arccosh": hyperbolic.arccosh,
+    "arctanh": hyperbolic.arctanh,
+    "arcsin": inverse.arcsin,
+    "arccos": inverse.arccos,
+    "arctan": inverse.arctan,
+    "arctan2": inverse.arctan2,
+    "tan": trigonometric.tan,
+    "sinc": trigonometric.sinc,
     "sin": trigonometric.sin,
     "cos": trigonometric.cos,
 }

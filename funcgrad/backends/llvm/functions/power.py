@@ -1,4 +1,6 @@
-"""x**y = exp(y log(x)), the logarithm in twice the precision.
+"""power, cbrt and hypot.
+
+x**y = exp(y log(x)), the logarithm in twice the precision.
 
 Sums of two floats are written (high, low). With s = f/(2 + f),
 log(1 + f) = 2 atanh(s) = s (2 + s**2 (2/3 + s**2 q(s**2))), where q is small enough to be taken
@@ -14,12 +16,21 @@ from funcgrad.backends.llvm.functions.arithmetic import (
     at_least,
     at_most,
     choose,
+    constant,
+    copysign,
     fma,
     intrinsic,
     polynomial,
     select,
+    sqrt,
 )
-from funcgrad.backends.llvm.functions.exponential import exp_of_rest, limits, reduced, scaled
+from funcgrad.backends.llvm.functions.exponential import (
+    exp_of_rest,
+    limits,
+    reduced,
+    scaled,
+    two_to,
+)
 from funcgrad.backends.llvm.functions.logarithm import normalised
 
 # 2**-34.5 and 2**-69.1 of log(1 + f) for |s| <= 1/5.
@@ -39,6 +50,18 @@ _LN2 = {
     "float": (float.fromhex("0x1.62e4p-1"), float.fromhex("0x1.7f7d1cp-20")),
     "double": (float.fromhex("0x1.62e42fefa3p-1"), float.fromhex("0x1.3de6af278ece6p-42")),
 }
+
+# cbrt(1 + f): 2**-13.7 and 2**-28.1 for |f| <= 1/3; Newton's method doubles the bits.
+_CBRT = {
+    "float": (
+        1.00006819, 0.33304888, -0.115961678, 0.0681200176,
+    ),
+    "double": (
+        0.9999999985744721, 0.33333324462980984, -0.11111062291154944, 0.06173894356566455,
+        -0.04117995929663125, 0.0298430579407801, -0.022913441525552445, 0.022859000920043903,
+        -0.020390303261164245,
+    ),
+}  # fmt: skip
 
 Pair = tuple[Term, Term]
 
@@ -113,3 +136,37 @@ def _fast_two_sum(a: Term | float, b: Term) -> Pair:
     """a + b for |a| >= |b| or a = 0 (T. J. Dekker, 1971)."""
     total = a + b
     return total, b - (total - a)
+
+
+def cbrt(x: Term) -> Term:
+    """x = 2**(3q) v with 1/3 <= v < 8/3, and one step of Newton's method."""
+    kind = x.value.kind
+    k, m = normalised(abs(x))
+    shifted = fma(k, 1 / 3, x.format.rounder)
+    rest = fma(shifted - x.format.rounder, -3.0, k)
+    up, down = rest > 0.0, rest < 0.0
+    guess = polynomial(m - 1.0, _CBRT[kind])
+    guess = guess * select(up, constant(x, 2 ** (1 / 3)), choose(down, x, 2 ** (-1 / 3), 1.0))
+    v = m * select(up, constant(x, 2.0), choose(down, x, 0.5, 1.0))
+    square = guess * guess
+    root = guess - fma(square, guess, -v) / (square * 3.0)
+    result = copysign(root * two_to(shifted), x)
+    # Zeros, infinities and NaN are their own roots.
+    ends = x.equals(0.0) | abs(x).equals(math.inf) | x.unordered(x)
+    return select(ends, x, result)
+
+
+def hypot(x: Term, y: Term) -> Term:
+    """The root of the squares, scaled by the power of two below the greater one."""
+    f = x.format
+    a, b = abs(x), abs(y)
+    less = a < b
+    high, low = select(less, b, a), select(less, a, b)
+    exponent = high.bits & ((2 * f.bias + 1) << f.fraction)
+    exponent = intrinsic("smax", exponent, constant(exponent, 1 << f.fraction))
+    exponent = intrinsic("smin", exponent, constant(exponent, (2 * f.bias - 1) << f.fraction))
+    scale = ((2 * f.bias << f.fraction) - exponent).float
+    low = low * scale
+    high = high * scale
+    root = sqrt(fma(high, high, low * low)) * exponent.float
+    return select(a.equals(math.inf) | b.equals(math.inf), math.inf, root)

@@ -11,7 +11,14 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
-from funcgrad.backends.llvm.functions.arithmetic import Term, fma, polynomial, select
+from funcgrad.backends.llvm.functions.arithmetic import (
+    Term,
+    constant,
+    fma,
+    intrinsic,
+    polynomial,
+    select,
+)
 from funcgrad.backends.llvm.writer import Module, Value, Writer, mangled
 
 _TWO_OVER_PI = 0.6366197723675814
@@ -40,9 +47,32 @@ _COS = {
 }  # fmt: skip
 
 
-class Angle(NamedTuple):
-    """|x| as n pi/2 + r: the sine and the cosine of r, and n in the low bits of an integer."""
+# tan(r) = r + r**3 p(r**2): 2**-29.3 for |r| <= 0.794.
+_TAN = (
+    0.333333522, 0.133325711, 0.0540709756, 0.0212226454, 0.0109954095, -0.000118547199,
+    0.00448143389,
+)  # fmt: skip
+# sin(pi r) / pi = r + r**3 p(r**2): 2**-27.2 and 2**-61.3 for |r| <= 1/2.
+_SINC = {
+    "float": (
+        -1.64493334, 0.811715841, -0.190443262, 0.0247162916,
+    ),
+    "double": (
+        -1.6449340668482264, 0.8117424252833462, -0.19075182412167532, 0.0261478478079426,
+        -0.0023460809132894453, 0.00014842791656991339, -6.9722673087242374e-06,
+        2.4518330664200254e-07,
+    ),
+}  # fmt: skip
 
+
+class Angle(NamedTuple):
+    """|x| as n pi/2 + r: r, what was rounded off it, its sine and cosine, and the integer n.
+
+    Only the low bits of n count.
+    """
+
+    r: Term
+    low: Term
     sin: Term
     cos: Term
     n: Term
@@ -53,8 +83,8 @@ def angle(x: Term) -> Angle:
     key = ("angle", x.value.ref, x.value.type)
     known = x.w.known.get(key)
     if known is None:
-        r, n = _reduced(abs(x))
-        known = x.w.known[key] = Angle(sin_of_rest(r), cos_of_rest(r), n)
+        r, low, n = _reduced(abs(x))
+        known = x.w.known[key] = Angle(r, low, sin_of_rest(r), cos_of_rest(r), n)
     return known
 
 
@@ -72,6 +102,32 @@ def cos(x: Term) -> Term:
     return (select(_odd(a.n), a.sin, a.cos).bits ^ sign).float
 
 
+def tan(x: Term) -> Term:
+    a = angle(x)
+    if x.single:
+        square = a.r * a.r
+        low = fma(a.low, square, a.low)
+        over = a.r + fma(a.r * square, polynomial(square, _TAN), low)
+        under = constant(x, 1.0)
+    else:
+        over, under = a.sin, a.cos
+    odd = _odd(a.n)
+    ratio = select(odd, -under, over) / select(odd, over, under)
+    return (ratio.bits ^ (x.bits & x.format.sign)).float
+
+
+def sinc(x: Term) -> Term:
+    """sin(pi x) / (pi x)."""
+    n = intrinsic("rint", x)
+    half = n * 0.5
+    r = x - n
+    square = r * r
+    over = fma(r * square, polynomial(square, _SINC[x.value.kind]), r)
+    ratio = over / x
+    result = select(intrinsic("rint", half).differs(half), -ratio, ratio)
+    return select(x.equals(0.0), 1.0, result)
+
+
 def sin_of_rest(r: Term) -> Term:
     square = r * r
     return fma(r * square, polynomial(square, _SIN[r.value.kind]), r)
@@ -86,35 +142,38 @@ def _odd(n: Term) -> Term:
     return (n & 1).differs(0)
 
 
-def _reduced(size: Term) -> tuple[Term, Term]:
-    """r, and n in the low bits of an integer, of `size` >= 0."""
-    kind = size.value.kind
+def _reduced(size: Term) -> tuple[Term, Term, Term]:
+    """r, what was rounded off it, and n in the low bits of an integer, of `size` >= 0."""
+    first, second, third = (float.fromhex(part) for part in _HALF_PI[size.value.kind])
     shifted = fma(size, _TWO_OVER_PI, size.format.rounder)
     n = shifted - size.format.rounder
-    r = size
-    for part in _HALF_PI[kind]:
-        r = fma(n, -float.fromhex(part), r)
+    exact = fma(n, -first, size)
+    nearly = fma(n, -second, exact)
+    r = fma(n, -third, nearly)
+    low = fma(n, -third, fma(n, -second, exact - nearly) + (nearly - r))
     w = size.w
-    usual = (r.value, shifted.bits.value)
-    far = w.any((size > _BOUND[kind]).value)
-    r, n = w.replaced(far, usual, lambda: _far(size, *usual))
-    return Term(w, r), Term(w, n)
+    usual = [v.value for v in (r, low, shifted.bits)]
+    far = w.any((size > _BOUND[size.value.kind]).value)
+    r, low, n = w.replaced(far, usual, lambda: _far(size, *usual))
+    return Term(w, r), Term(w, low), Term(w, n)
 
 
-def _far(size: Term, r: Value, n: Value) -> list[Value]:
-    """r and n, where `size` is large by `_define_far`."""
+def _far(size: Term, r: Value, low: Value, n: Value) -> list[Value]:
+    """`usual` of `_reduced`, but of the sizes that are too large for that by `_angle_function`."""
     w, lanes = size.w, size.value.lanes
     name = f"funcgrad.angle.{mangled(size.value.kind, lanes)}"
     if name not in w.module.functions:
         w.module.define(name, _angle_function(w.module, name, size.value))
     packed = w.call(name, "double", 2 * lanes, [size.value])
-    rest = w.shuffle(packed, range(lanes))
-    turns = w.shuffle(packed, range(lanes, 2 * lanes))
-    if size.single:
-        rest = w.cast("fptrunc", rest, "float")
-    far = (size > _BOUND[size.value.kind]).value
-    whole = w.cast("fptosi", turns, n.kind)
-    return [w.select(far, rest, r), w.select(far, whole, n)]
+    rest = Term(w, w.shuffle(packed, range(lanes)))
+    turns = w.cast("fptosi", w.shuffle(packed, range(lanes, 2 * lanes)), n.kind)
+    rounded = rest.resized(size.value.kind)
+    rounded_off = (rest - rounded.resized("double")).resized(size.value.kind)
+    far = size > _BOUND[size.value.kind]
+    return [
+        w.select(far.value, a, b)
+        for a, b in ((rounded.value, r), (rounded_off.value, low), (turns, n))
+    ]
 
 
 def _angle_function(module: Module, name: str, size: Value) -> str:
