@@ -72,8 +72,10 @@ def compiled(name: str, dtype: str, lanes: int, arity: int):
 
     def run(*arrays: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         n = len(arrays[0])
-        padded = [np.ascontiguousarray(np.resize(a, -(-n // lanes) * lanes)) if n % lanes else a
-                  for a in arrays]
+        padded = [
+            np.ascontiguousarray(np.resize(a, -(-n // lanes) * lanes)) if n % lanes else a
+            for a in arrays
+        ]
         if out is None:
             out = np.empty(len(padded[0]), dtype)
         call(out.ctypes.data, *(a.ctypes.data for a in padded), len(padded[0]))

@@ -15,6 +15,7 @@ from funcgrad.backends.llvm.functions import (
     hyperbolic,
     inverse,
     logarithm,
+    modulo,
     power,
     trigonometric,
 )
@@ -37,6 +38,9 @@ _FORMULAS = {
     "erf": error.erf,
     "erfc": error.erfc,
     "power": power.power,
+    "fmod": modulo.fmod,
+    "remainder": modulo.remainder,
+    "floor_divide": modulo.floor_divide,
     "cbrt": power.cbrt,
     "hypot": power.hypot,
     "sinh": hyperbolic.sinh,

@@ -129,8 +129,10 @@ def scaled(y: Term, shifted: Term, negative: Term) -> Term:
     f = y.format
     half = (f.bias + 1) // 2
     offset = choose(negative, y.bits, f.bias + half, f.bias - half)
-    return y * ((shifted.bits + offset) << f.fraction).float * choose(
-        negative, y, 2.0**-half, 2.0**half
+    return (
+        y
+        * ((shifted.bits + offset) << f.fraction).float
+        * choose(negative, y, 2.0**-half, 2.0**half)
     )
 
 

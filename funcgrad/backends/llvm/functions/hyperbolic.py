@@ -49,14 +49,14 @@ _LARGE = 2.0**28
 
 
 def sinh(x: Term) -> Term:
-    small, large, odd, even = _parts(x)
-    half = large + fma(even, large, odd * small)
+    c, s, odd, even = _parts(x)
+    half = s + fma(even, s, odd * c)
     return copysign(half + half, x)
 
 
 def cosh(x: Term) -> Term:
-    large, small, odd, even = _parts(x)
-    half = small + fma(even, small, odd * large)
+    c, s, odd, even = _parts(x)
+    half = c + fma(even, c, odd * s)
     return half + half
 
 

@@ -66,13 +66,8 @@ _SINC = {
 
 
 class Angle(NamedTuple):
-    """|x| as n pi/2 + r: r, what was rounded off it, its sine and cosine, and the integer n.
+    """|x| as n pi/2 + r: the sine and the cosine of r, and n in the low bits of an integer."""
 
-    Only the low bits of n count.
-    """
-
-    r: Term
-    low: Term
     sin: Term
     cos: Term
     n: Term
@@ -83,8 +78,8 @@ def angle(x: Term) -> Angle:
     key = ("angle", x.value.ref, x.value.type)
     known = x.w.known.get(key)
     if known is None:
-        r, low, n = _reduced(abs(x))
-        known = x.w.known[key] = Angle(r, low, sin_of_rest(r), cos_of_rest(r), n)
+        r, n = _or_far(abs(x), *_reduced(abs(x)))
+        known = x.w.known[key] = Angle(sin_of_rest(r), cos_of_rest(r), n)
     return known
 
 
@@ -103,15 +98,15 @@ def cos(x: Term) -> Term:
 
 
 def tan(x: Term) -> Term:
-    a = angle(x)
     if x.single:
-        square = a.r * a.r
-        low = fma(a.low, square, a.low)
-        over = a.r + fma(a.r * square, polynomial(square, _TAN), low)
+        r, low, n = _or_far(abs(x), *_reduced_precisely(abs(x)))
+        square = r * r
+        low = fma(low, square, low)
+        over = r + fma(r * square, polynomial(square, _TAN), low)
         under = constant(x, 1.0)
     else:
-        over, under = a.sin, a.cos
-    odd = _odd(a.n)
+        over, under, n = angle(x)
+    odd = _odd(n)
     ratio = select(odd, -under, over) / select(odd, over, under)
     return (ratio.bits ^ (x.bits & x.format.sign)).float
 
@@ -142,38 +137,50 @@ def _odd(n: Term) -> Term:
     return (n & 1).differs(0)
 
 
-def _reduced(size: Term) -> tuple[Term, Term, Term]:
-    """r, what was rounded off it, and n in the low bits of an integer, of `size` >= 0."""
+def _reduced(size: Term) -> tuple[Term, Term]:
+    """r, and n in the low bits of an integer, of 0 <= `size` <= _BOUND."""
+    shifted = fma(size, _TWO_OVER_PI, size.format.rounder)
+    n = shifted - size.format.rounder
+    r = size
+    for part in _HALF_PI[size.value.kind]:
+        r = fma(n, -float.fromhex(part), r)
+    return r, shifted.bits
+
+
+def _reduced_precisely(size: Term) -> tuple[Term, Term, Term]:
+    """r, what was rounded off it, and n as in `_reduced`."""
     first, second, third = (float.fromhex(part) for part in _HALF_PI[size.value.kind])
     shifted = fma(size, _TWO_OVER_PI, size.format.rounder)
     n = shifted - size.format.rounder
     exact = fma(n, -first, size)
-    nearly = fma(n, -second, exact)
-    r = fma(n, -third, nearly)
-    low = fma(n, -third, fma(n, -second, exact - nearly) + (nearly - r))
-    w = size.w
-    usual = [v.value for v in (r, low, shifted.bits)]
-    far = w.any((size > _BOUND[size.value.kind]).value)
-    r, low, n = w.replaced(far, usual, lambda: _far(size, *usual))
-    return Term(w, r), Term(w, low), Term(w, n)
+    product = n * second
+    nearly = exact - product
+    rest = (exact - nearly) - product - fma(n, second, -product)
+    rest = fma(n, -third, rest)
+    r = nearly + rest
+    return r, (nearly - r) + rest, shifted.bits
 
 
-def _far(size: Term, r: Value, low: Value, n: Value) -> list[Value]:
-    """`usual` of `_reduced`, but of the sizes that are too large for that by `_angle_function`."""
-    w, lanes = size.w, size.value.lanes
-    name = f"funcgrad.angle.{mangled(size.value.kind, lanes)}"
-    if name not in w.module.functions:
-        w.module.define(name, _angle_function(w.module, name, size.value))
-    packed = w.call(name, "double", 2 * lanes, [size.value])
-    rest = Term(w, w.shuffle(packed, range(lanes)))
-    turns = w.cast("fptosi", w.shuffle(packed, range(lanes, 2 * lanes)), n.kind)
-    rounded = rest.resized(size.value.kind)
-    rounded_off = (rest - rounded.resized("double")).resized(size.value.kind)
-    far = size > _BOUND[size.value.kind]
-    return [
-        w.select(far.value, a, b)
-        for a, b in ((rounded.value, r), (rounded_off.value, low), (turns, n))
-    ]
+def _or_far(size: Term, *usual: Term) -> list[Term]:
+    """`usual`, which ends in n, but of sizes beyond _BOUND as `_angle_function` has it."""
+    w, kind, lanes = size.w, size.value.kind, size.value.lanes
+    far = size > _BOUND[kind]
+
+    def write() -> list[Value]:
+        name = f"funcgrad.angle.{mangled(kind, lanes)}"
+        if name not in w.module.functions:
+            w.module.define(name, _angle_function(w.module, name, size.value))
+        packed = w.call(name, "double", 2 * lanes, [size.value])
+        rest = Term(w, w.shuffle(packed, range(lanes)))
+        rounded = rest.resized(kind)
+        rounded_off = (rest - rounded.resized("double")).resized(kind)
+        turns = w.cast("fptosi", w.shuffle(packed, range(lanes, 2 * lanes)), usual[-1].value.kind)
+        parts = [rounded.value, rounded_off.value][: len(usual) - 1]
+        pairs = zip([*parts, turns], usual, strict=True)
+        return [w.select(far.value, a, b.value) for a, b in pairs]
+
+    found = w.replaced(w.any(far.value), [v.value for v in usual], write)
+    return [Term(w, v) for v in found]
 
 
 def _angle_function(module: Module, name: str, size: Value) -> str:
