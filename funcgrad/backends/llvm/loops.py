@@ -85,7 +85,7 @@ class _KernelWriter:
         for i, param in enumerate(kernel.params):
             slot = w.offset(Value("%args", "ptr"), "ptr", w.const(i, "i64"))
             base = w.load(slot, "ptr")
-            if param.role == "partial":
+            if param.role in ("partial", "scratch"):
                 base = self._own_part(base, param, begin)
             self.bases.append(base)
         status = w.offset(Value("%args", "ptr"), "ptr", w.const(len(kernel.params), "i64"))

@@ -32,7 +32,14 @@ from funcgrad.backends.loops.nest import (
     Store,
     affine,
 )
-from funcgrad.backends.loops.partition import GATHERS, REDUCES, VIEWS, Cluster, Partition
+from funcgrad.backends.loops.partition import (
+    GATHERS,
+    REDUCES,
+    VIEWS,
+    Cluster,
+    Partition,
+    is_one_hot,
+)
 from funcgrad.backends.loops.schedule import View, row_major, schedule
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 
@@ -380,6 +387,8 @@ def can_loop(eqn: Eqn) -> bool:
         return True
     if name in GATHERS:
         return True
+    if name == "scatter_zeros":
+        return is_one_hot(eqn)
     return is_elementwise(eqn)
 
 

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.graph import Eqn, Graph, Var
+from funcgrad.core.graph import Const, Eqn, Graph, Var
+from funcgrad.primitives.indexing import block_position
 
 UNROLLED = -1
 UNROLL_EXTENT = 4
@@ -292,6 +293,8 @@ class Partition:
             done = self._try_reduce(cluster, eqn)
         elif name in GATHERS:
             done = self._try_gather(cluster, eqn)
+        elif name == "scatter_zeros":
+            done = self._try_one_hot(cluster, eqn)
         else:
             shape = eqn.outs[0].aval.shape
             labels = self._spread(cluster, shape, eqn.ins)
@@ -384,25 +387,61 @@ class Partition:
         return True
 
     def _try_gather(self, cluster: Cluster, eqn: Eqn) -> bool:
-        if id(eqn.ins[0]) in cluster.labels:
-            return False
-        from funcgrad.primitives.indexing import block_position
-
-        shape = eqn.outs[0].aval.shape
-        block = np.broadcast_shapes(*(i.aval.shape for i in eqn.ins[1:]))
+        shape, (x, *indices) = eqn.outs[0].aval.shape, eqn.ins
+        block = np.broadcast_shapes(*(i.aval.shape for i in indices))
         start = block_position(eqn.params["axes"])
         behind = (None,) * (len(shape) - start - len(block))
         labels: list[Any] = [None if n == 1 else "?" for n in shape]
-        for atom in eqn.ins[1:]:
-            known = cluster.labels.get(id(atom))
-            if known is None:
+        known = [cluster.labels.get(id(i)) for i in indices]
+        if id(x) in cluster.labels:
+            known += self._labels_by_x(cluster, eqn)
+            if None in known[len(indices) :]:
+                return False
+        for found in known:
+            if found is None:
                 continue
-            padded = (*known, *behind)
+            padded = (*found, *behind) if len(found) <= len(block) else found
             for i, label in enumerate(padded, len(shape) - len(padded)):
                 if label is not None:
                     if labels[i] not in ("?", label):
                         return False
                     labels[i] = label
+        complete = self._complete(cluster, shape, labels)
+        if complete is None:
+            return False
+        cluster.labels[id(eqn.outs[0])] = complete
+        return True
+
+    def _labels_by_x(self, cluster: Cluster, eqn: Eqn) -> list[Any]:
+        """What an operand inside the cluster tells of a gather's result; [None] if it must not
+        be inside: each index is a count along a row's axis, or picks from an inner one."""
+        x, *indices = eqn.ins
+        axes, shape = eqn.params["axes"], eqn.outs[0].aval.shape
+        block = np.broadcast_shapes(*(i.aval.shape for i in indices))
+        if len(axes) != len(x.aval.shape) or cluster.split is None:
+            return [None]
+        labels: list[Label] = [None] * len(shape)
+        for axis, i in zip(axes, indices, strict=True):
+            label = cluster.labels[id(x)][axis]
+            along = iota_axis(i)
+            if along is not None and label is not None and 0 <= label < cluster.split:
+                labels[along + len(block) - len(i.aval.shape)] = label
+            elif along is not None or label is None or label < cluster.split:
+                return [None]
+        return [tuple(labels)]
+
+    def _try_one_hot(self, cluster: Cluster, eqn: Eqn) -> bool:
+        updates, *indices = eqn.ins
+        shape = eqn.params["shape"]
+        rank = len(updates.aval.shape)
+        known = cluster.labels.get(id(updates))
+        labels: list[Any] = [None if n == 1 else "?" for n in shape]
+        for axis, i in zip(eqn.params["axes"], indices, strict=True):
+            along = iota_axis(i)
+            if along is not None and known is not None and shape[axis] > 1:
+                labels[axis] = known[along + rank - len(i.aval.shape)]
+            elif along is None and id(i) in cluster.labels:
+                return False
         found = self._complete(cluster, shape, labels)
         if found is None:
             return False
@@ -427,6 +466,38 @@ class Partition:
                 cluster.dims, cluster.split = dims, split
             return found
         return None
+
+
+def iota_axis(atom: Any) -> int | None:
+    """The axis along which a constant counts 0, 1, 2, ..., if that is all it does."""
+    value = atom.value if type(atom) is Const else None
+    if type(value) is not np.ndarray or value.dtype.kind not in "iu":
+        return None
+    long = [i for i, n in enumerate(value.shape) if n > 1]
+    if len(long) != 1:
+        return None
+    counts = bool((value.ravel() == np.arange(value.size)).all())
+    return long[0] if counts else None
+
+
+def is_one_hot(eqn: Eqn) -> bool:
+    """Whether a scatter puts each row's update somewhere in the row.
+
+    All indices but one count rows, each along an axis of its own, and nothing is left over.
+    """
+    updates, *indices = eqn.ins
+    shape, axes = eqn.params["shape"], eqn.params["axes"]
+    if len(axes) != len(shape) or len(axes) < 2 or prod(shape) <= SMALL:
+        return False
+    rank = len(updates.aval.shape)
+    counted: dict[int, int] = {}
+    for axis, i in zip(axes, indices, strict=True):
+        along = iota_axis(i)
+        if along is not None and i.aval.shape[along] == shape[axis]:
+            counted[along + rank - len(i.aval.shape)] = axis
+    if len(counted) != len(axes) - 1:
+        return False
+    return all(n == 1 or k in counted for k, n in enumerate(updates.aval.shape))
 
 
 def _size(atom: Any) -> int:

@@ -27,12 +27,13 @@ from funcgrad.backends.loops.nest import (
     Op,
     Operand,
     Param,
+    Position,
     Reduction,
     Ref,
     Store,
     affine,
 )
-from funcgrad.backends.loops.partition import GATHERS, REDUCES, UNROLLED, VIEWS, Cluster
+from funcgrad.backends.loops.partition import GATHERS, REDUCES, UNROLLED, VIEWS, Cluster, iota_axis
 from funcgrad.core.aval import promotion_kind, resolve_ufunc
 from funcgrad.core.graph import Const, Eqn
 from funcgrad.primitives.indexing import block_position
@@ -49,9 +50,9 @@ BOOL = np.dtype(bool)
 INT64 = np.dtype(np.int64)
 INT32 = np.dtype(np.int32)
 
-# A position on an axis of a value: `const + sum(axis * step)`.
-Place = tuple[int, tuple[tuple[Axis, int], ...]]
-ZERO: Place = (0, ())
+# A position on an axis of a value: `const + sum(axis * step) + value`.
+Place = tuple[int, tuple[tuple[Axis, int], ...], Ref | None]
+ZERO: Place = (0, (), None)
 
 
 class View(NamedTuple):
@@ -297,9 +298,9 @@ class _Scheduler:
             if label is None:
                 choices.append([ZERO])
             elif label == UNROLLED:
-                choices.append([(k, ()) for k in range(n)])
+                choices.append([(k, (), None) for k in range(n)])
             else:
-                choices.append([(0, ((self.axes[label], 1),))])
+                choices.append([(0, ((self.axes[label], 1),), None)])
         return list(itertools.product(*choices))
 
     def _write_output(self, var: Any, places: tuple[Place, ...], finish: list[Any]) -> None:
@@ -364,22 +365,26 @@ class _Scheduler:
             value = self._converted(self.value(eqn.ins[0], places), var.aval.dtype)
             self._emit(Combine(number, index, op, value), 2)
             return
-        total = self._total(eqn, places, reductions)
+        labels = self.cluster.reduced[id(var)]
+        if any(not self.axes[k].outer for k in self._reduced_labels(eqn, labels)):
+            total: Operand = self._total(eqn, places, reductions)
+        else:
+            total = self._converted(self.value(eqn.ins[0], places), var.aval.dtype)
         finish.append(lambda: self.kernel.body.append(Combine(number, index, op, total)))
 
     def _keep(self, var: Any) -> None:
         """Write a value of this pass to scratch rows, one for each place that it was asked at."""
         inner = prod(a.extent for a in self.inner)
         strides = row_major([a.extent for a in self.inner])
-        for (key, places), value in list(self.pass_memo.items()):
-            if key != id(var) or type(value) is not Ref or value.level != 2:
+        for asked, value in list(self.pass_memo.items()):
+            if asked[0] != id(var) or type(value) is not Ref or value.level != 2:
                 continue
             number = len(self.kernel.params)
             self.kernel.params.append(Param(value.dtype, inner, "scratch"))
             self.buffers.append(None)
             index = affine(0, list(zip(self.inner, strides, strict=True)))
             self._emit(Store(number, index, value), 2)
-            self.kept[key, places] = (number, index)
+            self.kept[asked] = (number, index)
 
     # -- values -------------------------------------------------------------------------
 
@@ -409,6 +414,8 @@ class _Scheduler:
             return self._unrolled(eqn, places)
         if name in GATHERS:
             return self._gather(eqn, places)
+        if name == "scatter_zeros":
+            return self._one_hot(eqn, places)
         args = []
         for a, dtype in zip(eqn.ins, loop_dtypes(eqn), strict=True):
             args.append(self._converted(self.value(a, _broadcast(a, places)), dtype))
@@ -454,7 +461,7 @@ class _Scheduler:
         total: Operand | None = None
         for chosen in itertools.product(*(range(shape[a]) for a in axes)):
             supply = iter(chosen)
-            full = tuple((next(supply), ()) if p is None else p for p in around)
+            full = tuple((next(supply), (), None) if p is None else p for p in around)
             value = self._converted(self.value(eqn.ins[0], full), dtype)
             total = (
                 value
@@ -467,26 +474,61 @@ class _Scheduler:
     def _gather(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
         x, *indices = eqn.ins
         axes = eqn.params["axes"]
-        view = self.resolve(x)
         block = np.broadcast_shapes(*(i.aval.shape for i in indices))
         start = block_position(axes)
         own = places[start : start + len(block)]
         rest = iter((*places[:start], *places[start + len(block) :]))
-        dynamic, static = [], []
-        for axis, (n, stride) in enumerate(zip(x.aval.shape, view.strides, strict=True)):
-            if axis not in axes:
-                static.append((next(rest), stride))
-                continue
-            i = indices[axes.index(axis)]
-            dynamic.append((self._index(self.value(i, _broadcast(i, own)), n), stride))
-        index = self._linear([p for p, _ in static], [s for _, s in static], view.offset)
-        index = Index(
-            index.const + sum(s * i for i, s in dynamic if type(i) is int),
-            index.terms,
-            tuple((i, s) for i, s in dynamic if type(i) is Ref),
-        )
-        number = self._param(view.buffer, x.aval.dtype, view.buffer.size, "in")
-        return self._emit_new(Load, x.aval.dtype, index.level, number, index)
+        found = []
+        for axis, n in enumerate(x.aval.shape):
+            if axis in axes:
+                i = indices[axes.index(axis)]
+                found.append(self._indexed(i, _broadcast(i, own), n))
+            else:
+                found.append(next(rest))
+        return self.value(x, tuple(found))
+
+    def _indexed(self, atom: Any, places: tuple[Place, ...], n: int) -> Place:
+        """The place that an element of an index array names."""
+        axis = iota_axis(atom)
+        if axis is not None:
+            return places[axis]
+        index = self._index(self.value(atom, places), n)
+        return (index, (), None) if type(index) is int else (0, (), index)
+
+    def _one_hot(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
+        """The updates where the one index that is no count of rows names the place, else 0."""
+        updates, *indices = eqn.ins
+        axes, shape, dtype = eqn.params["axes"], eqn.params["shape"], eqn.outs[0].aval.dtype
+        rank = len(updates.aval.shape)
+        block: list[Place] = [ZERO] * rank
+        chosen = 0
+        for axis, i in zip(axes, indices, strict=True):
+            along = iota_axis(i)
+            if along is None:
+                chosen = axis
+            else:
+                block[along + rank - len(i.aval.shape)] = places[axis]
+        atom = indices[axes.index(chosen)]
+        index = self._index(self.value(atom, _broadcast(atom, tuple(block))), shape[chosen])
+        value = self.value(updates, _broadcast(updates, tuple(block)))
+        here = self._position(places[chosen])
+        if type(index) is int:
+            there: Operand = Literal(index, INT32)
+        else:
+            there = self._converted(index, INT32)
+        hit = self._operation("equal", [here, there], BOOL)
+        return self._operation("where", [hit, value, Literal(0, dtype)], dtype)
+
+    def _position(self, place: Place) -> Operand:
+        start, parts, value = place
+        if value is not None:
+            return self._converted(value, INT32)
+        index = affine(start, parts)
+        key = ("position", index)
+        memo = self.pass_memo if index.level == 2 else self.memo
+        if key not in memo:
+            memo[key] = self._emit_new(Position, INT32, index.level, index)
+        return memo[key]
 
     def _index(self, value: Operand, n: int) -> Ref | int:
         """An index counted from the start, checked."""
@@ -537,11 +579,13 @@ class _Scheduler:
         return self._param(self.target(var), var.aval.dtype, max(prod(var.aval.shape), 1), "out")
 
     def _linear(self, places: Sequence[Place], strides: Sequence[int], offset: int) -> Index:
-        const, terms = offset, []
-        for (start, parts), stride in zip(places, strides, strict=True):
+        const, terms, dynamic = offset, [], []
+        for (start, parts, value), stride in zip(places, strides, strict=True):
             const += start * stride
             terms += [(axis, step * stride) for axis, step in parts]
-        return affine(const, terms)
+            if value is not None:
+                dynamic.append((value, stride))
+        return affine(const, terms)._replace(dynamic=tuple(dynamic))
 
     # -- fewer, longer axes -------------------------------------------------------------
 
@@ -619,5 +663,5 @@ def _through_view(eqn: Eqn, places: tuple[Place, ...]) -> tuple[Place, ...]:
     if name == "index":
         supply = iter(places)
         idx = zip(shape, eqn.params["idx"], strict=True)
-        return tuple(next(supply) if type(e) is tuple else (e % n, ()) for n, e in idx)
+        return tuple(next(supply) if type(e) is tuple else (e % n, (), None) for n, e in idx)
     return places
