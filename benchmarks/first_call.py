@@ -65,9 +65,11 @@ def _rounds(workload: str, names: list[str]) -> dict[str, tuple[float, ...]]:
 
 
 def _in_fresh_process(name: str, workload: str, folder: str) -> float:
-    caches = {"FUNCGRAD_CACHE_DIR": folder, "TORCHINDUCTOR_CACHE_DIR": folder}
+    # An installed package has its bytecode; so has an editable one, after the first import.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    environment |= {"FUNCGRAD_CACHE_DIR": folder, "TORCHINDUCTOR_CACHE_DIR": folder}
     command = [sys.executable, "-m", "benchmarks.first_call", workload, name]
-    done = subprocess.run(command, check=True, capture_output=True, env={**os.environ, **caches})
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
     return json.loads(done.stdout)
 
 
