@@ -37,6 +37,7 @@ _FORMULAS = {
     "logaddexp2": logarithm.logaddexp2,
     "erf": error.erf,
     "erfc": error.erfc,
+    "erfinv": error.erfinv,
     "power": power.power,
     "fmod": modulo.fmod,
     "remainder": modulo.remainder,

@@ -230,7 +230,7 @@ def polynomial(x: Term, coefficients: Sequence[Operand], square: Term | None = N
     Even and odd powers run side by side where the chain would be long: half the latency for
     one product more, or none where the square of x is given.
     """
-    if len(coefficients) < 5:
+    if len(coefficients) < (8 if square is None else 5):
         return _horner(x, coefficients)
     square = x * x if square is None else square
     return fma(x, _horner(square, coefficients[1::2]), _horner(square, coefficients[::2]))

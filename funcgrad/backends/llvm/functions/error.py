@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from funcgrad.backends.llvm.functions.arithmetic import (
     Term,
     at_most,
@@ -10,8 +12,10 @@ from funcgrad.backends.llvm.functions.arithmetic import (
     fma,
     polynomial,
     select,
+    sqrt,
 )
 from funcgrad.backends.llvm.functions.exponential import exp_of_rest, reduced, scaled_down, two_to
+from funcgrad.backends.llvm.functions.logarithm import log_and_error
 
 # Beyond this the result is 1.
 _ERF_END = {"float": 4.0, "double": 6.0}
@@ -64,6 +68,53 @@ _ERFCX = {
         -1.5395370162019508e-08, -3.839356983061257e-10, 1.0172760274078436e-09,
     ),
 }  # fmt: skip
+# erfinv(x) = x p(t) with w = -log(1 - x**2): each piece begins at a w, and has t = w - c the
+# first time, then sqrt(w) - c. The first two coefficients are one number. 2**-28.6 and 2**-53.3.
+_ERFINV = {
+    "float": (
+        (0.0, 0.0, (
+            0.886226952, -2.4599963e-08, 0.232013553, 0.0115503594, -0.00233861548,
+            -0.000121888814, 4.0389823e-05, 5.88514558e-06, -2.51335609e-06, 3.12693402e-07,
+            -1.74592536e-08, 3.48479079e-10,
+        )),
+        (5.0, 3.0, (
+            2.83297682, -1.59305777e-08, 1.00167525, 0.00944526121, -0.00764286425, 0.00568810757,
+            -0.00356641458, 0.0014736834, -0.000121579593, -0.000275310216, 0.000161661024,
+            -3.07838673e-05,
+        )),
+    ),
+    "double": (
+        (0.0, 3.125, (
+            1.6536545626831027, 0.0, 0.24015818242558834, -0.006033670871426996,
+            -0.0007407025341545547, 0.000186734208020529, -1.3882523394196402e-05,
+            -1.3654691772635683e-06, 4.234788171195084e-07, -2.9070389895870177e-08,
+            -4.112660642263982e-09, 1.051222567031445e-09, -5.414294650857501e-11,
+            -1.2978504210805849e-11, 2.6305035218965825e-12, -8.079290599003757e-14,
+            -4.001590964420839e-14, 6.533339501826799e-15, -3.9876626888965905e-17,
+            -1.234483904025116e-16, 1.5545101300786195e-17, 6.956362580372375e-19,
+            -3.487608862085776e-19, 1.6540585935957892e-20, 3.21929942521666e-21,
+            -3.0018541376766925e-22,
+        )),
+        (6.25, 3.25, (
+            3.0838856104922208, 0.0, 1.0052589676941657, 0.005370914553570889,
+            -0.003751208508262778, 0.002491442097019084, -0.00168827553425593,
+            0.0009532893630653218, -0.00035503783078085134, 2.4031263193058833e-05,
+            6.828724850447698e-05, -4.731901575547764e-05, 1.246443424451178e-05,
+            2.9258244188435947e-06, -3.9840799104870015e-06, 1.4985459041393716e-06,
+            -3.0262086054549436e-08, -2.7118676733280126e-07, 1.339391426763929e-07,
+            6.344063762894844e-10, -1.6186331689876883e-08,
+        )),
+        (16.0, 5.0, (
+            4.849906401408584, 0.0, 1.010300464864545, -0.00013871931838023834,
+            -0.0002150301198046556, 7.599527809858633e-05, -1.9681771101666667e-05,
+            4.5260525128878805e-06, -9.930262320852769e-07, 2.2905286524818703e-07,
+            -6.756961640038601e-08, 2.9018551624040998e-08, -1.5221425853968087e-08,
+            7.821556180766522e-09, -3.5224749369076347e-09, 1.3159083234201143e-09,
+            -3.911983737176011e-10, 6.959520962732599e-11, 1.982048657956917e-11,
+            -2.0392776441405586e-11, 4.834260940676857e-12,
+        )),
+    ),
+}  # fmt: skip
 
 
 def erf(x: Term) -> Term:
@@ -72,7 +123,7 @@ def erf(x: Term) -> Term:
     size = at_most(abs(x), _ERF_END[kind])
     near = size < 1.0
     far_ones = _ERF_FAR[kind]
-    near_ones = _ERF_NEAR[kind] + (0.0,) * (len(far_ones) - len(_ERF_NEAR[kind]))
+    near_ones = _padded(_ERF_NEAR[kind], len(far_ones))
     chosen = [select(near, constant(x, a), b) for a, b in zip(near_ones, far_ones, strict=True)]
     p = polynomial(select(near, size * size, size), chosen)
     power = reduced(p)
@@ -100,3 +151,31 @@ def erfc(x: Term) -> Term:
     else:
         positive = scaled_down(positive, power.shifted)
     return select(wide < 0.0, 2.0 - positive, positive).resized(x.value.kind)
+
+
+def erfinv(x: Term) -> Term:
+    kind = x.value.kind
+    logarithm, error = log_and_error(fma(-x, x, 1.0))
+    w = -logarithm
+    root = sqrt(w)
+    pieces = _ERFINV[kind]
+    most = max(len(coefficients) for _, _, coefficients in pieces)
+    (_, centre, coefficients), *others = pieces
+    t = w - centre if centre else w
+    chosen = [constant(x, c) for c in _padded(coefficients, most)]
+    for start, centre, coefficients in others:
+        here = w >= start
+        t = select(here, root - centre, t)
+        chosen = [
+            select(here, constant(x, c), before)
+            for c, before in zip(_padded(coefficients, most), chosen, strict=True)
+        ]
+    # The slope of p is about 1/5 where the error of w matters.
+    rest = fma(error, -0.2, polynomial(t, chosen[1:]))
+    result = fma(x, chosen[0], x * rest)
+    result = select(abs(x) < 1.0, result, math.nan)
+    return select(abs(x).equals(1.0), x * math.inf, result)
+
+
+def _padded(coefficients: tuple[float, ...], length: int) -> tuple[float, ...]:
+    return coefficients + (0.0,) * (length - len(coefficients))

@@ -97,6 +97,17 @@ def _sum(k: Term, f: Term) -> Term:
     return fma(k, high, f + fma(k, low, log_tail(f)))
 
 
+def log_and_error(x: Term) -> tuple[Term, Term]:
+    """log(x) of a normal x > 0, and what was rounded off it."""
+    high, low = LN2[x.value.kind]
+    k, m = split(x)
+    f = m - 1.0
+    small = fma(k, low, log_tail(f))
+    rest = f + small
+    total = fma(k, high, rest)
+    return total, (fma(k, high, -total) + rest) + ((f - rest) + small)
+
+
 def log2(x: Term) -> Term:
     return _log_to_base(x, (1.0, 0.0), *_LOG2_E[x.value.kind])
 

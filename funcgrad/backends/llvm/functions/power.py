@@ -77,7 +77,7 @@ def power(x: Term, y: Term) -> Term:
     inside = at_least(at_most(product, ends.infinite), ends.zero)
     rest = select(inside.equals(product), rest, 0.0)
     parts = reduced(inside)
-    result = scaled(exp_of_rest(parts.r + rest), parts.shifted, inside < 0.0)
+    result = scaled(exp_of_rest(parts.r + rest), parts.shifted, inside < 0.0, inside)
     return _with_special_cases(x, y, size, result)
 
 
