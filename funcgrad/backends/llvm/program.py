@@ -6,7 +6,8 @@ one arena, and the steps write their calls.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from funcgrad.backends.loops.memory import Buffer, Plan, Use, plan
 from funcgrad.backends.loops.nest import (
     INDEXED,
     Axis,
+    Combine,
     Kernel,
     Load,
     Loop,
@@ -50,11 +52,16 @@ _FUNCTION_WORK = 12
 
 
 class Step(NamedTuple):
-    """One action: what it touches, and how it is written."""
+    """One action: what it touches, and how it is written.
+
+    Attributes:
+        kernel: the loop nest, if that is all it runs, on the arrays `reads`.
+    """
 
     emit: Callable[[Frame], None]
     reads: Sequence[Buffer]
     writes: Sequence[Buffer]
+    kernel: Kernel | None = None
 
 
 class Frame:
@@ -127,6 +134,24 @@ class Frame:
             self.addresses[buffer] = self.w.offset(arena, "i8", self.w.const(offset, "i64"))
 
 
+@dataclass
+class Spent:
+    """What the steps so far take: kernels run, calls of libraries, bytes read and written."""
+
+    kernels: int = 0
+    calls: int = 0
+    moved: int = 0
+
+    def add(self, reads: Iterable[Buffer], writes: Iterable[Buffer]) -> None:
+        self.moved += sum(b.nbytes for b in {*reads} - {*writes}) + sum(b.nbytes for b in writes)
+
+    def repeat(self, before: Spent, times: int) -> None:
+        """Count what was added since then so many times."""
+        self.kernels = before.kernels + (self.kernels - before.kernels) * times
+        self.calls = before.calls + (self.calls - before.calls) * times
+        self.moved = before.moved + (self.moved - before.moved) * times
+
+
 class Compiled:
     """What all parts of one program share: the module, kernels known by their text, constants.
 
@@ -143,9 +168,8 @@ class Compiled:
         self.constants: dict[int, Buffer] = {}
         self.hosts: list[Callable[..., None]] = []
         self.layouts: list[tuple[np.dtype, tuple[int, ...]]] = []
-        self.flops = 0
-        self.calls: list[tuple[str, Kernel | None, int, int]] = []
         self.work = 0
+        self.spent = Spent()
 
     def kernel(self, kernel: Kernel) -> str:
         """The name of a kernel's function; equal ones are written once."""
@@ -295,9 +319,13 @@ class Body:
             write_call(self, cluster.eqns[0])
 
     def step(
-        self, emit: Callable[[Frame], None], reads: Sequence[Any], writes: Sequence[Any]
+        self,
+        emit: Callable[[Frame], None],
+        reads: Sequence[Any],
+        writes: Sequence[Any],
+        kernel: Kernel | None = None,
     ) -> None:
-        self.steps.append(Step(emit, reads, writes))
+        self.steps.append(Step(emit, reads, writes, kernel))
 
     def _small(self, cluster: Cluster) -> None:
         outputs = self.outputs_of(cluster)
@@ -332,7 +360,9 @@ class Body:
             for var, target in targets:
                 store_array(w, small.value(var), frame.address(target), var.aval.dtype)
 
-        self.step(emit, [v.buffer for v in reads.values()], [t for _, t in targets])
+        sources, results = [v.buffer for v in reads.values()], [t for _, t in targets]
+        self.shared.spent.add(sources, results)
+        self.step(emit, sources, results)
 
     def copy(self, source: View, destination: View) -> None:
         """Elements from one view to another of the same shape."""
@@ -355,14 +385,19 @@ class Body:
                 if chunks > 1:
                     finish.append((combine_nest(p, chunks), [bound[i], into]))
         name = self.shared.kernel(kernel)
-        self.shared.calls.append((name, kernel, n_rows, chunk))
         self.shared.work += work_of(kernel)
 
         def emit(frame: Frame) -> None:
             call_kernel(frame, name, bound, n_rows, chunk)
 
         written = [b for b, p in zip(bound, kernel.params, strict=True) if p.role != "in"]
-        self.step(emit, bound, written)
+        roles = [p.role for p in kernel.params]
+        self.shared.spent.kernels += 1
+        self.shared.spent.add(
+            [b for b, role in zip(bound, roles, strict=True) if role == "in"],
+            [b for b, role in zip(bound, roles, strict=True) if role in ("out", "partial")],
+        )
+        self.step(emit, bound, written, kernel)
         for nest, arrays in finish:
             self.run(nest, arrays)
 
@@ -561,15 +596,11 @@ def combine_nest(param: Param, chunks: int) -> Kernel:
             (axis,), [Load(value, 0, affine(0, [(axis, 1)]))], [Reduction(total, param.op, value)]
         )
         return Kernel(params, (), [], [loop, Store(1, affine(0, []), total)], parallel=False)
-    axis, body, total = Axis(param.size, False), [], None
-    for chunk in range(chunks):
-        value = Ref(param.dtype, 2)
-        body.append(Load(value, 0, affine(chunk * param.size, [(axis, 1)])))
-        if total is None:
-            total = value
-        else:
-            new = Ref(param.dtype, 2)
-            body.append(Op(new, param.op, (total, value)))
-            total = new
-    body.append(Store(1, affine(0, [(axis, 1)]), total))
-    return Kernel(params, (), [], [Loop((axis,), body, [])], parallel=False)
+    axis, later = Axis(param.size, False), Axis(chunks - 1, False)
+    first, value = Ref(param.dtype, 2), Ref(param.dtype, 2)
+    place = affine(0, [(axis, 1)])
+    start: list[Any] = [Load(first, 0, place), Store(1, place, first)]
+    behind = affine(param.size, [(later, param.size), (axis, 1)])
+    rest: list[Any] = [Load(value, 0, behind), Combine(1, place, param.op, value)]
+    body: list[Any] = [Loop((axis,), start, []), Loop((later, axis), rest, [])]
+    return Kernel(params, (), [], body, parallel=False)
