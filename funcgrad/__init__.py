@@ -12,7 +12,7 @@ from __future__ import annotations
 from funcgrad import errors, tree
 from funcgrad import numpy as numpy
 from funcgrad import random as random
-from funcgrad.backends.numpy import backend as _numpy_backend  # pyright: ignore[reportUnusedImport]  (registers itself)
+from funcgrad.backends import registry as _registry  # pyright: ignore[reportUnusedImport]  (registers the backends)
 from funcgrad.config import config, debug_nans
 from funcgrad.core.graph import Graph
 from funcgrad.numpy.updates import at

@@ -18,6 +18,9 @@ class _Config:
     """The current settings.
 
     Attributes:
+        backend: the compiler of what is compiled from now on and names none itself: "llvm" or
+            "numpy"; None for the fastest that can be used. At the start it is what the
+            environment variable `FUNCGRAD_BACKEND` says.
         debug_nans: stop at the first primitive that makes a NaN.
         num_threads: on how many threads compiled programs run large kernels, 1 or more; None,
             as at the start, for the number in the environment variable `FUNCGRAD_NUM_THREADS`
@@ -25,9 +28,10 @@ class _Config:
             depend on it.
     """
 
-    __slots__ = ("_num_threads", "_on_threads", "debug_nans")
+    __slots__ = ("_num_threads", "_on_threads", "backend", "debug_nans")
 
     def __init__(self) -> None:
+        self.backend: str | None = os.environ.get("FUNCGRAD_BACKEND", "").strip() or None
         self.debug_nans = False
         self._num_threads: int | None = None
         self._on_threads: list[Callable[[], None]] = []

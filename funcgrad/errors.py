@@ -552,6 +552,39 @@ class MissingDependencyError(FuncgradError, ImportError):
     """
 
 
+class BackendError(FuncgradError, RuntimeError):
+    """A compiler that is asked for by name cannot be used on this machine.
+
+    Fails, where llvmlite is missing::
+
+        fg.jit(f, backend="llvm")(x)
+
+    Mended: install it, or let funcgrad choose among those that are there::
+
+        pip install "funcgrad[llvm]"
+        fg.jit(f)(x)
+    """
+
+
+class BackendWarning(UserWarning):
+    """The fastest compiler cannot be used on this machine, so a slower one is.
+
+    It is given once in a process, by the first compilation that it concerns.
+
+    Warns, where llvmlite is missing::
+
+        fg.jit(f)(x)
+
+    Mended: install it, or say that NumPy source is what you want, in one of these ways::
+
+        pip install "funcgrad[llvm]"
+        export FUNCGRAD_BACKEND=numpy
+        fg.config.backend = "numpy"
+        fg.jit(f, backend="numpy")(x)
+        warnings.simplefilter("ignore", fg.errors.BackendWarning)
+    """
+
+
 _E = TypeVar("_E", bound=FuncgradError)
 
 

@@ -9,8 +9,12 @@ from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import higher_order
 
 
-def _call(*args: Any, graph: Graph) -> Any:
-    return runner(graph)(*args)
+def _call(*args: Any, graph: Graph, backend: str | None = None) -> Any:
+    return runner(graph, backend)(*args)
 
 
-call = higher_order("call", _call, shape=lambda *avals, graph: graph.out_avals)
+def _shape(*avals: Any, graph: Graph, backend: str | None = None) -> Any:
+    return graph.out_avals
+
+
+call = higher_order("call", _call, shape=_shape)

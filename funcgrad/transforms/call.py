@@ -14,12 +14,17 @@ from funcgrad.transforms.vjp import vjp_graph
 from funcgrad.transforms.vmap import batch_graph
 
 
+def _bind(params: dict, graph: Any, *operands: Any) -> Any:
+    """A call of a graph derived from that of an equation with these parameters."""
+    return bind(call, *operands, **{**params, "graph": graph})
+
+
 def _jvp(tangents: Sequence[Any], ans: Any, ins: Sequence[Any], params: dict) -> list[Any]:
     graph = params["graph"]
     wrt = tuple(t is not None for t in tangents)
     derived = graph.derive(("jvp", wrt), lambda: jvp_graph(graph, wrt))
     given = [t for t in tangents if t is not None]
-    results = bind(call, *ins, *given, graph=derived)
+    results = _bind(params, derived, *ins, *given)
     return list(results[len(graph.outputs) :])
 
 
@@ -28,7 +33,7 @@ def _vjp(cts: Sequence[Any], ans: Any, ins: Sequence[Any], params: dict, need: A
     wrt = tuple(n and v.aval.inexact for n, v in zip(need, graph.inputs, strict=True))
     mask = tuple(c is not None for c in cts)
     derived = graph.derive(("vjp", wrt, mask), lambda: vjp_graph(graph, wrt, mask))
-    supply = iter(bind(call, *ins, *[c for c in cts if c is not None], graph=derived))
+    supply = iter(_bind(params, derived, *ins, *[c for c in cts if c is not None]))
     return [next(supply) if w else None for w in wrt]
 
 
@@ -43,7 +48,7 @@ def _pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> tuple[l
         return split.first(split.residuals), split.rest
 
     first, rest = graph.derive(("pullback", wrt), cut)
-    results = bind(call, *ins, graph=first)
+    results = _bind(params, first, *ins)
     outs, residuals = results[: len(mask)], results[len(mask) :]
 
     def pull(cts: Sequence[Any], need: Sequence[bool]) -> list[Any]:
@@ -52,7 +57,7 @@ def _pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> tuple[l
             for c, a, m in zip(cts, graph.outputs, mask, strict=True)
             if m
         ]
-        supply = iter(bind(call, *residuals, *filled, graph=rest))
+        supply = iter(_bind(params, rest, *residuals, *filled))
         return [next(supply) if w else None for w in wrt]
 
     return list(outs), pull
@@ -63,7 +68,7 @@ def _batch(prim: Any, args: Sequence[Any], batched: Sequence[bool], size: int, p
     derived, flags = graph.derive(
         ("batch", tuple(batched), size), lambda: batch_graph(graph, batched, size)
     )
-    return bind(call, *args, graph=derived), flags
+    return _bind(params, derived, *args), flags
 
 
 call.jvp, call.vjp, call.batch, call.pullback = _jvp, _vjp, _batch, _pullback

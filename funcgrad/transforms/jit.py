@@ -12,7 +12,13 @@ from funcgrad import tree
 from funcgrad.config import config
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
-from funcgrad.core.execution import BACKENDS
+from funcgrad.core.execution import (
+    Cost,
+    Inspection,
+    backend_named,
+    check_backend,
+    default_backend,
+)
 from funcgrad.core.graph import Graph
 from funcgrad.core.tracer import Tracer, bind, is_staging
 from funcgrad.errors import ArgumentError, NotAnArrayError, at_line
@@ -21,7 +27,13 @@ from funcgrad.transforms import call as _call_rules  # noqa: F401  # pyright: ig
 from funcgrad.transforms.dispatch import MISS, Guard, make_guard
 from funcgrad.transforms.explain import explain_miss
 from funcgrad.transforms.frozen import frozen
-from funcgrad.transforms.static import Static, StaticArguments, names_of_rest, with_static
+from funcgrad.transforms.static import (
+    NamedArguments,
+    Static,
+    StaticArguments,
+    names_of_rest,
+    with_static,
+)
 from funcgrad.transforms.trace import leaf_avals, trace
 
 _SCALARS = frozenset({float, int, complex, bool})
@@ -60,7 +72,12 @@ class Lowered:
 
     Attributes:
         graph: the traced graph; prints as text.
-        text: the generated program: a complete module that needs only NumPy.
+        backend: the compiler's name.
+        text: the generated program. By "numpy" it is a complete module that needs only NumPy;
+            by "llvm", LLVM's intermediate language.
+        kernels: the loop nests that the program consists of beside calls of libraries, each
+            once; they print as text. By "numpy" there are none.
+        assembly: the machine's instructions, by "llvm".
 
     Example:
         >>> print(fg.jit(lambda x: x * x).lower(3.0).graph)
@@ -70,13 +87,41 @@ class Lowered:
         }
     """
 
-    def __init__(self, graph: Graph, text: Callable[[], str]):
+    def __init__(self, graph: Graph, backend: str, inspect: Callable[[], Inspection]):
         self.graph = graph
-        self._text = text
+        self.backend = backend
+        self._inspect = inspect
+
+    @functools.cached_property
+    def _seen(self) -> Inspection:
+        return self._inspect()
 
     @functools.cached_property
     def text(self) -> str:
-        return self._text()
+        return self._seen.text
+
+    @functools.cached_property
+    def kernels(self) -> tuple[Any, ...]:
+        return self._seen.kernels
+
+    @functools.cached_property
+    def assembly(self) -> str:
+        return self._seen.assembly
+
+    def cost(self) -> Cost:
+        """What a call of the program takes; prints as a table.
+
+        Example:
+            >>> import numpy as np, funcgrad as fg
+            >>> lowered = fg.jit(lambda x: np.sum(x * x), backend="numpy").lower(np.ones(1000))
+            >>> print(lowered.cost())
+            kernels            0
+            library calls      2
+            bytes moved   24,008
+            flops          2,000
+            arena bytes        0
+        """
+        return self._seen.cost()
 
     def __str__(self) -> str:
         return self.text
@@ -85,17 +130,28 @@ class Lowered:
 class Jitted:
     """A jitted function; made by `jit`.
 
+    Attributes:
+        fun: the function.
+        backend: the compiler's name where one was asked for, else None.
+
     Example:
         >>> square = fg.jit(lambda x: x * x)
         >>> isinstance(square, fg.Jitted), square(3.0)
         (True, np.float64(9.0))
     """
 
-    def __init__(self, fun: Callable[..., Any], static: StaticArguments, backend: str):
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        static: StaticArguments,
+        donated: NamedArguments,
+        backend: str | None,
+    ):
         functools.update_wrapper(self, fun, updated=())
         self.fun = fun
         self.backend = backend
         self._static = static
+        self._donated = donated
         # Entries are added whole and never change, so that threads need no lock: at worst two
         # of them compile the same program. A lock held while user code runs could block it.
         self._programs: dict[Any, Program] = {}
@@ -173,9 +229,37 @@ class Jitted:
         if _captures_tracers(graph):
             return None
         self._last_miss = (key, list(self._programs))
-        run = BACKENDS[self.backend].compile(graph, out_tree)
+        donated = self._donated_leaves(form, leaves)
+        # What isn't NumPy's, CuPy's arrays say, is computed by the library it comes from.
+        ours = all(map(_is_numpys, leaves))
+        backend = self._backend() if ours else "numpy"
+        run = backend_named(backend).compile(graph, out_tree, donated)
         program = Program(run, make_guard(form.treedef, leaves, run))
         return self._programs.setdefault(key, program)
+
+    def _backend(self) -> str:
+        return self.backend or default_backend()
+
+    def _donated_leaves(self, form: Form, leaves: Sequence[Any]) -> tuple[int, ...]:
+        """The numbers of the leaves that may be overwritten."""
+        if not self._donated:
+            return ()
+        given = form.treedef.unflatten(leaves)
+        args, kwargs = given if form.keywords else (given, dict[str, Any]())
+        static = {where for where, _, _ in form.static}
+        total = len(args) + sum(isinstance(where, int) for where in static)
+        places = [i for i in range(total) if i not in static]
+        named = self._donated.among(total)
+        chosen = [i in named for i in places]
+        # Keywords are flattened in their names' order.
+        chosen += [name in self._donated.names for name in sorted(kwargs)]
+        parts = [*args, *(kwargs[name] for name in sorted(kwargs))]
+        flags = [
+            flag
+            for flag, part in zip(chosen, parts, strict=True)
+            for _ in range(len(tree.leaves(part)))
+        ]
+        return tuple(i for i, flag in enumerate(flags) if flag)
 
     def _call_checked(self, form: Form, leaves: Sequence[Any]) -> Any:
         """Under debug_nans: equation by equation, each result checked where it is made."""
@@ -189,7 +273,7 @@ class Jitted:
         if is_staging() or config.debug_nans or _captures_tracers(graph):
             with np.errstate(all="ignore"):
                 return out_tree.unflatten(run_graph(graph, leaves))
-        return out_tree.unflatten(bind(call, *leaves, graph=graph))
+        return out_tree.unflatten(bind(call, *leaves, graph=graph, backend=self.backend))
 
     # -- looking inside ---------------------------------------------------------------
 
@@ -200,7 +284,8 @@ class Jitted:
             args, kwargs: as for a call; arrays or `ShapeDtypeStruct`s.
 
         Returns:
-            An object with `.graph` (the traced graph) and `.text` (the program's source).
+            An object with `.graph` (the traced graph), `.text` (the program), `.kernels`,
+            `.assembly` and `.cost()`.
 
         Example:
             >>> import numpy as np, funcgrad as fg
@@ -214,8 +299,13 @@ class Jitted:
         form, leaves = self._take_apart(args, kwargs)
         avals = _avals(form, leaves)
         graph, out_tree = self._graph(form, avals)
-        signature, backend = self._signature(form, avals), BACKENDS[self.backend]
-        return Lowered(graph, lambda: backend.text(graph, signature, out_tree))
+        signature, backend = self._signature(form, avals), self._backend()
+        donated = self._donated_leaves(form, avals)
+        return Lowered(
+            graph,
+            backend,
+            lambda: backend_named(backend).inspect(graph, signature, out_tree, donated),
+        )
 
     def _signature(self, form: Form, avals: Sequence[Aval]) -> Signature:
         given = form.treedef.unflatten(avals)
@@ -223,6 +313,12 @@ class Jitted:
         names = names_of_rest(self.fun, form.static, len(args))
         parameters: list[tuple[str, Any]] = [*zip(names, args, strict=True), *kwargs.items()]
         return Signature(getattr(self.fun, "__name__", "main"), parameters)
+
+    def by_numpy(self) -> Jitted:
+        """The same function as NumPy source; what has been traced is kept."""
+        other = Jitted(self.fun, self._static, self._donated, "numpy")
+        other._graphs = self._graphs
+        return other
 
     def explain(self) -> str:
         """Why the last call that traced did so: what differs from the nearest program kept.
@@ -270,6 +366,10 @@ def _leaf_key(leaf: Any, leaves: Sequence[Any], form: Form) -> Any:
     return (type(leaf), aval_of(leaf))
 
 
+def _is_numpys(leaf: Any) -> bool:
+    return type(leaf) in _SCALARS or isinstance(leaf, (np.ndarray, np.generic))
+
+
 def _captures_tracers(graph: Graph) -> bool:
     return any(type(c.value) is Tracer for c in graph.consts())
 
@@ -279,15 +379,17 @@ def jit(
     *,
     static_argnums: int | Sequence[int] = (),
     static_argnames: str | Sequence[str] = (),
+    donate_argnums: int | Sequence[int] = (),
+    donate_argnames: str | Sequence[str] = (),
     backend: str | None = None,
 ) -> Any:
     """A function that runs as a compiled program, traced once for each kind of arguments.
 
     The first call with arguments of new shapes, dtypes, structure or static values traces
     `fun` and compiles the graph; further calls run the program. Results are those of `fun`
-    up to rounding, in memory of their own: none shares it with an argument, with an array that
-    `fun` closes over, or with another result, also where `fun` gives back an argument or a
-    view. What `fun` closes over is kept as it was when it was traced.
+    up to rounding, in memory of their own: none shares it with an argument that is not donated,
+    with an array that `fun` closes over, or with another result, also where `fun` gives back an
+    argument or a view. What `fun` closes over is kept as it was when it was traced.
 
     Args:
         fun: a pure function of pytrees of arrays. Without it, a decorator is returned.
@@ -295,13 +397,22 @@ def jit(
             may branch. They must be hashable.
         static_argnames: the same for keyword arguments, by name; a name that `fun` also takes
             by position is static there, too.
-        backend: the compiler's name; "numpy" is always there.
+        donate_argnums: positional arguments that the caller gives up: their arrays may be
+            overwritten, and be the results, so that an update of parameters takes no further
+            memory and less time. Use only what the call returns in their place. Arrays that
+            cannot be written to, are not contiguous or overlap another argument are left as
+            they are; so are all, by the backend "numpy".
+        donate_argnames: the same by name.
+        backend: the compiler: "llvm", which needs llvmlite, or "numpy", which is always there.
+            Without it, the one that `fg.config.backend` or the environment variable
+            `FUNCGRAD_BACKEND` names, else the fastest that can be used.
 
     Raises:
         TracerValueError: `fun` asks for a value (`if x > 0`, `float(x)`).
         StaticArgumentError: a static argument cannot be hashed.
         NotAnArrayError: an argument is no array, number or pytree of them.
-        ArgumentError: there is no such backend.
+        ArgumentError: there is no such backend, or `fun` has no such argument.
+        BackendError: on the first call, the backend that was asked for cannot be used here.
 
     Example:
         >>> import numpy as np, funcgrad as fg
@@ -311,16 +422,23 @@ def jit(
     """
     if fun is None:
         return functools.partial(
-            jit, static_argnums=static_argnums, static_argnames=static_argnames, backend=backend
+            jit,
+            static_argnums=static_argnums,
+            static_argnames=static_argnames,
+            donate_argnums=donate_argnums,
+            donate_argnames=donate_argnames,
+            backend=backend,
         )
-    chosen = backend or next(iter(BACKENDS))
-    if chosen not in BACKENDS:
+    if backend is not None:
+        check_backend(backend, "jit")
+    static = StaticArguments(fun, static_argnums, static_argnames, "static")
+    donated = NamedArguments(fun, donate_argnums, donate_argnames, "donate")
+    both = {*static.numbers, *static.names} & {*donated.numbers, *donated.names}
+    if both:
         raise at_line(
-            ArgumentError, f"jit: there is no backend {backend!r}; there are {sorted(BACKENDS)}"
+            ArgumentError, f"jit: argument {min(both, key=str)!r} is both static and donated"
         )
-    numbers = (static_argnums,) if isinstance(static_argnums, int) else tuple(static_argnums)
-    names = (static_argnames,) if isinstance(static_argnames, str) else tuple(static_argnames)
-    return Jitted(fun, StaticArguments(fun, numbers, names), chosen)
+    return Jitted(fun, static, donated, backend)
 
 
 def export(fun: Callable[..., Any], *args: Any, path: Any, **kwargs: Any) -> None:
@@ -353,5 +471,5 @@ def export(fun: Callable[..., Any], *args: Any, path: Any, **kwargs: Any) -> Non
     """
     from funcgrad.transforms.files import write_atomically
 
-    jitted = fun if isinstance(fun, Jitted) else jit(fun, backend="numpy")
+    jitted = fun.by_numpy() if isinstance(fun, Jitted) else jit(fun, backend="numpy")
     write_atomically(path, jitted.lower(*args, **kwargs).text)

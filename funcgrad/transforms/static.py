@@ -1,4 +1,5 @@
-"""Arguments of `jit` that are no data: taken out of calls, and put back when tracing."""
+"""Arguments that options of `jit` name; static ones are taken out of calls, and put back when
+tracing."""
 
 from __future__ import annotations
 
@@ -13,18 +14,29 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 Static = tuple[tuple[int | str, type[Any], Any], ...]
 
 
-class StaticArguments:
-    """Which arguments of a function are static, by number and by name.
+class NamedArguments:
+    """Which arguments of a function an option of `jit` names, by number and by name.
 
-    An argument that is static by its number is so by its name, and the other way round.
+    An argument that is named by its number is so by its name, and the other way round.
+
+    Args:
+        option: the option's name without its ending: "static" or "donate".
 
     Raises:
         ArgumentError: the function has no such parameter.
     """
 
-    def __init__(self, fun: Callable[..., Any], numbers: Sequence[int], names: Sequence[str]):
-        self.numbers, self.names = tuple(numbers), tuple(names)
-        if numbers or names:
+    def __init__(
+        self,
+        fun: Callable[..., Any],
+        numbers: int | Sequence[int],
+        names: str | Sequence[str],
+        option: str,
+    ):
+        self.numbers = (numbers,) if isinstance(numbers, int) else tuple(numbers)
+        self.names = (names,) if isinstance(names, str) else tuple(names)
+        self.option = option
+        if self:
             parameters = parameters_of(fun)
             if parameters is not None:
                 self._complete(getattr(fun, "__name__", str(fun)), parameters)
@@ -42,13 +54,14 @@ class StaticArguments:
             if not variadic and not -count <= i < count:
                 raise at_line(
                     ArgumentError,
-                    f"jit: static_argnums has {i}, but {fun} takes {count} positional arguments",
+                    f"jit: {self.option}_argnums has {i}, but {fun} takes {count} positional "
+                    "arguments",
                 )
         for name in self.names:
             if name not in by_name and inspect.Parameter.VAR_KEYWORD not in kinds:
                 raise at_line(
                     ArgumentError,
-                    f"jit: static_argnames has {name!r}, which is no parameter of {fun}; "
+                    f"jit: {self.option}_argnames has {name!r}, which is no parameter of {fun}; "
                     f"it has {sorted(by_name)}",
                 )
         # Counted from the end, a number means another argument where some are left out.
@@ -58,6 +71,14 @@ class StaticArguments:
         self.numbers = tuple(dict.fromkeys(numbers))
         self.names = tuple(dict.fromkeys((*self.names, *named)))
 
+    def among(self, count: int) -> set[int]:
+        """The numbers that mean one of so many positional arguments, counted from the start."""
+        return {i % count for i in self.numbers if -count <= i < count}
+
+
+class StaticArguments(NamedArguments):
+    """The static arguments of a function."""
+
     def split(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Static, tuple[Any, ...], dict[str, Any]]:
@@ -66,8 +87,7 @@ class StaticArguments:
         Raises:
             StaticArgumentError: a static argument cannot be hashed.
         """
-        n = len(args)
-        numbers = {i % n for i in self.numbers if -n <= i < n}
+        numbers = self.among(len(args))
         fixed: list[tuple[int | str, Any]] = [(i, args[i]) for i in sorted(numbers)]
         fixed += [(name, kwargs[name]) for name in self.names if name in kwargs]
         for where, value in fixed:

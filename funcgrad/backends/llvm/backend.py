@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.cost import graph_flops
 from funcgrad.backends.llvm import blas, engine, entry, pool
+from funcgrad.backends.llvm.donation import copies_itself, donations
 from funcgrad.backends.llvm.program import Body, Compiled, Frame, contiguous
 from funcgrad.backends.llvm.scalar import SUPPORTED
 from funcgrad.backends.llvm.writer import Module, Value, Writer
 from funcgrad.backends.loops.decompose import decompose
 from funcgrad.backends.loops.memory import Buffer
+from funcgrad.backends.loops.nest import Kernel
 from funcgrad.backends.numpy.interface import is_plain, render_tree
 from funcgrad.backends.numpy.prepare import prepare
-from funcgrad.core.execution import BACKENDS, Runner
+from funcgrad.core.execution import BACKENDS, Cost, Inspection, Runner
 from funcgrad.core.graph import Graph
 
 
@@ -29,7 +32,7 @@ class Native:
         text: its LLVM IR.
     """
 
-    def __init__(self, graph: Graph, single: bool, donated: dict[int, int] | None = None):
+    def __init__(self, graph: Graph, single: bool, donated: Sequence[int] = ()):
         self.graph = decompose(prepare(graph))
         graph = self.graph
         self.shared = Compiled(engine.vector_bytes())
@@ -37,6 +40,9 @@ class Native:
         results = [Buffer(a.aval.dtype, max(a.aval.size, 1), "given") for a in graph.outputs]
         views = [contiguous(b, v.aval.shape) for b, v in zip(inputs, graph.inputs, strict=True)]
         body = Body(self.shared, graph, views, results)
+        pairs = donations(graph, donated, inputs, results, body.steps) if donated else {}
+        memory = {results[r]: inputs[i] for r, i in pairs.items()}
+        body.steps = [s for s in body.steps if not copies_itself(s, memory)]
         plan = body.plan
         self.constants = list(self.shared.constants.values())
         self.signature = entry.Signature(
@@ -47,13 +53,27 @@ class Native:
             single,
             len(self.constants),
             bool(self.shared.hosts),
-            donated or {},
+            pairs,
         )
         module = self.shared.module
         given = [*inputs, *self.constants, *results]
         module.define("fg_main", _main(module, body, plan, given, self._first_host))
         module.define("fg_entry", entry.entry_text(Writer(module), self.signature))
         self.text = f"attributes #0 = {{ nounwind }}\n{module}"
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        return tuple(kernel for _, kernel in self.shared.kernels.values())
+
+    @property
+    def assembly(self) -> str:
+        _register()
+        return engine.compile_ir(self.text).assembly
+
+    def cost(self) -> Cost:
+        spent = self.shared.spent
+        flops, arena = graph_flops(self.graph), self.signature.arena
+        return Cost(spent.kernels, spent.calls, spent.moved, flops, arena)
 
     @property
     def _first_host(self) -> int:
@@ -69,7 +89,7 @@ class Native:
         ctx.keep = [code]
         self._fill(ctx)
         function = entry.native_function(code.address("fg_entry"), ctx)
-        fallback = _in_order(function, self.signature.ins)
+        fallback = _in_order(function, self.signature)
         ctx.keep.append(fallback)
         ctx[entry.FALLBACK] = id(fallback)
         return function
@@ -127,19 +147,19 @@ def _main(module: Module, body: Body, plan: Any, given: Sequence[Buffer], first_
     return "\n".join([*head, *w.lines, "}"])
 
 
-def _in_order(function: Any, avals: Sequence[Any]) -> Callable[..., Any]:
-    """What the native function calls with arrays that it cannot read: it gets copies."""
+def _in_order(function: Any, signature: entry.Signature) -> Callable[..., Any]:
+    """What the native function calls with arrays that it cannot take: it gets copies of them."""
+    written = set(signature.donated.values())
 
-    def call(*leaves: Any) -> Any:
-        return function(
-            *[
-                np.array(leaf, order="C", copy=True) if aval.shape or type(leaf) is np.ndarray
-                else leaf
-                for leaf, aval in zip(leaves, avals, strict=True)
-            ]
-        )  # fmt: skip
+    def ready(number: int, leaf: Any) -> Any:
+        if not signature.ins[number].shape and not isinstance(leaf, np.ndarray):
+            return leaf
+        flags = leaf.flags
+        if flags.c_contiguous and flags.aligned and number not in written:
+            return leaf
+        return np.array(leaf, order="C", copy=True)
 
-    return call
+    return lambda *leaves: function(*map(ready, range(len(leaves)), leaves))
 
 
 @cache
@@ -154,20 +174,31 @@ class LlvmBackend:
 
     name = "llvm"
 
-    def compile(self, graph: Graph, out_tree: Any = None) -> Runner:
-        if not all(a.dtype in SUPPORTED and a.dtype.isnative for a in graph.in_avals):
+    def compile(self, graph: Graph, out_tree: Any = None, donated: Sequence[int] = ()) -> Runner:
+        if not _is_native(graph):
             return BACKENDS["numpy"].compile(graph, out_tree)
-        single = out_tree is not None and out_tree.num_leaves == 1 and _is_leaf(out_tree)
-        function = Native(graph, single).function()
+        single = out_tree is not None and _is_leaf(out_tree)
+        function = Native(graph, single, donated).function()
         if out_tree is None or single:
             return function
         return _with_tree(function, len(graph.inputs), out_tree)
 
-    def text(self, graph: Graph, signature: Any, out_tree: Any) -> str:
-        return Native(graph, False).text
+    def inspect(
+        self, graph: Graph, signature: Any, out_tree: Any, donated: Sequence[int] = ()
+    ) -> Inspection:
+        if not _is_native(graph):
+            return BACKENDS["numpy"].inspect(graph, signature, out_tree)
+        return Native(graph, _is_leaf(out_tree), donated)
+
+
+def _is_native(graph: Graph) -> bool:
+    """Whether native code can read the inputs; else the NumPy backend takes the graph."""
+    return all(a.dtype in SUPPORTED and a.dtype.isnative for a in graph.in_avals)
 
 
 def _is_leaf(out_tree: Any) -> bool:
+    if out_tree.num_leaves != 1:
+        return False
     mark = object()
     return out_tree.unflatten([mark]) is mark
 

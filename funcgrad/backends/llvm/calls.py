@@ -60,6 +60,8 @@ def host(body: Body, eqn: Eqn) -> None:
     def emit(frame: Frame) -> None:
         frame.call_host(number, arrays, layouts)
 
+    body.shared.spent.calls += 1
+    body.shared.spent.add([v.buffer for v in views], targets)
     body.step(emit, [v.buffer for v in arrays], targets)
 
 
@@ -168,7 +170,6 @@ def _matmul(body: Body, eqn: Eqn) -> None:
         lead = ()
     work = rows * columns * x.shape[-1]
     body.shared.work += prod(lead) * work // 4
-    body.shared.flops += 2 * prod(lead) * work
 
     def emit(frame: Frame) -> None:
         for number, index in enumerate(np.ndindex(*lead)):
@@ -178,6 +179,8 @@ def _matmul(body: Body, eqn: Eqn) -> None:
     if prod(lead) > 64:
         host(body, eqn)
     else:
+        body.shared.spent.calls += prod(lead)
+        body.shared.spent.add([x.buffer, y.buffer], [target])
         body.step(emit, [x.buffer, y.buffer], [target])
 
 

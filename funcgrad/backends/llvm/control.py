@@ -8,6 +8,7 @@ two steps they change places.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -224,10 +225,11 @@ def _scan(body: Body, eqn: Eqn) -> None:
         for view, target, out in zip(first, targets, eqn.outs, strict=False):
             body.copy(view, _whole(target, out.aval))
         return
-    before = body.shared.work
+    before, spent = body.shared.work, replace(body.shared.spent)
     write = _scan_registers if in_registers(p["body"]) else _scan_buffers
     write(body, eqn, consts, first, xs, targets)
     body.shared.work = before + (body.shared.work - before + 50) * length
+    body.shared.spent.repeat(spent, length)
 
 
 def _slice_address(frame: Frame, view: View, i: Value) -> Value:
@@ -281,7 +283,10 @@ def _scan_registers(
         for target, value in zip(targets, final, strict=False):
             store_array(w, value, frame.address(target), target.dtype)
 
-    body.step(emit, [v.buffer for v in (*consts, *first, *xs)], targets)
+    reads = [v.buffer for v in (*consts, *first, *xs)]
+    # The slices of all steps are these arrays; the caller counts what one step takes.
+    body.shared.spent.moved += sum(b.nbytes for b in (*reads, *targets)) // p["length"]
+    body.step(emit, reads, targets)
 
 
 def _copy_memory(w: Writer, source: Value, target: Value, nbytes: int) -> None:

@@ -45,10 +45,12 @@ class Signature(NamedTuple):
 
     Attributes:
         ins, outs: the avals.
-        slots: how many addresses the program's table has before the arena's.
         arena: its size in bytes.
         work: about how many scalar operations a call takes.
         single: the result is one array, not a tuple.
+        constants: how many arrays the program refers to.
+        hosts: it calls Python functions.
+        donated: the results that are written into an input, each with the input's number.
     """
 
     ins: Sequence[Aval]
@@ -59,6 +61,39 @@ class Signature(NamedTuple):
     constants: int
     hosts: bool
     donated: dict[int, int]
+
+
+_APART = """
+@fg_sizes = private constant [$COUNT x i64] [$SIZES]
+define internal i1 @fg_apart(ptr %table, i64 %k) {
+entry:
+  %place = getelementptr i64, ptr %table, i64 %k
+  %begin = load i64, ptr %place
+  %length.place = getelementptr i64, ptr @fg_sizes, i64 %k
+  %length = load i64, ptr %length.place
+  %end = add i64 %begin, %length
+  br label %next
+next:
+  %i = phi i64 [0, %entry], [%more, %next]
+  %other.place = getelementptr i64, ptr %table, i64 %i
+  %other.begin = load i64, ptr %other.place
+  %other.length.place = getelementptr i64, ptr @fg_sizes, i64 %i
+  %other.length = load i64, ptr %other.length.place
+  %other.end = add i64 %other.begin, %other.length
+  %before = icmp ult i64 %begin, %other.end
+  %behind = icmp ult i64 %other.begin, %end
+  %both = and i1 %before, %behind
+  %another = icmp ne i64 %i, %k
+  %shared = and i1 %both, %another
+  %more = add i64 %i, 1
+  %last = icmp eq i64 %more, $COUNT
+  %stop = or i1 %shared, %last
+  br i1 %stop, label %done, label %next
+done:
+  %apart = xor i1 %shared, true
+  ret i1 %apart
+}
+"""
 
 
 class Context(np.ndarray):
@@ -148,12 +183,19 @@ class _EntryWriter:
         for k, aval in enumerate(self.s.ins):
             obj = w.load(self._at(Value("%args", "ptr"), 8 * k), "ptr")
             self.objects.append(obj)
-            if aval.shape:
+            if k in self.s.donated.values():
+                is_array = w.compare("icmp eq", w.load(self._at(obj, TYPE), "ptr"), ndarray)
+                self._go_on(is_array, slow)
+                self._enter(self._array(obj, slow, BEHAVED))
+            elif aval.shape:
                 self._enter(self._array(obj, slow))
             elif aval.weak:
                 self._enter(self._python_number(obj, aval, k))
             else:
                 self._enter(self._scalar(obj, aval, ndarray, k, slow))
+        for k in self.s.donated.values():
+            args = [Value("%table", "ptr"), w.const(k, "i64")]
+            self._go_on(w.call(self._apart(), "i1", 1, args), slow)
         after = w.new_label("ready")
         w.branch(after)
         w.label(slow)
@@ -171,14 +213,25 @@ class _EntryWriter:
         w.line(f"ret ptr {again.ref}")
         w.label(after)
 
-    def _array(self, obj: Value, slow: str) -> Value:
+    def _go_on(self, test: Value, other: str) -> None:
+        good = self.w.new_label("good")
+        self.w.branch_if(test, good, other)
+        self.w.label(good)
+
+    def _array(self, obj: Value, slow: str, needed: int = CONTIGUOUS_ALIGNED) -> Value:
         w = self.w
         flags = w.load(self._at(obj, FLAGS), "i32")
-        both = w.op("and", flags, w.const(CONTIGUOUS_ALIGNED, "i32"))
-        good = w.new_label("good")
-        w.branch_if(w.compare("icmp eq", both, w.const(CONTIGUOUS_ALIGNED, "i32")), good, slow)
-        w.label(good)
+        have = w.op("and", flags, w.const(needed, "i32"))
+        self._go_on(w.compare("icmp eq", have, w.const(needed, "i32")), slow)
         return w.load(self._at(obj, DATA), "ptr")
+
+    def _apart(self) -> str:
+        """The function that tells whether an input shares no memory with another one."""
+        sizes = [a.size * a.dtype.itemsize for a in self.s.ins]
+        numbers = ", ".join(f"i64 {n}" for n in sizes)
+        text = _APART.replace("$COUNT", str(len(sizes))).replace("$SIZES", numbers)
+        self.w.module.define("fg_apart", text)
+        return "fg_apart"
 
     def _python_number(self, obj: Value, aval: Aval, k: int) -> Value:
         w = self.w

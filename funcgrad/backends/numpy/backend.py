@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcgrad.backends.cost import cost_of_calls
 from funcgrad.backends.numpy import control as _control  # noqa: F401  (registers its emitters)
 from funcgrad.backends.numpy.emit import INDENT, Body, strong_input
 from funcgrad.backends.numpy.interface import (
@@ -19,9 +20,9 @@ from funcgrad.backends.numpy.interface import (
 )
 from funcgrad.backends.numpy.module import BUILT_IN, Module, Names
 from funcgrad.backends.numpy.prepare import prepare
-from funcgrad.core.execution import Runner, register_backend
+from funcgrad.core.execution import Cost, Runner, register_backend
 from funcgrad.core.graph import Graph
-from funcgrad.errors import ExportError, at_line
+from funcgrad.errors import BackendError, ExportError, at_line
 
 _serial = itertools.count()
 _ERRSTATE = '@np.errstate(all="ignore")'
@@ -32,8 +33,8 @@ class NumpyBackend:
 
     name = "numpy"
 
-    def compile(self, graph: Graph, out_tree: Any = None) -> Runner:
-        """A function of the graph's inputs.
+    def compile(self, graph: Graph, out_tree: Any = None, donated: Sequence[int] = ()) -> Runner:
+        """A function of the graph's inputs, which never writes to them.
 
         With `out_tree` its result is a tree of that structure, and what is in it is the
         caller's: new arrays, none of which shares memory with another, an input or a constant.
@@ -51,7 +52,34 @@ class NumpyBackend:
             return run
         return lambda *leaves: out_tree.unflatten(run(*leaves))
 
-    def text(self, graph: Graph, signature: Any, out_tree: Any) -> str:
+    def inspect(
+        self, graph: Graph, signature: Any, out_tree: Any, donated: Sequence[int] = ()
+    ) -> Source:
+        return Source(graph, signature, out_tree)
+
+
+class Source:
+    """What there is to see of a program."""
+
+    kernels = ()
+
+    def __init__(self, graph: Graph, signature: Any, out_tree: Any):
+        self.graph = graph
+        self.signature = signature
+        self.out_tree = out_tree
+
+    @property
+    def assembly(self) -> str:
+        raise at_line(
+            BackendError,
+            'NumPy source has no assembly; jit(f, backend="llvm") makes machine code',
+        )
+
+    def cost(self) -> Cost:
+        return cost_of_calls(prepare(self.graph))
+
+    @property
+    def text(self) -> str:
         """The complete source of a module with a function of that signature.
 
         A function whose name the module needs itself (`np`, `range`) has an underscore behind it.
@@ -59,6 +87,7 @@ class NumpyBackend:
         Raises:
             ExportError: the arguments or the result have parts that source cannot spell.
         """
+        signature = self.signature
         # A lambda has no name of its own.
         wanted = identifier(signature.name.replace("<lambda>", "main"))
         public = _distinct([identifier(name) for name, _ in signature.parameters])
@@ -67,7 +96,9 @@ class NumpyBackend:
         inner = [names.unused(p) if p in BUILT_IN else p for p in public]
         values = [value for _, value in signature.parameters]
         unpack, leaves = unpack_lines(list(zip(inner, values, strict=True)), names)
-        lines = write_lines(graph, module, leaves, lambda texts: render_tree(out_tree, texts))
+        lines = write_lines(
+            self.graph, module, leaves, lambda texts: render_tree(self.out_tree, texts)
+        )
         name = names.unused(f"{wanted}_") if wanted in module.builtins() else wanted
         about = _docstring(describe(list(zip(public, values, strict=True))))
         body = [*about, *[INDENT + line for line in unpack], *lines]
