@@ -162,7 +162,8 @@ def logaddexp(x: Term, y: Term) -> Term:
 def logaddexp2(x: Term, y: Term) -> Term:
     greatest, apart = _greatest_and_gap(x, y)
     high, _ = _LOG2_E[x.value.kind]
-    return fma(_log1p_of_power(exp2(-apart)), high, greatest)
+    # Two roundings: that log2(2) is 1 matters where the greater is -1.
+    return greatest + _log1p_of_power(exp2(-apart)) * high
 
 
 def _greatest_and_gap(x: Term, y: Term) -> tuple[Term, Term]:
