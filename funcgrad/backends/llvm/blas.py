@@ -42,6 +42,8 @@ _SPELLINGS = (
 )
 _ROUTINES = ("sgemm", "dgemm", "sgemv", "dgemv")
 _SCALARS = {"s": (ctypes.c_float, np.float32), "d": (ctypes.c_double, np.float64)}
+# What `openblas_get_parallel` says of a library with threads of its own; 2 is OpenMP.
+_OWN_THREADS = 1
 _INT, _SIZE, _POINTER = ctypes.c_int, ctypes.c_int64, ctypes.c_void_p
 
 
@@ -51,8 +53,9 @@ class Blas(NamedTuple):
     Attributes:
         limit: the largest size that its integers hold.
         spelling: how it spells the names of CBLAS's functions.
-        threads: reads on how many threads it runs products, where that can be asked.
-        set_threads: sets it, for the whole process.
+        threads: reads on how many threads it runs a product, where `set_threads` is there.
+        set_threads: sets it, for the whole process. Only of an OpenBLAS with threads of its
+            own, where it costs nothing; one of OpenMP's would allocate memory for each.
     """
 
     limit: int
@@ -118,16 +121,16 @@ def _functions(library: ctypes.CDLL, spelling: str) -> dict[str, Any] | None:
 def _threading(
     library: ctypes.CDLL, spelling: str
 ) -> tuple[Callable[[], int] | None, Callable[[int], None] | None]:
-    """OpenBLAS's functions for the number of threads; MKL's are not used."""
     for name in (spelling.replace("cblas_{}", "openblas_{}"), "openblas_{}"):
         try:
+            kind = getattr(library, name.format("get_parallel"))
             get = getattr(library, name.format("get_num_threads"))
             put = getattr(library, name.format("set_num_threads"))
         except AttributeError:
             continue
-        get.argtypes, get.restype = [], ctypes.c_int
-        put.argtypes, put.restype = [ctypes.c_int], None
-        return get, put
+        kind.argtypes, get.argtypes, put.argtypes = [], [], [ctypes.c_int]
+        kind.restype, get.restype, put.restype = ctypes.c_int, ctypes.c_int, None
+        return (get, put) if kind() == _OWN_THREADS else (None, None)
     return None, None
 
 
