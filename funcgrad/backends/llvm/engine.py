@@ -123,7 +123,7 @@ def _process_symbol(name: str) -> int:
 @cache
 def _libraries() -> tuple[ctypes.CDLL, ...]:
     if os.name == "nt":
-        return (ctypes.CDLL("ucrtbase"),)
+        return (ctypes.CDLL("ucrtbase"), ctypes.CDLL("vcruntime140"))
     import math
 
     # The math module depends on libm, unless Python itself contains both.
@@ -135,7 +135,9 @@ def _libraries() -> tuple[ctypes.CDLL, ...]:
 def _machine(level: int) -> Any:
     llvm = host.binding()
     cpu, features = host.named()
-    target = llvm.Target.from_triple(llvm.get_process_triple())
+    # On Windows, too, LLVM's loader takes ELF.
+    triple = llvm.get_process_triple() + ("-elf" if os.name == "nt" else "")
+    target = llvm.Target.from_triple(triple)
     # Small code that finds its constants relative to itself: each is an operand of the
     # instruction that needs it, where 64-bit addresses would take another and a register.
     return target.create_target_machine(
