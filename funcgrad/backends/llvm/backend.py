@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.backends.cost import graph_flops
-from funcgrad.backends.llvm import blas, engine, entry, pool
+from funcgrad.backends.llvm import engine, entry, pool, products
 from funcgrad.backends.llvm.donation import copies_itself, donations
 from funcgrad.backends.llvm.program import Body, Compiled, Frame, contiguous
 from funcgrad.backends.llvm.scalar import SUPPORTED
@@ -166,7 +166,7 @@ def _in_order(function: Any, signature: entry.Signature) -> Callable[..., Any]:
 def _register() -> None:
     entry.register_symbols()
     pool.load()
-    blas.find()
+    products.load()
 
 
 class LlvmBackend:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.backends.llvm import control as _control  # noqa: F401  (registers its rules)
+from funcgrad.backends.llvm import products as _products  # noqa: F401  (registers its rule)
 from funcgrad.backends.llvm.calls import write_call
 from funcgrad.backends.llvm.loops import write_kernel
 from funcgrad.backends.llvm.scalar import SUPPORTED
@@ -86,6 +87,12 @@ class Frame:
 
     def address(self, buffer: Buffer) -> Value:
         return self.addresses[buffer]
+
+    def pass_arguments(self, values: Sequence[Value]) -> None:
+        """Write what the next call's first argument points to."""
+        self.most_arguments = max(self.most_arguments, len(values))
+        for i, value in enumerate(values):
+            self.w.store(value, self.w.offset(self.scratch, "i64", self.w.const(i, "i64")))
 
     def slot(self, number: int) -> Value:
         """What the program's context holds at a slot."""
@@ -541,10 +548,7 @@ def chunking(kernel: Kernel) -> tuple[int, int]:
 def call_kernel(frame: Frame, name: str, buffers: Sequence[Buffer], count: int, chunk: int) -> None:
     w = frame.w
     values = [frame.address(b) for b in buffers]
-    values += [frame.status, w.const(chunk, "i64")]
-    frame.most_arguments = max(frame.most_arguments, len(values))
-    for i, value in enumerate(values):
-        w.store(value, w.offset(frame.scratch, "i64", w.const(i, "i64")))
+    frame.pass_arguments([*values, frame.status, w.const(chunk, "i64")])
     if chunk >= count:
         w.line(f"call void @{name}(ptr {frame.scratch.ref}, i64 0, i64 {count})")
         return

@@ -1,0 +1,355 @@
+"""Matrix products: NumPy's BLAS, called by pointer, each product cut into pieces for our threads.
+
+What BLAS can read in place (transposed, or rows at a distance) is passed as it is. The pieces
+depend on the shapes alone and each is computed by one thread, so that results are the same for
+any number of threads. The library's own threads stay out of it meanwhile: its idle ones would
+spin for milliseconds after each product, and take the cores from the kernels between.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Sequence
+from functools import cache
+from math import prod
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from funcgrad.backends.llvm import blas, engine, pool
+from funcgrad.backends.llvm.calls import host, rule
+from funcgrad.backends.llvm.writer import Module, Value, Writer
+from funcgrad.backends.loops.memory import Buffer
+from funcgrad.backends.loops.schedule import View, row_major
+from funcgrad.core.graph import Eqn
+
+if TYPE_CHECKING:
+    from funcgrad.backends.llvm.program import Body, Frame
+
+# Multiplications that are worth a piece of their own, and the most pieces of one product.
+PIECE_WORK = 4 << 20
+MOST_PIECES = 32
+# The sides of pieces are multiples of this, which suits the library's inner loops.
+GRAIN = 32
+
+
+class Product(NamedTuple):
+    """`c[i] = a[i] @ b[i]` for matrices of numbers of one kind.
+
+    Attributes:
+        kind: "float" or "double".
+        sizes: rows, columns, and the length of what is summed over.
+        leading: of a and b, the distance of rows, or of columns where they are transposed.
+        transposed: for a and b, whether they are.
+        lead: the axes of matrices; `steps` are their strides in a and b.
+        cuts: into how many parts rows and columns are cut.
+    """
+
+    kind: str
+    sizes: tuple[int, int, int]
+    leading: tuple[int, int]
+    transposed: tuple[bool, bool]
+    lead: tuple[int, ...]
+    steps: tuple[tuple[int, ...], tuple[int, ...]]
+    cuts: tuple[int, int]
+
+
+@rule("matmul")
+def _matmul(body: Body, eqn: Eqn) -> None:
+    found = blas.find()
+    out = eqn.outs[0].aval
+    sizes = [n for a in eqn.ins for n in a.aval.shape]
+    if found is None or out.dtype.kind != "f" or not min(sizes) or max(sizes) > found.limit:
+        host(body, eqn)
+        return
+    x, y = (_matrix(body, atom, out.dtype, side) for side, atom in enumerate(eqn.ins))
+    target = body.target(eqn.outs[0])
+    product = _product(x, y, out.dtype, found.set_threads is not None)
+    work = prod(product.lead) * prod(product.sizes)
+    body.shared.work += work // 4
+    pieces = prod(product.lead) * prod(product.cuts)
+    # Of many small products each piece takes several.
+    chunk = max(1, PIECE_WORK * pieces // (2 * work))
+
+    def emit(frame: Frame) -> None:
+        w = frame.w
+        name = _name(product)
+        w.module.define(name, _Products(w.module, name, product).text())
+        frame.pass_arguments([_start(frame, v) for v in (x, y, _whole(target))])
+        where = f"ptr {frame.scratch.ref}, i64"
+        if found.set_threads is not None and chunk < pieces:
+            w.module.declare("fg_products", "declare void @fg_products(ptr, ptr, i64, i64)")
+            w.line(f"call void @fg_products(ptr @{name}, {where} {pieces}, i64 {chunk})")
+        else:
+            w.line(f"call void @{name}({where} 0, i64 {pieces})")
+
+    body.step(emit, [x.buffer, y.buffer], [target])
+
+
+def _whole(buffer: Buffer) -> View:
+    return View(buffer, (buffer.size,), (1,), 0)
+
+
+def _start(frame: Frame, view: View) -> Value:
+    kind = "float" if view.buffer.dtype.itemsize == 4 else "double"
+    return frame.w.offset(frame.address(view.buffer), kind, frame.w.const(view.offset, "i64"))
+
+
+# --- operands -------------------------------------------------------------------------
+
+
+def _matrix(body: Body, atom: Any, dtype: np.dtype, side: int) -> View:
+    """An operand as matrices that BLAS can read: unit stride along one of the last two axes."""
+    view = body.resolve(atom)
+    if len(view.shape) == 1:
+        at = 0 if side == 0 else 1
+        shape, strides = list(view.shape), list(view.strides)
+        shape.insert(at, 1)
+        strides.insert(at, view.shape[0] if side == 0 else 1)
+        view = View(view.buffer, tuple(shape), tuple(strides), view.offset)
+    if view.buffer.dtype != dtype or _leading(view) is None:
+        copy = Buffer(dtype, prod(view.shape))
+        fresh = View(copy, view.shape, row_major(view.shape), 0)
+        body.copy(view, fresh)
+        return fresh
+    return view
+
+
+def _leading(view: View) -> tuple[int, bool] | None:
+    """(leading dimension, is transposed) as BLAS takes them."""
+    (m, n), (by_row, by_column) = view.shape[-2:], view.strides[-2:]
+    if (by_column == 1 or n == 1) and (by_row >= n or m == 1):
+        return max(by_row if m > 1 else n, n, 1), False
+    if (by_row == 1 or m == 1) and (by_column >= m or n == 1):
+        return max(by_column if n > 1 else m, m, 1), True
+    return None
+
+
+def _product(x: View, y: View, dtype: np.dtype, may_cut: bool) -> Product:
+    lead = tuple(np.broadcast_shapes(x.shape[:-2], y.shape[:-2]))
+    rows, columns, inner = x.shape[-2], y.shape[-1], x.shape[-1]
+    if lead and not any(_steps(y, lead)) and _one_matrix(x):
+        # One product over the rows of all.
+        rows, lead = rows * prod(lead), ()
+        x = View(x.buffer, (rows, inner), x.strides[-2:], x.offset)
+    (lda, turned_a), (ldb, turned_b) = _leading(x) or (0, False), _leading(y) or (0, False)
+    return Product(
+        "float" if dtype.itemsize == 4 else "double",
+        (rows, columns, inner),
+        (lda, ldb),
+        (turned_a, turned_b),
+        lead,
+        (_steps(x, lead), _steps(y, lead)),
+        _cuts(rows, columns, inner) if may_cut else (1, 1),
+    )
+
+
+def _steps(view: View, lead: Sequence[int]) -> tuple[int, ...]:
+    own = zip(view.shape[:-2], view.strides[:-2], strict=True)
+    steps = [s if n > 1 else 0 for n, s in own]
+    return (0,) * (len(lead) - len(steps)) + tuple(steps)
+
+
+def _one_matrix(x: View) -> bool:
+    """Whether the rows of all matrices follow each other at one distance."""
+    for i in range(len(x.shape) - 2):
+        if x.shape[i] > 1 and x.strides[i] != x.strides[i + 1] * x.shape[i + 1]:
+            return False
+    return x.strides[-1] == 1
+
+
+def _cuts(rows: int, columns: int, inner: int) -> tuple[int, int]:
+    """Parts of about equal sides, none of less than it takes to be worth it."""
+    parts = [1, 1]
+    while prod(parts) < MOST_PIECES:
+        sides = [rows / parts[0], columns / parts[1]]
+        longer = int(sides[1] >= sides[0])
+        if prod(sides) * inner < 2 * PIECE_WORK or sides[longer] < 2 * GRAIN:
+            break
+        parts[longer] *= 2
+    return parts[0], parts[1]
+
+
+# --- code -----------------------------------------------------------------------------
+
+
+def _name(product: Product) -> str:
+    """A name that tells all: equal products are written once."""
+    numbers: list[Any] = [
+        *product.sizes, *product.leading, *map(int, product.transposed), *product.cuts,
+        *product.lead, *product.steps[0], *product.steps[1],
+    ]  # fmt: skip
+    return f"product.{product.kind}.{'.'.join(map(str, numbers))}"
+
+
+class _Products:
+    """Writes `void products(ptr args, i64 begin, i64 end)` over a range of pieces."""
+
+    def __init__(self, module: Module, name: str, product: Product):
+        self.w = Writer(module)
+        self.name = name
+        self.p = product
+
+    def text(self) -> str:
+        w, args = self.w, Value("%args", "ptr")
+        bases = [w.load(w.offset(args, "ptr", w.const(k, "i64")), "ptr") for k in range(3)]
+        inside, after = w.new_label("product"), w.new_label("done")
+        w.branch(inside)
+        w.label(inside)
+        place = len(w.lines)
+        i = Value(w.fresh(), "i64")
+        self._piece(bases, i)
+        later = w.op("add", i, w.const(1, "i64"))
+        w.branch_if(w.compare("icmp slt", later, Value("%end", "i64")), inside, after)
+        w.lines.insert(place, f"  {i.ref} = phi i64 [%begin, %entry], [{later.ref}, %{inside}]")
+        w.label(after)
+        w.line("ret void")
+        head = f"define internal void @{self.name}(ptr %args, i64 %begin, i64 %end) {{"
+        return "\n".join([head, "entry:", *w.lines, "}"])
+
+    def _number(self, n: int) -> Value:
+        return self.w.const(n, "i64")
+
+    def _split(self, i: Value, n: int) -> tuple[Value, Value]:
+        """(i // n, i % n)"""
+        if n == 1:
+            return i, self._number(0)
+        return self.w.op("udiv", i, self._number(n)), self.w.op("urem", i, self._number(n))
+
+    def _piece(self, bases: Sequence[Value], i: Value) -> None:
+        w, p = self.w, self.p
+        rows, columns, _ = p.sizes
+        i, part = self._split(i, p.cuts[1])
+        first_column, wide = self._range(part, columns, p.cuts[1])
+        i, part = self._split(i, p.cuts[0])
+        first_row, high = self._range(part, rows, p.cuts[0])
+        a, b = (self._matrix(base, i, steps) for base, steps in zip(bases, p.steps, strict=False))
+        c = w.offset(bases[2], p.kind, w.op("mul", i, self._number(rows * columns)))
+        (lda, ldb), (turned_a, turned_b) = p.leading, p.transposed
+        a = self._along(a, first_row, 1 if turned_a else lda)
+        b = self._along(b, first_column, ldb if turned_b else 1)
+        c = self._along(self._along(c, first_row, columns), first_column, 1)
+        self._call(a, b, c, high, wide)
+
+    def _matrix(self, base: Value, number: Value, steps: Sequence[int]) -> Value:
+        """Where the operand's matrix of this number begins."""
+        w = self.w
+        for n, step in reversed(list(zip(self.p.lead, steps, strict=True))):
+            number, index = self._split(number, n)
+            base = self._along(base, index, step)
+        return w.offset(base, self.p.kind, self._number(0))
+
+    def _along(self, base: Value, index: Value, step: int) -> Value:
+        if not step or index.ref == "0":
+            return base
+        return self.w.offset(base, self.p.kind, self.w.op("mul", index, self._number(step)))
+
+    def _range(self, part: Value, n: int, cuts: int) -> tuple[Value, Value]:
+        """Where a part begins and how long it is."""
+        w = self.w
+        if cuts == 1:
+            return self._number(0), self._number(n)
+        length = self._number(min(-(-n // (cuts * GRAIN)) * GRAIN, n))
+        first = w.intrinsic("umin", w.op("mul", part, length), self._number(n))
+        return first, w.intrinsic("umin", w.op("sub", self._number(n), first), length)
+
+    def _call(self, a: Value, b: Value, c: Value, rows: Value, columns: Value) -> None:
+        w, p = self.w, self.p
+        name = "fg_sgemm" if p.kind == "float" else "fg_dgemm"
+        flags = [blas.TRANSPOSED if turned else blas.PLAIN for turned in p.transposed]
+        one, zero = w.const(1.0, p.kind).ref, w.const(0.0, p.kind).ref
+        types = f"i32, i32, i32, i64, i64, i64, {p.kind}, ptr, i64, ptr, i64, {p.kind}, ptr, i64"
+        w.module.declare(name, f"declare void @{name}({types})")
+        w.line(
+            f"call void @{name}(i32 {blas.ROW_MAJOR}, i32 {flags[0]}, i32 {flags[1]}, "
+            f"i64 {rows.ref}, i64 {columns.ref}, i64 {p.sizes[2]}, {p.kind} {one}, "
+            f"ptr {a.ref}, i64 {p.leading[0]}, ptr {b.ref}, i64 {p.leading[1]}, "
+            f"{p.kind} {zero}, ptr {c.ref}, i64 {p.sizes[1]})"
+        )
+
+
+# --- the library's own threads --------------------------------------------------------
+
+# Who comes first sets the library to one thread, who leaves last sets it back.
+_GUARD = """
+@lock = internal global i32 0
+@users = internal global i32 0
+@before = internal global i32 0
+declare void @fg_parallel(ptr, ptr, i64, i64)
+declare i32 @fg_blas_threads()
+declare void @fg_blas_set_threads(i32)
+
+define internal void @acquire() {
+entry:
+  br label %try
+try:
+  %old = atomicrmw xchg ptr @lock, i32 1 acquire
+  %free = icmp eq i32 %old, 0
+  br i1 %free, label %done, label %try
+done:
+  ret void
+}
+
+define internal void @release() {
+  store atomic i32 0, ptr @lock release, align 4
+  ret void
+}
+
+define void @fg_products_reset() {
+  store atomic i32 0, ptr @lock release, align 4
+  store i32 0, ptr @users
+  ret void
+}
+
+define void @fg_products(ptr %kernel, ptr %args, i64 %n, i64 %chunk) {
+entry:
+  call void @acquire()
+  %users = load i32, ptr @users
+  %more = add i32 %users, 1
+  store i32 %more, ptr @users
+  %first = icmp eq i32 %users, 0
+  br i1 %first, label %single, label %run
+single:
+  %threads = call i32 @fg_blas_threads()
+  store i32 %threads, ptr @before
+  call void @fg_blas_set_threads(i32 1)
+  br label %run
+run:
+  call void @release()
+  call void @fg_parallel(ptr %kernel, ptr %args, i64 %n, i64 %chunk)
+  call void @acquire()
+  %left = load i32, ptr @users
+  %fewer = sub i32 %left, 1
+  store i32 %fewer, ptr @users
+  %last = icmp eq i32 %fewer, 0
+  br i1 %last, label %restore, label %done
+restore:
+  %known = load i32, ptr @before
+  call void @fg_blas_set_threads(i32 %known)
+  br label %done
+done:
+  call void @release()
+  ret void
+}
+"""
+
+
+@cache
+def load() -> None:
+    """Make `fg_products` a symbol for IR: `fg_parallel` with the library on one thread."""
+    found = blas.find()
+    if found is None or found.threads is None or found.set_threads is None:
+        return
+    pool.load()
+    functions = {"fg_blas_threads": found.threads, "fg_blas_set_threads": found.set_threads}
+    for name, function in functions.items():
+        address = ctypes.cast(function, ctypes.c_void_p).value  # pyright: ignore[reportArgumentType]
+        engine.register_symbol(name, address or 0)
+    code = engine.compile_ir(_GUARD)
+    # It serves programs until the process ends.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
+    engine.register_symbol("fg_products", code.address("fg_products"))
+    if hasattr(os, "register_at_fork"):
+        reset = ctypes.CFUNCTYPE(None)(code.address("fg_products_reset"))
+        os.register_at_fork(after_in_child=reset)
