@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 from funcgrad.backends.llvm.functions.arithmetic import (
+    Operand,
     Term,
     at_least,
     choose,
@@ -66,13 +67,14 @@ def normalised(x: Term) -> tuple[Term, Term]:
     return k + choose(tiny, x, -f.fraction - 1.0, 0.0), m
 
 
-def log_tail(f: Term) -> Term:
-    """log(1 + f) - f for -1/3 <= f < 1/3."""
-    half = f * f * 0.5
+def log_tail(f: Term, offset: Operand = 0.0) -> Term:
+    """log(1 + f) - f + offset for -1/3 <= f < 1/3."""
+    square = f * f
     if f.single:
-        return fma(f * f * f, polynomial(f, _SINGLE), -half)
+        return fma(square, fma(f, polynomial(f, _SINGLE, square), -0.5), offset)
+    half = square * 0.5
     s = f / (f + 2.0)
-    return fma(s, fma(s * s, polynomial(s * s, _DOUBLE), half), -half)
+    return fma(s, fma(s * s, polynomial(s * s, _DOUBLE), half), offset - half)
 
 
 def ended(x: Term, y: Term) -> Term:
@@ -91,10 +93,10 @@ def log(x: Term) -> Term:
     return ended(x, _sum(k, m - 1.0))
 
 
-def _sum(k: Term, f: Term) -> Term:
-    """log(2**k (1 + f))."""
+def _sum(k: Term, f: Term, offset: Operand = 0.0) -> Term:
+    """log(2**k (1 + f)) + offset."""
     high, low = LN2[f.value.kind]
-    return fma(k, high, f + fma(k, low, log_tail(f)))
+    return fma(k, high, f + log_tail(f, fma(k, low, offset)))
 
 
 def log_and_error(x: Term) -> tuple[Term, Term]:
@@ -102,7 +104,7 @@ def log_and_error(x: Term) -> tuple[Term, Term]:
     high, low = LN2[x.value.kind]
     k, m = split(x)
     f = m - 1.0
-    small = fma(k, low, log_tail(f))
+    small = log_tail(f, k * low)
     rest = f + small
     total = fma(k, high, rest)
     return total, (fma(k, high, -total) + rest) + ((f - rest) + small)
@@ -142,7 +144,10 @@ def log1p_of(x: Term, one_more: Term) -> Term:
     # Beyond 2**64 nothing is lost that matters, and 2**-k might underflow.
     bounded = intrinsic("smin", exponent, constant(exponent, 64))
     scale = ((f.bias - bounded) << f.fraction).float
-    return _sum(exponent.converted(), fma(scale, x - (one_more - 1.0), m - 1.0))
+    lost = x - (one_more - 1.0)
+    nearly = m - 1.0
+    rest = fma(scale, lost, nearly)
+    return _sum(exponent.converted(), rest, fma(scale, lost, nearly - rest))
 
 
 def softplus(x: Term) -> Term:
