@@ -59,7 +59,9 @@ class Native:
         given = [*inputs, *self.constants, *results]
         module.define("fg_main", _main(module, body, plan, given, self._first_host))
         module.define("fg_entry", entry.entry_text(Writer(module), self.signature))
-        self.text = f"attributes #0 = {{ nounwind }}\n{module}"
+        # Nothing but calls: making them faster would take longer than all of them.
+        attributes = "attributes #0 = { nounwind }\nattributes #1 = { noinline optnone }"
+        self.text = f"{attributes}\n{module}"
 
     @property
     def kernels(self) -> tuple[Kernel, ...]:
@@ -138,7 +140,7 @@ def _main(module: Module, body: Body, plan: Any, given: Sequence[Buffer], first_
     code = w.load(frame.status, "i64")
     w.line(f"ret i64 {code.ref}")
     head = [
-        "define internal i64 @fg_main(ptr %table) {",
+        "define internal i64 @fg_main(ptr %table) #1 {",
         "entry:",
         "  %status = alloca i64",
         "  store i64 0, ptr %status",

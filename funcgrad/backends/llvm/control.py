@@ -261,7 +261,7 @@ def _scan_registers(
         for t, o in zip(targets[n_carry:], eqn.outs[n_carry:], strict=True)
     ]
 
-    def emit(frame: Frame) -> None:
+    def write(frame: Frame) -> None:
         w = frame.w
         small = Small(w, lambda atom: Value("poison", "i64"), frame.status)
         fixed, start = (
@@ -286,7 +286,7 @@ def _scan_registers(
     reads = [v.buffer for v in (*consts, *first, *xs)]
     # The slices of all steps are these arrays; the caller counts what one step takes.
     body.shared.spent.moved += sum(b.nbytes for b in (*reads, *targets)) // p["length"]
-    body.step(emit, reads, targets)
+    body.outlined("scan", write, reads, targets)
 
 
 def _copy_memory(w: Writer, source: Value, target: Value, nbytes: int) -> None:

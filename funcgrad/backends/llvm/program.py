@@ -172,6 +172,7 @@ class Compiled:
         self.module = Module()
         self.vector_bytes = vector_bytes
         self.kernels: dict[str, tuple[str, Kernel]] = {}
+        self.functions: dict[str, str] = {}
         self.constants: dict[int, Buffer] = {}
         self.hosts: list[Callable[..., None]] = []
         self.layouts: list[tuple[np.dtype, tuple[int, ...]]] = []
@@ -186,6 +187,16 @@ class Compiled:
             self.kernels[key] = (name, kernel)
             self.module.define(name, write_kernel(self.module, name, kernel, self.vector_bytes))
         return self.kernels[key][0]
+
+    def function(self, wish: str, lines: Sequence[str]) -> str:
+        """The name of a function `void f(ptr args)` of these instructions."""
+        body = "\n".join(lines)
+        if body not in self.functions:
+            name = self.functions[body] = f"{wish}{len(self.functions)}"
+            self.module.define(
+                name, f"define internal void @{name}(ptr %args) #0 {{\nentry:\n{body}\n}}"
+            )
+        return self.functions[body]
 
     def layout(self, view: View) -> int:
         """The number of a view's dtype, dimensions and strides in bytes, for array objects."""
@@ -226,6 +237,7 @@ class Body:
         self.partition = Partition(graph, can_loop, can_be_small)
         self.targets: dict[int, Buffer] = {}
         self._give_targets(targets)
+        self._read_outside = self._find_read_outside()
         for cluster in self.partition.in_order():
             self._cluster(cluster)
         for atom, target in zip(graph.outputs, targets, strict=True):
@@ -294,24 +306,22 @@ class Body:
 
     def outputs_of(self, cluster: Cluster) -> list[Any]:
         """The variables of a cluster that something outside of it reads."""
-        read: dict[int, Any] = {}
-        for eqn in self.graph.eqns:
-            if eqn.prim.name in VIEWS and self._is_virtual(eqn):
-                continue
-            if self.partition.home.get(id(eqn.outs[0]) if eqn.outs else 0) is cluster:
-                continue
-            for atom in eqn.ins:
-                root = self.partition.root(atom)
-                read[id(root)] = root
-        for atom in self.graph.outputs:
-            root = self.partition.root(atom)
-            read[id(root)] = root
-        return [
-            o for e in cluster.eqns for o in e.outs if id(o) in read and e.prim.name not in VIEWS
-        ]
+        return [o for e in cluster.eqns for o in e.outs if id(o) in self._read_outside]
 
-    def _is_virtual(self, eqn: Eqn) -> bool:
-        return True
+    def _find_read_outside(self) -> set[int]:
+        """What a cluster makes that another one, or the caller, reads, perhaps through views."""
+        partition = self.partition
+        found = {id(partition.root(a)) for a in self.graph.outputs}
+        for eqn in self.graph.eqns:
+            if eqn.prim.name in VIEWS:
+                continue
+            home = partition.home.get(id(eqn.outs[0])) if eqn.outs else None
+            for atom in eqn.ins:
+                if type(atom) is Var:
+                    root = partition.root(atom)
+                    if partition.home.get(id(root)) is not home:
+                        found.add(id(root))
+        return found
 
     # -- steps --------------------------------------------------------------------------
 
@@ -355,7 +365,7 @@ class Body:
             reads[id(var)] = self.resolve(var)
         targets = [(o, self.target(o)) for o in outputs]
 
-        def emit(frame: Frame) -> None:
+        def write(frame: Frame) -> None:
             w = frame.w
 
             def outside(atom: Any) -> Value:
@@ -369,7 +379,33 @@ class Body:
 
         sources, results = [v.buffer for v in reads.values()], [t for _, t in targets]
         self.shared.spent.add(sources, results)
-        self.step(emit, sources, results)
+        self.outlined("small", write, sources, results)
+
+    def outlined(
+        self,
+        wish: str,
+        write: Callable[[Frame], None],
+        reads: Sequence[Buffer],
+        writes: Sequence[Buffer],
+    ) -> None:
+        """A step whose instructions are a function of their own; equal ones are written once."""
+        buffers = list(dict.fromkeys([*reads, *writes]))
+
+        def emit(frame: Frame) -> None:
+            inner = Frame(Writer(self.shared.module), Value("%status", "ptr"), frame.scratch)
+            args = Value("%args", "ptr")
+            for k, buffer in enumerate(buffers):
+                place = inner.w.offset(args, "ptr", inner.w.const(k, "i64"))
+                inner.addresses[buffer] = inner.w.load(place, "ptr")
+            place = inner.w.offset(args, "ptr", inner.w.const(len(buffers), "i64"))
+            inner.status = inner.w.load(place, "ptr")
+            write(inner)
+            inner.w.line("ret void")
+            name = self.shared.function(wish, inner.w.lines)
+            frame.pass_arguments([*(frame.address(b) for b in buffers), frame.status])
+            frame.w.line(f"call void @{name}(ptr {frame.scratch.ref})")
+
+        self.step(emit, reads, writes)
 
     def copy(self, source: View, destination: View) -> None:
         """Elements from one view to another of the same shape."""

@@ -57,23 +57,28 @@ def plan(uses: Sequence[Use]) -> Plan:
         for buffer in (*use.reads, *use.writes):
             if buffer.kind == "temp":
                 spans.setdefault(buffer, [number, number])[1] = number
+    order = sorted(spans, key=lambda b: -b.nbytes)
+    # Columns: first and last use, begin and end in the arena, of those placed so far.
+    placed = np.zeros((4, len(order)), np.int64)
     offsets: dict[Buffer, int] = {}
-    total = 0
-    for buffer in sorted(spans, key=lambda b: -b.nbytes):
+    for count, buffer in enumerate(order):
         first, last = spans[buffer]
-        taken = sorted(
-            (offsets[b], offsets[b] + b.nbytes)
-            for b in offsets
-            if spans[b][0] <= last and first <= spans[b][1]
-        )
-        place = 0
-        for low, high in taken:
-            if place + buffer.nbytes <= low:
-                break
-            place = max(place, _aligned(high))
+        known = placed[:, :count]
+        beside = known[2:, (known[0] <= last) & (known[1] >= first)]
+        place = _gap(beside[:, np.argsort(beside[0], kind="stable")].T.tolist(), buffer.nbytes)
         offsets[buffer] = place
-        total = max(total, place + buffer.nbytes)
-    return Plan(offsets, _aligned(total))
+        placed[:, count] = first, last, place, place + buffer.nbytes
+    return Plan(offsets, _aligned(int(placed[3].max(initial=0))))
+
+
+def _gap(taken: Sequence[Sequence[int]], size: int) -> int:
+    """The lowest place that is free for so many bytes, beside what is taken, in order."""
+    place = 0
+    for low, high in taken:
+        if place + size <= low:
+            break
+        place = max(place, _aligned(high))
+    return place
 
 
 def _aligned(n: int) -> int:
