@@ -146,8 +146,8 @@ def _moving(count: int) -> list[Contender]:
     from benchmarks import by_numba
 
     # Zeros that no one has written yet would all be read from one page, in the cache.
-    params, grads, mean, square = (np.ones(count, np.float32) for _ in range(4))
+    arrays = [tuple(np.ones(count // LEAVES, np.float32) for _ in range(LEAVES)) for _ in range(4)]
     return [
-        Contender(MOVED[0], lambda: by_numba.touch(params, grads, mean, square)),
+        Contender(MOVED[0], lambda: by_numba.touch(*arrays)),
         Contender(MOVED[1], roofline.Moving("copying", 7 * count * 4)),
     ]

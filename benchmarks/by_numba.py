@@ -10,6 +10,8 @@ import numpy as np
 # As XLA and our own kernels do, sums may be reassociated; NaN and infinities keep their meaning.
 FAST = {"reassoc", "contract", "arcp", "nsz"}
 
+Leaves = tuple[np.ndarray, ...]
+
 
 @numba.njit(parallel=True, fastmath=FAST)
 def forces(positions: np.ndarray, masses: np.ndarray, softening: np.float32) -> np.ndarray:
@@ -33,13 +35,15 @@ def forces(positions: np.ndarray, masses: np.ndarray, softening: np.float32) -> 
 
 
 @numba.njit(parallel=True, fastmath=FAST)
-def touch(params: np.ndarray, grads: np.ndarray, mean: np.ndarray, square: np.ndarray) -> None:
+def touch(params: Leaves, grads: Leaves, means: Leaves, squares: Leaves) -> None:
     """The traffic of an Adam step: four arrays read, three of them written, next to no sums."""
-    for i in numba.prange(len(params)):
-        grad = grads[i]
-        mean[i] += grad
-        square[i] += grad
-        params[i] += grad
+    for leaf in numba.prange(len(params)):
+        param, grad, mean, square = params[leaf], grads[leaf], means[leaf], squares[leaf]
+        for i in range(param.size):
+            slope = grad[i]
+            mean[i] += slope
+            square[i] += slope
+            param[i] += slope
 
 
 @numba.njit(fastmath=FAST)
