@@ -19,10 +19,12 @@ from funcgrad.backends.llvm.writer import Value, Writer
 from funcgrad.core.aval import Aval
 
 # Where CPython and NumPy keep what is read; `probe` compares them with what Python says.
-DATA, FLAGS, TYPE = 16, 64, 8
+DATA, FLAGS, TYPE, ITEMS = 16, 64, 8, 24
 CONTIGUOUS_ALIGNED = 0x0001 | 0x0100
 BEHAVED = 0x0001 | 0x0100 | 0x0400
 _FASTCALL = 0x0080
+# With more inputs and results the entry's code is made quickly rather than well.
+LONG = 64
 # Room for a number of any dtype.
 NUMBER = 32
 STACK_ARENA = 2048
@@ -33,7 +35,7 @@ RELEASE_WORK = 400_000
 NDARRAY, FALLBACK, ARENA, INDEX_ERROR, FIRST_FREE = range(5)
 _ARRAY_API = {"fg_PyArray_NewFromDescr": 94, "fg_PyArray_Scalar": 60}
 _PYTHON_API = (
-    "PyTuple_New PyTuple_SetItem PyLong_AsLongLong PyErr_Occurred PyErr_SetString Py_IncRef "
+    "PyTuple_New PyLong_AsLongLong PyErr_Occurred PyErr_SetString PyErr_NoMemory Py_IncRef "
     "Py_DecRef PyEval_SaveThread PyEval_RestoreThread PyMem_RawMalloc PyMem_RawFree "
     "PyObject_Vectorcall"
 ).split()
@@ -133,7 +135,6 @@ class _EntryWriter:
             w.module.declare(name, f"declare void @{name}(ptr)")
         w.module.declare("PyErr_SetString", "declare void @PyErr_SetString(ptr, ptr)")
         w.module.declare("PyEval_RestoreThread", "declare void @PyEval_RestoreThread(ptr)")
-        w.module.declare("PyTuple_SetItem", "declare i32 @PyTuple_SetItem(ptr, i64, ptr)")
 
     def text(self) -> str:
         w, s = self.w, self.s
@@ -141,6 +142,7 @@ class _EntryWriter:
         w.line(f"%table = alloca [{n_table} x ptr], align 16")
         n_numbers = max(len(s.ins) + len(s.outs), 1)
         w.line(f"%numbers = alloca [{NUMBER * n_numbers} x i8], align 16")
+        w.line("%held = alloca ptr")
         if 0 < s.arena <= STACK_ARENA:
             w.line(f"%stack = alloca [{s.arena} x i8], align 64")
         self.ctx = w.load(self._at(Value("%self", "ptr"), DATA), "ptr")
@@ -148,14 +150,15 @@ class _EntryWriter:
         self._inputs()
         for k in range(s.constants):
             self._enter(self._context(FIRST_FREE + 2 * len(s.outs) + k))
-        results = self._results()
+        self._results()
         raw = self._arena()
         self._enter(self.ctx)
         status = self._run()
         if raw is not None:
             self._give_back(raw)
-        self._finish(results, status)
-        head = "define ptr @fg_entry(ptr %self, ptr %args, i64 %nargs) {"
+        self._finish(status)
+        plain = " #1" if len(s.ins) + len(s.outs) > LONG else ""
+        head = f"define ptr @fg_entry(ptr %self, ptr %args, i64 %nargs){plain} {{"
         return "\n".join([head, "entry:", *w.lines, "}"])
 
     # -- pieces -------------------------------------------------------------------------
@@ -273,47 +276,50 @@ class _EntryWriter:
         w.label(after)
         return w.phi("ptr", 1, (inside, start), (data, back))
 
-    def _results(self) -> list[Value | None]:
-        """New arrays; None for numbers, which are made when they are known."""
-        w, results = self.w, []
-        for k, aval in enumerate(self.s.outs):
-            if k in self.s.donated:
-                obj = self.objects[self.s.donated[k]]
+    def _results(self) -> None:
+        """Make room for results: the tuple they are returned in owns them from the start."""
+        w, s = self.w, self.s
+        w.line("store ptr null, ptr %held")
+        self.pack = Value("null", "ptr")
+        if not s.single:
+            self.pack = w.call("PyTuple_New", "ptr", 1, [w.const(len(s.outs), "i64")])
+            self._unless_null(self.pack)
+            w.store(self.pack, Value("%held", "ptr"))
+        for k, aval in enumerate(s.outs):
+            if k in s.donated:
+                obj = self.objects[s.donated[k]]
                 w.line(f"call void @Py_IncRef(ptr {obj.ref})")
-                results.append(obj)
-                self._enter(w.load(self._at(obj, DATA), "ptr"))
+            elif aval.shape:
+                obj = self._new_array(k, aval)
+            else:
+                self._enter(self._number(len(s.ins) + k))
                 continue
-            if not aval.shape:
-                self._enter(self._number(len(self.s.ins) + k))
-                results.append(None)
-                continue
-            descr, dims = self._context(FIRST_FREE + 2 * k), self._context(FIRST_FREE + 2 * k + 1)
-            w.line(f"call void @Py_IncRef(ptr {descr.ref})")
-            null = Value("null", "ptr")
-            args = [
-                self._context(NDARRAY), descr, w.const(len(aval.shape), "i32"), dims, null, null,
-                w.const(0, "i32"), null,
-            ]  # fmt: skip
-            array = w.call("fg_PyArray_NewFromDescr", "ptr", 1, args)
-            self._unless_null(array, results)
-            results.append(array)
-            self._enter(w.load(self._at(array, DATA), "ptr"))
-        return results
+            self._own(k, obj)
+            self._enter(w.load(self._at(obj, DATA), "ptr"))
 
-    def _unless_null(self, obj: Value, results: Sequence[Value | None]) -> None:
+    def _new_array(self, k: int, aval: Aval) -> Value:
+        w, null = self.w, Value("null", "ptr")
+        descr, dims = self._context(FIRST_FREE + 2 * k), self._context(FIRST_FREE + 2 * k + 1)
+        w.line(f"call void @Py_IncRef(ptr {descr.ref})")
+        rank, flags = w.const(len(aval.shape), "i32"), w.const(0, "i32")
+        args = [self._context(NDARRAY), descr, rank, dims, null, null, flags, null]
+        array = w.call("fg_PyArray_NewFromDescr", "ptr", 1, args)
+        self._unless_null(array)
+        return array
+
+    def _own(self, k: int, obj: Value) -> None:
+        """Put a result where it is returned from, which takes over the reference."""
+        if self.s.single:
+            self.w.store(obj, Value("%held", "ptr"))
+        else:
+            self.w.store(obj, self._at(self.pack, ITEMS + 8 * k))
+
+    def _unless_null(self, obj: Value) -> None:
         """Give up where an allocation failed; its exception is set."""
-        w = self.w
-        failed, fine = w.new_label("failed"), w.new_label("fine")
-        w.branch_if(w.compare("icmp eq", obj, Value("null", "ptr")), failed, fine)
-        w.label(failed)
-        self._drop(results)
-        w.line("ret ptr null")
-        w.label(fine)
-
-    def _drop(self, results: Sequence[Value | None]) -> None:
-        for r in results:
-            if r is not None:
-                self.w.line(f"call void @Py_DecRef(ptr {r.ref})")
+        fine = self.w.new_label("fine")
+        test = self.w.compare("icmp eq", obj, Value("null", "ptr"))
+        self.w.branch_if(test, "failed", fine)
+        self.w.label(fine)
 
     def _arena(self) -> Value | None:
         """Enter the arena's address; its owner's, where it does not lie on the stack."""
@@ -331,6 +337,7 @@ class _EntryWriter:
         w.branch(after)
         w.label(after)
         raw = w.phi("ptr", 1, (kept, start), (made, make))
+        self._unless_null(raw)
         number = w.cast("ptrtoint", raw, "i64")
         up = w.op("and", w.op("add", number, w.const(63, "i64")), w.const(-64, "i64"))
         self._enter(w.cast("inttoptr", up, "ptr"))
@@ -359,38 +366,36 @@ class _EntryWriter:
             w.line(f"call void @PyEval_RestoreThread(ptr {thread.ref})")
         return status
 
-    def _finish(self, results: list[Value | None], status: Value) -> None:
+    def _finish(self, status: Value) -> None:
         w, s = self.w, self.s
-        failed, fine = w.new_label("failed"), w.new_label("fine")
-        w.branch_if(w.compare("icmp eq", status, w.const(0, "i64")), fine, failed)
-        w.label(failed)
-        self._drop(results)
-        with w.when(w.compare("icmp eq", status, w.const(1, "i64")), "index"):
-            text = _MESSAGE.decode().rstrip("\0")
-            w.module.declare(
-                "fg_message",
-                f'@fg_message = private constant [{len(_MESSAGE)} x i8] c"{text}\\00"',
-            )
-            error = self._context(INDEX_ERROR)
-            w.line(f"call void @PyErr_SetString(ptr {error.ref}, ptr @fg_message)")
-        w.line("ret ptr null")
+        fine, wrong, index = w.new_label("fine"), w.new_label("wrong"), w.new_label("index")
+        w.branch_if(w.compare("icmp eq", status, w.const(0, "i64")), fine, wrong)
+        w.label(wrong)
+        w.branch_if(w.compare("icmp eq", status, w.const(1, "i64")), index, "failed")
+        w.label(index)
+        text = _MESSAGE.decode().rstrip("\0")
+        line = f'@fg_message = private constant [{len(_MESSAGE)} x i8] c"{text}\\00"'
+        w.module.declare("fg_message", line)
+        error = self._context(INDEX_ERROR)
+        w.line(f"call void @PyErr_SetString(ptr {error.ref}, ptr @fg_message)")
+        w.branch("failed")
         w.label(fine)
-        for k, r in enumerate(results):
-            if r is None:
+        for k, aval in enumerate(s.outs):
+            if not aval.shape and k not in s.donated:
                 descr, place = self._context(FIRST_FREE + 2 * k), self._number(len(s.ins) + k)
                 found = w.call("fg_PyArray_Scalar", "ptr", 1, [place, descr, Value("null", "ptr")])
-                results[k] = found
-        if s.single:
-            only = results[0]
-            assert only is not None
-            w.line(f"ret ptr {only.ref}")
-            return
-        pack = w.call("PyTuple_New", "ptr", 1, [w.const(len(results), "i64")])
-        self._unless_null(pack, results)
-        for k, r in enumerate(results):
-            assert r is not None
-            w.line(f"call i32 @PyTuple_SetItem(ptr {pack.ref}, i64 {k}, ptr {r.ref})")
-        w.line(f"ret ptr {pack.ref}")
+                self._unless_null(found)
+                self._own(k, found)
+        result = w.load(Value("%held", "ptr"), "ptr")
+        w.line(f"ret ptr {result.ref}")
+        w.label("failed")
+        held = w.load(Value("%held", "ptr"), "ptr")
+        error = w.call("PyErr_Occurred", "ptr", 1, [])
+        with w.when(w.compare("icmp eq", error, Value("null", "ptr")), "memory"):
+            # What sets no exception is the arena's allocation.
+            w.call("PyErr_NoMemory", "ptr", 1, [])
+        w.line(f"call void @Py_DecRef(ptr {held.ref})")
+        w.line("ret ptr null")
 
 
 # --- the Python object ----------------------------------------------------------------
@@ -444,6 +449,9 @@ def probe() -> str | None:
         return "arrays are laid out in another way"
     if ctypes.c_int.from_address(id(array) + FLAGS).value != array.flags.num:
         return "arrays keep their flags elsewhere"
+    pair = (array, None)
+    if ctypes.c_void_p.from_address(id(pair) + ITEMS + 8).value != id(None):
+        return "tuples keep their items elsewhere"
     if ctypes.c_void_p.from_address(id(array) + TYPE).value != id(np.ndarray):
         return "objects keep their type elsewhere"
     for value in (
