@@ -1,14 +1,11 @@
 """sin and cos: x = n pi/2 + r with |r| <= pi/4, and polynomials of r.
 
 pi/2 is subtracted in three parts, of which the first leaves no rounding error under an fma.
-Where n would be too large for that, the bits of 2/pi that matter are multiplied as integers
-(M. Payne and R. Hanek, 1983), in a function of its own. Coefficients: minimax for the relative
-error (Remez exchange), which is given beside them.
+Coefficients: minimax for the relative error (Remez exchange), which is given beside them.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from typing import NamedTuple
 
 from funcgrad.backends.llvm.functions.arithmetic import (
@@ -19,7 +16,8 @@ from funcgrad.backends.llvm.functions.arithmetic import (
     polynomial,
     select,
 )
-from funcgrad.backends.llvm.writer import Module, Value, Writer, mangled
+from funcgrad.backends.llvm.functions.far_angle import far_angle
+from funcgrad.backends.llvm.writer import Value
 
 _TWO_OVER_PI = 0.6366197723675814
 # All rounded down: the rest of a zero keeps its sign.
@@ -162,15 +160,12 @@ def _reduced_precisely(size: Term) -> tuple[Term, Term, Term]:
 
 
 def _or_far(size: Term, *usual: Term) -> list[Term]:
-    """`usual`, which ends in n, but of sizes beyond _BOUND as `_angle_function` has it."""
+    """`usual`, which ends in n, but of sizes beyond _BOUND by `far_angle`."""
     w, kind, lanes = size.w, size.value.kind, size.value.lanes
     far = size > _BOUND[kind]
 
     def write() -> list[Value]:
-        name = f"funcgrad.angle.{mangled(kind, lanes)}"
-        if name not in w.module.functions:
-            w.module.define(name, _angle_function(w.module, name, size.value))
-        packed = w.call(name, "double", 2 * lanes, [size.value])
+        packed = far_angle(w, size.value)
         rest = Term(w, w.shuffle(packed, range(lanes)))
         rounded = rest.resized(kind)
         rounded_off = (rest - rounded.resized("double")).resized(kind)
@@ -181,86 +176,3 @@ def _or_far(size: Term, *usual: Term) -> list[Term]:
 
     found = w.replaced(w.any(far.value), [v.value for v in usual], write)
     return [Term(w, v) for v in found]
-
-
-def _angle_function(module: Module, name: str, size: Value) -> str:
-    """A function of a vector: the doubles r of its lanes, and behind them n modulo 4.
-
-    It is kept out of line, as it is long and seldom called.
-    """
-    w = Writer(module)
-    argument = size._replace(ref="%x")
-    packed = Value("poison", "double", 2 * size.lanes)
-    for lane in range(size.lanes):
-        x = w.extract(argument, lane)
-        rest, turns = _scalar_angle(w, x if x.kind == "double" else w.cast("fpext", x, "double"))
-        packed = w.insert(packed, rest, lane)
-        packed = w.insert(packed, turns, lane + size.lanes)
-    body = "\n".join(w.lines)
-    return (
-        f"define internal {packed.type} @{name}({argument.type} %x) cold noinline {{\n"
-        f"entry:\n{body}\n  ret {packed.type} {packed.ref}\n}}\n"
-    )
-
-
-# 2/pi times 2**_SCALE, rounded down: enough bits below those that the greatest double needs.
-_SCALE = 1216
-
-
-@cache
-def _two_over_pi() -> int:
-    """By Machin's formula, pi = 16 atan(1/5) - 4 atan(1/239)."""
-    one = 1 << (_SCALE + 64)
-
-    def arctan_of_reciprocal(m: int) -> int:
-        total, term, k = 0, one // m, 1
-        while term:
-            total += term // k if k % 4 == 1 else -(term // k)
-            term //= m * m
-            k += 2
-        return total
-
-    pi = 16 * arctan_of_reciprocal(5) - 4 * arctan_of_reciprocal(239)
-    return (one << (_SCALE + 1)) // pi
-
-
-def _scalar_angle(w: Writer, x: Value) -> tuple[Value, Value]:
-    """x modulo pi/2 and the number of quarter turns modulo 4, of a double x >= 1.
-
-    x = M 2**e with an integer M; of 2/pi, the bits that make multiples of 4 in M 2**e (2/pi) do
-    not matter, and of the others the first 192 do.
-    """
-    f = Term(w, x).format
-    bits = w.cast("bitcast", x, "i64")
-    exponent = w.op("lshr", bits, w.like(f.fraction, bits))
-    fraction = w.op("and", bits, w.like((1 << f.fraction) - 1, bits))
-    mantissa = w.op("or", fraction, w.like(1 << f.fraction, bits))
-    # The lowest bit that is kept stands for 2**-190 in the product: it fills 192 bits.
-    skip = w.op("sub", w.like(_SCALE - 190 + f.bias + f.fraction, bits), exponent)
-    skip = w.intrinsic("umin", skip, w.like(_SCALE - 1, bits))
-    wide = f"i{_SCALE}"
-    window = w.op("lshr", Value(str(_two_over_pi()), wide), w.cast("zext", skip, wide))
-    product = w.op("mul", w.cast("trunc", window, "i192"), w.cast("zext", mantissa, "i192"))
-    # In units of 2**-192 turns by pi/2, as a signed number in [-1/2, 1/2).
-    signed = w.op("shl", product, w.like(2, product))
-    negative = w.compare("icmp slt", signed, w.like(0, signed))
-    quarter = w.cast("trunc", w.op("lshr", product, w.like(190, product)), "i64")
-    quarter = w.op("add", quarter, w.cast("zext", negative, "i64"))
-    turns = w.cast("uitofp", w.op("and", quarter, w.like(3, quarter)), "double")
-    size = w.select(negative, w.op("sub", w.like(0, signed), signed), signed)
-    rest = _as_double(w, size)
-    rest = w.op("fmul", rest, w.like(1.5707963267948966, rest))
-    rest = w.select(negative, w.op("fneg", rest), rest)
-    finite = w.compare("icmp ult", exponent, w.like(2 * f.bias + 1, exponent))
-    return w.select(finite, rest, w.like(float("nan"), rest)), turns
-
-
-def _as_double(w: Writer, size: Value) -> Value:
-    """An i192 > 0 over 2**192."""
-    width = w.like(0, size)
-    zeros = w.call("llvm.ctlz.i192", "i192", 1, [size, Value("false", "i1")])
-    leading = w.op("lshr", w.op("shl", size, zeros), w.like(128, width))
-    number = w.cast("uitofp", w.cast("trunc", leading, "i64"), "double")
-    exponent = w.op("sub", w.like(1023 - 64, Value("", "i64")), w.cast("trunc", zeros, "i64"))
-    scale = w.cast("bitcast", w.op("shl", exponent, w.like(52, exponent)), "double")
-    return w.op("fmul", number, scale)
