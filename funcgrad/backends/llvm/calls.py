@@ -43,22 +43,27 @@ def write_call(body: Body, eqn: Eqn) -> None:
 def host(body: Body, eqn: Eqn) -> None:
     """A call of the primitive's own implementation, on arrays that lie in the program's memory."""
     views = [body.resolve(a) for a in eqn.ins if type(a) is not Const]
-    targets = [body.target(o) for o in eqn.outs]
-    outs = [
-        View(t, o.aval.shape, row_major(o.aval.shape), 0)
-        for t, o in zip(targets, eqn.outs, strict=True)
-    ]
+    for out in eqn.outs:
+        body.target(out)
+    outs = [body.views[id(o)] for o in eqn.outs]
+    call_host(body, _host_function(eqn), [*outs, *views], len(outs))
+
+
+def call_host(
+    body: Body, function: Callable[..., None], views: Sequence[View], written: int
+) -> None:
+    """A step that calls a Python function with arrays; it writes the first of them."""
     number = len(body.shared.hosts)
-    body.shared.hosts.append(_host_function(eqn))
-    arrays = [*outs, *views]
-    layouts = [body.shared.layout(v) for v in arrays]
+    body.shared.hosts.append(function)
+    layouts = [body.shared.layout(v) for v in views]
 
     def emit(frame: Frame) -> None:
-        frame.call_host(number, arrays, layouts)
+        frame.call_host(number, views, layouts)
 
+    buffers = [v.buffer for v in views]
     body.shared.spent.calls += 1
-    body.shared.spent.add([v.buffer for v in views], targets)
-    body.step(emit, [v.buffer for v in arrays], targets)
+    body.shared.spent.add(buffers[written:], buffers[:written])
+    body.step(emit, buffers, buffers[:written])
 
 
 def _host_function(eqn: Eqn) -> Callable[..., None]:

@@ -234,12 +234,11 @@ def _scan(body: Body, eqn: Eqn) -> None:
 
 def _slice_address(frame: Frame, view: View, i: Value) -> Value:
     """Where the i-th slice of a view begins."""
-    w, kind = frame.w, memory_kind(view.buffer.dtype)
-    base = frame.address(view.buffer)
-    start = w.op("mul", i, w.const(view.strides[0], "i64"))
+    w, size = frame.w, view.buffer.dtype.itemsize
+    start = w.op("mul", i, w.const(view.strides[0] * size, "i64"))
     if view.offset:
-        start = w.op("add", start, w.const(view.offset, "i64"))
-    return w.offset(base, kind, start)
+        start = w.op("add", start, w.const(view.offset * size, "i64"))
+    return w.offset(frame.address(view.buffer), "i8", start)
 
 
 def _slice(view: View) -> View:

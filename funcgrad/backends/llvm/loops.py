@@ -38,8 +38,6 @@ from funcgrad.backends.loops.nest import (
 )
 
 BOOL = np.dtype(bool)
-# Results that nobody reads exactly; a reduction's order is free.
-_REASSOCIATE = "reassoc nsz contract "
 # Bodies up to so many statements are repeated within an iteration, for the sake of latency.
 _UNROLL = ((6, 4), (16, 2))
 
@@ -333,8 +331,6 @@ class _KernelWriter:
             totals[slot] = self._combine(r.op, dtype, totals[slot], value)
 
     def _combine(self, op: str, dtype: np.dtype, x: Value, y: Value) -> Value:
-        if dtype.kind == "f" and op in ("add", "mul"):
-            return self.w.op(f"f{op} {_REASSOCIATE}".strip(), x, y)
         return combine(self.w, op, dtype, x, y)
 
     def _across(self, op: str, dtype: np.dtype, parts: list[Value]) -> Value:

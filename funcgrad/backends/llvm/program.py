@@ -15,7 +15,7 @@ import numpy as np
 
 from funcgrad.backends.llvm import control as _control  # noqa: F401  (registers its rules)
 from funcgrad.backends.llvm import products as _products  # noqa: F401  (registers its rule)
-from funcgrad.backends.llvm.calls import write_call
+from funcgrad.backends.llvm.calls import call_host, write_call
 from funcgrad.backends.llvm.loops import write_kernel
 from funcgrad.backends.llvm.scalar import SUPPORTED
 from funcgrad.backends.llvm.small import Small, can_be_small, is_elementwise, load_view, store_array
@@ -410,6 +410,9 @@ class Body:
     def copy(self, source: View, destination: View) -> None:
         """Elements from one view to another of the same shape."""
         if not prod(source.shape):
+            return
+        if source.buffer.dtype not in SUPPORTED or destination.buffer.dtype not in SUPPORTED:
+            call_host(self, np.copyto, [destination, source], 1)
             return
         self.run(copy_nest(source, destination), [source.buffer, destination.buffer])
 

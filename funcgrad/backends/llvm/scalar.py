@@ -437,7 +437,8 @@ def apply(w: Writer, name: str, dtype: np.dtype, args: list[Value]) -> Value:
 def identity(op: str, dtype: np.dtype) -> Any:
     """The number that changes nothing when it is combined."""
     if op in ("add", "logical_or"):
-        return 0
+        # The other zero would make a sum of negative zeros positive.
+        return -0.0 if dtype.kind == "f" else 0
     if op in ("mul", "logical_and"):
         return 1
     lowest = op == "maximum"

@@ -6,6 +6,8 @@ formula means the same on every machine and for any number of lanes.
 
 from __future__ import annotations
 
+import re
+import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -65,6 +67,13 @@ class Term:
     @property
     def single(self) -> bool:
         return self.value.kind == "float"
+
+    @property
+    def literal(self) -> float | None:
+        """The number, where it is the same constant in every lane."""
+        ref = self.value.ref
+        found = None if ref.startswith("%") else re.search(r"0x([0-9A-F]{16})\b", ref)
+        return struct.unpack(">d", bytes.fromhex(found[1]))[0] if found else None
 
     def lift(self, other: Operand) -> Value:
         """`other` as a value of this type."""

@@ -10,6 +10,7 @@ in simple precision. Its coefficients are minimax for the relative error (Remez 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from funcgrad.backends.llvm.functions.arithmetic import (
     Term,
@@ -67,6 +68,35 @@ Pair = tuple[Term, Term]
 
 
 def power(x: Term, y: Term) -> Term:
+    simple = _SIMPLE.get(y.literal) if y.literal is not None else None
+    return simple(x) if simple else _general_power(x, y)
+
+
+def _rooted(formula: Callable[[Term], Term], of_infinity: float) -> Callable[[Term], Term]:
+    """A formula over a root, with what C's pow has for -0 and -inf."""
+    return lambda x: select(x.equals(-math.inf), of_infinity, formula(x + 0.0))
+
+
+def _squared(x: Term) -> Term:
+    return x * x
+
+
+# Exponents whose products, quotients and roots round too seldom to leave the bound.
+_SIMPLE: dict[float, Callable[[Term], Term]] = {
+    0.0: lambda x: constant(x, 1.0),
+    1.0: lambda x: x,
+    2.0: _squared,
+    3.0: lambda x: x * x * x,
+    4.0: lambda x: _squared(_squared(x)),
+    -1.0: lambda x: 1.0 / x,
+    -2.0: lambda x: _squared(1.0 / x),
+    0.5: _rooted(sqrt, math.inf),
+    1.5: _rooted(lambda x: x * sqrt(x), math.inf),
+    -0.5: _rooted(lambda x: 1.0 / sqrt(x), 0.0),
+}
+
+
+def _general_power(x: Term, y: Term) -> Term:
     size = abs(x)
     # Greater exponents make nothing new: they overflow and underflow, unless x is 1.
     bounded = at_least(at_most(y, 2.0**66), -(2.0**66))
