@@ -9,7 +9,14 @@ import numpy as np
 
 from funcgrad.backends.llvm.scalar import SUPPORTED
 from funcgrad.backends.loops.memory import Buffer
-from funcgrad.backends.loops.schedule import View, row_major
+from funcgrad.backends.loops.schedule import (
+    SCATTERS,
+    View,
+    row_major,
+    scatter_cluster,
+    scatter_operands,
+    schedule,
+)
 from funcgrad.core.graph import Const, Eqn
 
 if TYPE_CHECKING:
@@ -147,3 +154,14 @@ def _index_set(body: Body, eqn: Eqn) -> None:
     buffer, shape = _whole(body, eqn)
     body.copy(x, View(buffer, shape, row_major(shape), 0))
     body.copy(updates, _part(buffer, shape, eqn.params["idx"]))
+
+
+@rule(*SCATTERS)
+def _scatter(body: Body, eqn: Eqn) -> None:
+    buffer, shape = _whole(body, eqn)
+    if eqn.prim.name == "scatter_zeros":
+        _zero(body, buffer)
+    else:
+        body.copy(body.resolve(eqn.ins[0]), View(buffer, shape, row_major(shape), 0))
+    if scatter_operands(eqn)[0].aval.size:
+        body.run(*schedule(scatter_cluster(eqn), [], body.resolve, body.target))

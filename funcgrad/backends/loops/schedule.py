@@ -38,6 +38,15 @@ from funcgrad.core.aval import promotion_kind, resolve_ufunc
 from funcgrad.core.graph import Const, Eqn
 from funcgrad.primitives.indexing import block_position
 
+# What becomes of an element and an update for it; None: the update takes its place.
+SCATTERS = {
+    "scatter_zeros": "add",
+    "scatter_add": "add",
+    "scatter_set": None,
+    "scatter_mul": "mul",
+    "scatter_min": "minimum",
+    "scatter_max": "maximum",
+}
 # Beyond this many cheap operations a value is kept rather than computed in two passes.
 KEEP_COST = 14
 _COSTS = {"div": 4, "sqrt": 5, "root": 5, "reciprocal": 4, "floor_divide": 8, "remainder": 8}
@@ -81,6 +90,28 @@ class Scheduled(NamedTuple):
 
     kernel: Kernel
     buffers: list[Any]
+
+
+def scatter_operands(eqn: Eqn) -> tuple[Any, list[Any]]:
+    """A scatter's updates, and its indices."""
+    first = 0 if eqn.prim.name == "scatter_zeros" else 1
+    return eqn.ins[first], list(eqn.ins[first + 1 :])
+
+
+def scatter_cluster(eqn: Eqn) -> Cluster:
+    """A cluster of a scatter alone: the indices' axes count rows, the others are inner."""
+    updates, indices = scatter_operands(eqn)
+    block = np.broadcast_shapes(*(i.aval.shape for i in indices))
+    start, shape = block_position(eqn.params["axes"]), updates.aval.shape
+    order = [*range(start, start + len(block))]
+    order += [i for i in range(len(shape)) if i not in order]
+    cluster = Cluster(0, "loops")
+    cluster.eqns = [eqn]
+    cluster.dims = [shape[i] for i in order] or [1]
+    cluster.split = min(len(block), len(cluster.dims) - 1)
+    places = {axis: k for k, axis in enumerate(order)}
+    cluster.labels[id(updates)] = tuple(None if n == 1 else places[i] for i, n in enumerate(shape))
+    return cluster
 
 
 def loop_dtypes(eqn: Eqn) -> tuple[np.dtype, ...]:
@@ -190,7 +221,9 @@ class _Scheduler:
                 if id(var) in self.cluster.ended:
                     roots.append((self.depth(eqn.ins[0]), "combine", eqn))
                     continue
-            if id(var) in self.outputs:
+            if eqn.prim.name in SCATTERS and id(var) not in self.cluster.labels:
+                roots.append((0, "scatter", eqn))
+            elif id(var) in self.outputs:
                 roots.append((self.depth(var), "store", eqn))
         return roots
 
@@ -273,6 +306,8 @@ class _Scheduler:
             for places in self._each(eqn, what):
                 if what == "store":
                     self._write_output(eqn.outs[0], places, finish)
+                elif what == "scatter":
+                    self._write_scatter(eqn, places)
                 elif what == "reduce":
                     self._write_reduce(eqn, places, reductions, finish)
                 else:
@@ -290,6 +325,9 @@ class _Scheduler:
         of an unrolled axis."""
         if what == "store":
             return self._places(self.cluster.labels[id(eqn.outs[0])], eqn.outs[0].aval.shape)
+        if what == "scatter":
+            updates = scatter_operands(eqn)[0]
+            return self._places(self.cluster.labels[id(updates)], updates.aval.shape)
         return self._places(self.cluster.reduced[id(eqn.outs[0])], eqn.ins[0].aval.shape)
 
     def _places(self, labels: Any, shape: Sequence[int]) -> list[tuple[Place, ...]]:
@@ -371,6 +409,28 @@ class _Scheduler:
         else:
             total = self._converted(self.value(eqn.ins[0], places), var.aval.dtype)
         finish.append(lambda: self.kernel.body.append(Combine(number, index, op, total)))
+
+    def _write_scatter(self, eqn: Eqn, places: tuple[Place, ...]) -> None:
+        """Each update put, or combined, where its indices tell, one after the other."""
+        (out,), (updates, indices) = eqn.outs, scatter_operands(eqn)
+        axes, shape = eqn.params["axes"], out.aval.shape
+        block = np.broadcast_shapes(*(i.aval.shape for i in indices))
+        start = block_position(axes)
+        own = places[start : start + len(block)]
+        rest = iter((*places[:start], *places[start + len(block) :]))
+        found = []
+        for axis, n in enumerate(shape):
+            if axis in axes:
+                i = indices[axes.index(axis)]
+                found.append(self._indexed(i, _broadcast(i, own), n))
+            else:
+                found.append(next(rest))
+        value = self._converted(self.value(updates, places), out.aval.dtype)
+        index = self._linear(found, row_major(shape), 0)
+        number, op = self._result(out), SCATTERS[eqn.prim.name]
+        self.kernel.parallel = False
+        # Every update counts, also where all of them go to one place.
+        self._emit(Combine(number, index, op, value) if op else Store(number, index, value), 2)
 
     def _keep(self, var: Any) -> None:
         """Write a value of this pass to scratch rows, one for each place that it was asked at."""
