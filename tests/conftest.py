@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+HAS_LLVM = importlib.util.find_spec("llvmlite") is not None
+if not HAS_LLVM:
+    # Says that NumPy source is what is wanted: else the first compilation would warn.
+    os.environ.setdefault("FUNCGRAD_BACKEND", "numpy")
 
 # A shared runner pauses at any moment, so a deadline would only measure its neighbours.
 settings.register_profile(
@@ -15,3 +22,15 @@ settings.register_profile(
 # CI draws the same programs on each run: what fails there fails on the next run, too.
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(scope="module", params=["numpy", "llvm"])
+def by_each_backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a module's tests by one compiler after the other."""
+    import funcgrad as fg
+
+    if request.param == "llvm" and not HAS_LLVM:
+        pytest.skip("llvmlite is not installed")
+    before, fg.config.backend = fg.config.backend, request.param
+    yield request.param
+    fg.config.backend = before

@@ -49,8 +49,9 @@ class Case(NamedTuple):
     given: Sequence[Any] | None = None
 
     def source(self) -> str:
-        function = self.function if isinstance(self.function, fg.Jitted) else fg.jit(self.function)
-        return function.lower(*self.args, **self.kwargs).text
+        given = self.function
+        function = given if isinstance(given, fg.Jitted) else fg.jit(given)
+        return function.by_numpy().lower(*self.args, **self.kwargs).text
 
 
 def run_alone(cases: Sequence[Case], folder: Path) -> list[Any]:

@@ -157,5 +157,5 @@ def texts() -> dict[str, str]:
         if name in SIMPLIFIED:
             found[f"simplified {name}"] = str(simplify(graph))
     for name, (function, args) in SOURCES.items():
-        found[f"source of {name}"] = fg.jit(function).lower(*args).text
+        found[f"source of {name}"] = fg.jit(function, backend="numpy").lower(*args).text
     return found

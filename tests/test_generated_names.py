@@ -29,7 +29,7 @@ def load(source: str) -> dict[str, Any]:
 
 def check(function: Callable[..., Any], *args: Any, name: str = "") -> str:
     """The function's source, which gives the same under its own parameters' names."""
-    source = fg.jit(function).lower(*args).text
+    source = fg.jit(function, backend="numpy").lower(*args).text
     generated = load(source)[name or function.__name__]
     parameters = function.__code__.co_varnames[: len(args)]
     for found in (generated(*args), generated(**dict(zip(parameters, args, strict=True)))):
@@ -86,7 +86,7 @@ def test_functions_named_like_what_a_helper_uses(name: str) -> None:
     namespace = {"fg": fg, "np": np}
     exec(f"def {name}(k):\n    return fg.random.normal(k, (3,)) * 1.0", namespace)
     function, key = namespace[name], fg.random.key(0)
-    generated = load(fg.jit(function).lower(key).text)
+    generated = load(fg.jit(function, backend="numpy").lower(key).text)
     found = generated.get(f"{name}_") or generated[name]
     np.testing.assert_array_equal(found(key), function(key))
     assert f"{name}_" in generated or name not in Module(Names()).builtins()
@@ -97,7 +97,7 @@ def test_awkward_leaves(name: str) -> None:
     def f(p, q):
         return loops(p[name] + q[0][name], p["x"], 2.0)
 
-    source = fg.jit(f).lower({name: 0.5, "x": X}, [{name: X}]).text
+    source = fg.jit(f, backend="numpy").lower({name: 0.5, "x": X}, [{name: X}]).text
     found = load(source)["f"]({name: 0.5, "x": X}, [{name: X}])
     np.testing.assert_allclose(found, f({name: 0.5, "x": X}, [{name: X}]), rtol=1e-14)
 
@@ -109,14 +109,20 @@ def test_keys_that_are_no_names() -> None:
         return sum(p[k] * float(i) for i, k in enumerate(keys))
 
     values = {k: X + i for i, k in enumerate(keys)}
-    np.testing.assert_allclose(load(fg.jit(f).lower(values).text)["f"](values), f(values))
+    np.testing.assert_allclose(
+        load(fg.jit(f, backend="numpy").lower(values).text)["f"](values), f(values)
+    )
 
 
 def test_keywords_that_are_no_names() -> None:
     def f(x, **options):
         return x + sum(options.values())
 
-    source = fg.jit(f).lower(X, **{"class": 1.0, "a b": 2.0, "a-b": 4.0, "x_": 8.0}).text
+    source = (
+        fg.jit(f, backend="numpy")
+        .lower(X, **{"class": 1.0, "a b": 2.0, "a-b": 4.0, "x_": 8.0})
+        .text
+    )
     np.testing.assert_array_equal(load(source)["f"](X, 1.0, 2.0, 4.0, 8.0), X + 15.0)
 
 
@@ -126,7 +132,7 @@ def test_lambdas_and_callables_without_a_name() -> None:
             return x * 2.0
 
     for function in (lambda x: x * 2.0, Scale()):
-        source = fg.jit(function).lower(X).text
+        source = fg.jit(function, backend="numpy").lower(X).text
         np.testing.assert_array_equal(load(source)["main"](X), X * 2.0)
 
 

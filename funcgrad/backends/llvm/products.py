@@ -84,6 +84,8 @@ def _matmul(body: Body, eqn: Eqn) -> None:
         else:
             w.line(f"call void @{name}({where} 0, i64 {pieces})")
 
+    body.shared.spent.calls += prod(product.lead)
+    body.shared.spent.add([x.buffer, y.buffer], [target])
     body.step(emit, [x.buffer, y.buffer], [target])
 
 

@@ -1,0 +1,195 @@
+"""Random programs over arrays of some size, as a Hypothesis strategy: what kernels are made of.
+
+Shapes are drawn for each program from a few lengths, so that operands broadcast, reductions
+meet what they reduced, and rows and columns differ. Each value stays bounded, whatever has been
+applied before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+import funcgrad as fg
+
+# Where operands are equal but for rounding, these have another derivative.
+KINKS = {"positive", "clip", "maximum", "choose", "max", "min", "sort"}
+Step = tuple[str, tuple[Any, ...]]
+
+# Lengths around the widths of vectors, and some that fill blocks.
+LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 40, 64, 65, 100, 127, 129)
+MOST_ELEMENTS = 20_000
+
+UNARY: dict[str, Callable[[Any], Any]] = {
+    "sin": np.sin,
+    "tanh": np.tanh,
+    "exp": lambda x: np.exp(-np.abs(x)),
+    "log": lambda x: np.log(1.5 + np.square(x)),
+    "sqrt": lambda x: np.sqrt(1.0 + np.square(x)),
+    "negative": lambda x: -x,
+    "square": lambda x: np.square(np.tanh(x)),
+    "positive": lambda x: np.where(x > 0, x, 0.1 * x),
+    "clip": lambda x: np.clip(x, -0.5, 0.7),
+    "logistic": lambda x: 1.0 / (1.0 + np.exp(-x)),
+    "float32": lambda x: np.sin(x.astype(np.float32)).astype(x.dtype),
+}
+BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "add": lambda x, y: (x + y) * 0.5,
+    "subtract": lambda x, y: (x - y) * 0.5,
+    "multiply": lambda x, y: x * np.tanh(y),
+    "divide": lambda x, y: x / (2.0 + np.square(y)),
+    "maximum": np.maximum,
+    "choose": lambda x, y: np.where(x > y, x - y, 0.0),
+    "arctan2": lambda x, y: np.arctan2(x, 2.0 + np.tanh(y)),
+}
+REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "mean": np.mean,
+    "max": np.max,
+    "min": np.min,
+    "var": lambda x, **k: np.var(np.tanh(x), **k),
+    "all": lambda x, **k: np.where(np.all(np.isfinite(x), **k), 0.5, -0.5),
+    "logsumexp": lambda x, **k: fg.scipy.special.logsumexp(x, **k) * 0.1,
+}
+ALONG = {
+    "flip": lambda x, a: np.flip(x, a),
+    "roll": lambda x, a: np.roll(x, 1, axis=a),
+    "softmax": lambda x, a: _softmax(x, a),
+    "normalise": lambda x, a: (
+        (x - np.mean(x, axis=a, keepdims=True)) / np.sqrt(np.var(x, axis=a, keepdims=True) + 1.0)
+    ),
+    "sort": lambda x, a: np.sort(x, axis=a),
+    "cumsum": lambda x, a: np.tanh(np.cumsum(x, axis=a) * 0.1),
+    "half": lambda x, a: np.take(x, np.arange((x.shape[a] + 1) // 2), axis=a),
+    "every other": lambda x, a: x[(slice(None),) * a + (slice(None, None, 2),)],
+    "backwards": lambda x, a: x[(slice(None),) * a + (slice(None, None, -1),)],
+    "first": lambda x, a: x[(slice(None),) * a + (0,)],
+    "gather": lambda x, a: np.take(x, np.arange(x.shape[a]) * 7 % x.shape[a], axis=a),
+    "twice": lambda x, a: np.concatenate([x, np.tanh(x)], axis=a),
+    "pad": lambda x, a: np.pad(x, [(1, 0) if i == a else (0, 0) for i in range(x.ndim)]),
+    "expand": lambda x, a: np.expand_dims(x, a),
+    "set": lambda x, a: fg.at(x)[(slice(None),) * a + (0,)].set(0.25),
+    "add at": lambda x, a: fg.at(x)[(slice(None),) * a + (slice(0, 2),)].add(0.25),
+    "scan": lambda x, a: _scan(x, a),
+}
+
+
+def _softmax(x: Any, axis: int) -> Any:
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True))
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+def _scan(x: Any, axis: int) -> Any:
+    rows = np.moveaxis(x, axis, 0)
+    start = fg.numpy.zeros_like(rows[0])
+    return fg.scan(lambda h, row: (np.tanh(0.5 * h + row), h * row), start, rows)[1]
+
+
+@dataclass(frozen=True)
+class ArrayProgram:
+    """Steps on the values made so far; the last few values are the results."""
+
+    inputs: tuple[tuple[int, ...], ...]
+    steps: tuple[Step, ...]
+    results: int
+    seed: int
+    dtype: str
+
+    def __call__(self, *args: Any) -> tuple[Any, ...]:
+        values = list(args)
+        for name, operands in self.steps:
+            values.append(apply(name, values, operands))
+        return tuple(values[-self.results :])
+
+    @property
+    def smooth(self) -> bool:
+        return not {name for name, _ in self.steps} & KINKS
+
+    @property
+    def tolerance(self) -> float:
+        single = self.dtype == "float32" or any(name == "float32" for name, _ in self.steps)
+        return 1e-4 if single else 1e-10
+
+    def arguments(self) -> list[Any]:
+        rng = np.random.default_rng(self.seed)
+        return [rng.uniform(-1.0, 1.0, s).astype(self.dtype) for s in self.inputs]
+
+
+def apply(name: str, values: list[Any], operands: tuple[Any, ...]) -> Any:
+    x, *rest = operands
+    if name in UNARY:
+        return UNARY[name](values[x])
+    if name in BINARY:
+        return BINARY[name](values[x], values[rest[0]])
+    if name in REDUCTIONS:
+        return REDUCTIONS[name](values[x], axis=rest[0], keepdims=rest[1])
+    if name == "transpose":
+        return np.transpose(values[x], rest[0])
+    if name == "reshape":
+        return np.reshape(values[x], rest[0])
+    if name == "matmul":
+        return np.tanh((values[x] @ np.swapaxes(values[rest[0]], -1, -2)) * 0.3)
+    return ALONG[name](values[x], rest[0])
+
+
+def _broadcast(x: tuple[int, ...], y: tuple[int, ...]) -> bool:
+    try:
+        shape = np.broadcast_shapes(x, y)
+    except ValueError:
+        return False
+    return int(np.prod(shape)) <= MOST_ELEMENTS
+
+
+def _step(draw: Any, shapes: list[tuple[int, ...]]) -> Step | None:
+    """A step on values of these shapes; None where the operation drawn fits none."""
+    kind = draw(st.sampled_from(("unary", "binary", "reduce", "along", "layout", "matmul")))
+    x = draw(st.integers(0, len(shapes) - 1))
+    shape = shapes[x]
+    if kind == "unary":
+        return draw(st.sampled_from(sorted(UNARY))), (x,)
+    if kind == "binary":
+        others = [i for i, s in enumerate(shapes) if _broadcast(shape, s)]
+        return draw(st.sampled_from(sorted(BINARY))), (x, draw(st.sampled_from(others)))
+    if not shape:
+        return None
+    axis = draw(st.integers(0, len(shape) - 1))
+    if kind == "reduce":
+        axes = draw(st.sampled_from((axis, None, tuple(range(len(shape))), (axis,))))
+        return draw(st.sampled_from(sorted(REDUCTIONS))), (x, axes, draw(st.booleans()))
+    if kind == "along":
+        name = draw(st.sampled_from(sorted(ALONG)))
+        grows = name in ("twice", "pad") and 2 * int(np.prod(shape)) > MOST_ELEMENTS
+        return None if grows or (name == "expand" and len(shape) > 3) else (name, (x, axis))
+    if kind == "layout":
+        if draw(st.booleans()):
+            return "transpose", (x, draw(st.permutations(range(len(shape)))))
+        size = int(np.prod(shape))
+        ways = [(size,), shape[::-1], (shape[0], size // shape[0]), (size, 1)]
+        return "reshape", (x, draw(st.sampled_from(ways)))
+    others = [i for i, s in enumerate(shapes) if len(s) == 2 == len(shape) and s[1] == shape[1]]
+    return ("matmul", (x, draw(st.sampled_from(others)))) if others else None
+
+
+@st.composite
+def array_programs(draw: Any, max_steps: int = 8) -> ArrayProgram:
+    lengths = draw(st.lists(st.sampled_from(LENGTHS), min_size=1, max_size=3))
+    shapes_of = st.lists(st.sampled_from([*lengths, 1]), max_size=3).map(tuple)
+    fitting = shapes_of.filter(lambda s: int(np.prod(s)) <= MOST_ELEMENTS)
+    inputs = tuple(draw(st.lists(fitting, min_size=1, max_size=3)))
+    dtype = draw(st.sampled_from(("float64", "float32")))
+    program = ArrayProgram(inputs, (), 1, draw(st.integers(0, 2**16)), dtype)
+    values = program.arguments()
+    steps: list[Step] = []
+    for _ in range(draw(st.integers(1, max_steps))):
+        step = _step(draw, [np.shape(v) for v in values])
+        if step is None:
+            continue
+        value = apply(step[0], values, step[1])
+        if np.size(value) <= MOST_ELEMENTS:
+            values.append(value)
+            steps.append(step)
+    results = draw(st.integers(1, 3))
+    return ArrayProgram(inputs, tuple(steps), results, program.seed, dtype)
