@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from functools import cache
 
 import llvmlite.binding as llvm
@@ -14,8 +15,13 @@ from funcgrad.backends.llvm.writer import Module, Value, Writer
 KINDS = {"float32": "float", "float64": "double"}
 
 
-def kernel_text(name: str, kind: str, lanes: int, arity: int) -> str:
-    """`kernel(result, x, y, n)` over n elements, a multiple of `lanes`."""
+def kernel_text(
+    name: str, kind: str, lanes: int, arity: int, constants: tuple[float, ...] = ()
+) -> str:
+    """`kernel(result, x, y, n)` over n elements, a multiple of `lanes`.
+
+    `constants` are further arguments of the function.
+    """
     module = Module()
     w = Writer(module)
     entry = w.block
@@ -25,13 +31,15 @@ def kernel_text(name: str, kind: str, lanes: int, arity: int) -> str:
     w.line(f"%index = phi i64 [0, %{entry}], [%next, %END]")
     pointers = [Value(f"%in{i}", "ptr") for i in range(arity)]
     loads = [w.load(w.offset(p, kind, index), kind, lanes) for p in pointers]
+    loads += [w.const(c, kind, lanes) for c in constants]
     w.store(FUNCTIONS[name](w, *loads), w.offset(Value("%out", "ptr"), kind, index))
     w.line(f"%next = add i64 %index, {lanes}")
     w.line("%more = icmp slt i64 %next, %n")
     w.line("br i1 %more, label %loop, label %done")
     body = "\n".join(w.lines).replace("%END", f"%{w.block}")
     inputs = ", ".join(f"ptr noalias {p.ref}" for p in pointers)
-    head = f"define void @kernel(ptr noalias %out, {inputs}, i64 %n) {{\nentry:\n"
+    # Without it LLVM spills vectors of 64 bytes to addresses that straddle cache lines.
+    head = f"define void @kernel(ptr noalias %out, {inputs}, i64 %n) alignstack(64) {{\nentry:\n"
     return f"{module}\n{head}{body}\ndone:\n  ret void\n}}\n"
 
 
@@ -53,8 +61,10 @@ _engines = []
 
 
 @cache
-def _address(name: str, kind: str, lanes: int, arity: int) -> int:
-    module = llvm.parse_assembly(kernel_text(name, kind, lanes, arity))
+def _address(
+    name: str, kind: str, lanes: int, arity: int, constants: tuple[float, ...] = ()
+) -> int:
+    module = llvm.parse_assembly(kernel_text(name, kind, lanes, arity, constants))
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     builder = llvm.create_pass_builder(_machine(), options)
@@ -65,9 +75,11 @@ def _address(name: str, kind: str, lanes: int, arity: int) -> int:
     return engine.get_function_address("kernel")
 
 
-def compiled(name: str, dtype: str, lanes: int, arity: int):
+def compiled(
+    name: str, dtype: str, lanes: int, arity: int, constants: tuple[float, ...] = ()
+) -> Callable[..., np.ndarray]:
     """The function as a Python function of arrays, optionally with `out`."""
-    address = _address(name, KINDS[dtype], lanes, arity)
+    address = _address(name, KINDS[dtype], lanes, arity, constants)
     call = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * (1 + arity), ctypes.c_int64)(address)
 
     def run(*arrays: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

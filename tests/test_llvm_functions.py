@@ -148,6 +148,22 @@ def test_binary_functions_are_within_the_bound(name: str, dtype: str) -> None:
     assert worst_error(name, dtype, arguments, precise)[0] <= BOUND[dtype]
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("exponent", [-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 2.5])
+def test_constant_exponents(exponent: float, dtype: str) -> None:
+    rng = np.random.default_rng(5)
+    power = compiled("power", dtype, LANES[dtype], 1, (exponent,))
+    x = sample(rng, dtype, 0, INF, 300)
+    with mp.workdps(40):
+        exact = [mp.power(mp.mpf(float(v)), exponent) for v in x if v > 0]
+    errors = [ulps(float(g), e, dtype) for g, e in zip(power(x[x > 0]), exact, strict=True)]
+    assert max(errors) <= BOUND[dtype]
+    x = special_values(dtype)
+    with np.errstate(all="ignore"):
+        want = np.power(x.astype(np.float64), exponent).astype(dtype)
+    assert_like("power", power(x), want, x)
+
+
 # Float64's functions are exact enough to check float32's on many points.
 @pytest.mark.parametrize("name", [n for n in UNARY if n != "sinc"])
 def test_float32_against_float64_on_many_points(name: str) -> None:
@@ -207,7 +223,7 @@ def test_special_values_of_binary_functions(name: str, dtype: str) -> None:
     if name.startswith("logaddexp"):
         # Where the sum of the powers is near 1 all digits cancel, as they do in NumPy.
         cancelled = (np.abs(want) < 0.5) & (want != 0)
-        np.testing.assert_allclose(got[cancelled], want[cancelled], atol=np.finfo(dtype).eps)
+        np.testing.assert_allclose(got[cancelled], want[cancelled], atol=float(np.finfo(dtype).eps))
         got, want, x, y = (v[~cancelled] for v in (got, want, x, y))
     assert_like(name, got, want, x, y)
 

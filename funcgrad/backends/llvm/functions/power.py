@@ -90,7 +90,7 @@ _SIMPLE: dict[float, Callable[[Term], Term]] = {
     4.0: lambda x: _squared(_squared(x)),
     -1.0: lambda x: 1.0 / x,
     -2.0: lambda x: _squared(1.0 / x),
-    0.5: _rooted(sqrt, math.inf),
+    0.5: sqrt,  # NumPy does so too
     1.5: _rooted(lambda x: x * sqrt(x), math.inf),
     -0.5: _rooted(lambda x: 1.0 / sqrt(x), 0.0),
 }
