@@ -43,6 +43,7 @@ from funcgrad.backends.loops.partition import (
     Partition,
     is_one_hot,
 )
+from funcgrad.backends.loops.recompute import recomputed
 from funcgrad.backends.loops.schedule import View, row_major, schedule
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 
@@ -238,6 +239,7 @@ class Body:
         self.targets: dict[int, Buffer] = {}
         self._give_targets(targets)
         self._read_outside = self._find_read_outside()
+        self._recomputed = recomputed(self.partition, self._read_outside)
         for cluster in self.partition.in_order():
             self._cluster(cluster)
         for atom, target in zip(graph.outputs, targets, strict=True):
@@ -306,7 +308,26 @@ class Body:
 
     def outputs_of(self, cluster: Cluster) -> list[Any]:
         """The variables of a cluster that something outside of it reads."""
-        return [o for e in cluster.eqns for o in e.outs if id(o) in self._read_outside]
+        stored = self._read_outside - self._recomputed.keys()
+        return [o for e in cluster.eqns for o in e.outs if id(o) in stored]
+
+    def _computed_again(self, cluster: Cluster) -> list[Eqn]:
+        """The equations of other clusters by which this one computes what they do not store."""
+        own, found = set(map(id, cluster.eqns)), {}
+        for eqn in cluster.eqns:
+            for atom in eqn.ins:
+                for step in self._recomputed.get(id(self.partition.root(atom)), ()):
+                    if id(step) not in own:
+                        found[id(step)] = step
+                        self._views_between(atom, found)
+        return list(found.values())
+
+    def _views_between(self, atom: Any, found: dict[int, Eqn]) -> None:
+        root = self.partition.root(atom)
+        while atom is not root:
+            eqn = self.partition.made_by[id(atom)]
+            found[id(eqn)] = eqn
+            atom = eqn.ins[0]
 
     def _find_read_outside(self) -> set[int]:
         """What a cluster makes that another one, or the caller, reads, perhaps through views."""
@@ -329,7 +350,8 @@ class Body:
         if cluster.kind == "loops":
             outputs = self.outputs_of(cluster)
             if outputs:
-                self.run(*schedule(cluster, outputs, self.resolve, self.target))
+                again = self._computed_again(cluster)
+                self.run(*schedule(cluster, outputs, self.resolve, self.target, again))
         elif cluster.kind == "small":
             self._small(cluster)
         else:

@@ -34,6 +34,7 @@ from funcgrad.backends.loops.nest import (
     affine,
 )
 from funcgrad.backends.loops.partition import GATHERS, REDUCES, UNROLLED, VIEWS, Cluster, iota_axis
+from funcgrad.backends.loops.recompute import CHEAP
 from funcgrad.core.aval import promotion_kind, resolve_ufunc
 from funcgrad.core.graph import Const, Eqn
 from funcgrad.primitives.indexing import block_position
@@ -50,11 +51,6 @@ SCATTERS = {
 # Beyond this many cheap operations a value is kept rather than computed in two passes.
 KEEP_COST = 14
 _COSTS = {"div": 4, "sqrt": 5, "root": 5, "reciprocal": 4, "floor_divide": 8, "remainder": 8}
-_CHEAP = frozenset(
-    "add sub mul neg square abs where masked maximum minimum equal not_equal less less_equal "
-    "greater greater_equal logical_and logical_or logical_not convert invert share gate sign "
-    "isfinite isnan isinf copysign floor ceil rint trunc".split()
-)
 BOOL = np.dtype(bool)
 INT64 = np.dtype(np.int64)
 INT32 = np.dtype(np.int32)
@@ -134,6 +130,7 @@ def schedule(
     outputs: Sequence[Any],
     resolve: Callable[[Any], View],
     target: Callable[[Any], Any],
+    again: Sequence[Eqn] = (),
 ) -> Scheduled:
     """The loop nest of a cluster.
 
@@ -141,15 +138,16 @@ def schedule(
         outputs: the variables that are read outside of it.
         resolve: where a variable of another cluster lies in memory.
         target: the buffer that an output is written to.
+        again: equations of other clusters that this one computes again.
     """
     if cluster.split is None:
-        found = _Scheduler(cluster, outputs, resolve, target, None).run()
+        found = _Scheduler(cluster, outputs, resolve, target, None, again).run()
         if found is not None:
             return found
         split = len(cluster.dims) - 1
     else:
         split = cluster.split
-    found = _Scheduler(cluster, outputs, resolve, target, split).run()
+    found = _Scheduler(cluster, outputs, resolve, target, split, again).run()
     assert found is not None
     return found
 
@@ -162,6 +160,7 @@ class _Scheduler:
         resolve: Callable[[Any], View],
         target: Callable[[Any], Any],
         split: int | None,
+        again: Sequence[Eqn],
     ):
         self.cluster = cluster
         self.outputs = {id(o): o for o in outputs}
@@ -174,7 +173,7 @@ class _Scheduler:
         if split == 0:
             self.outer = [Axis(1, True)]
         self.inner = [a for a in self.axes if not a.outer]
-        self.made_by: dict[int, Eqn] = {id(e.outs[0]): e for e in cluster.eqns}
+        self.made_by: dict[int, Eqn] = {id(e.outs[0]): e for e in (*again, *cluster.eqns)}
         self.kernel = Kernel()
         self.buffers: list[Any] = []
         self.numbers: dict[Any, int] = {}
@@ -291,7 +290,7 @@ class _Scheduler:
                 found = 1
             else:
                 name = eqn.prim.name
-                own = 0 if name in VIEWS else 1 if name in _CHEAP else _COSTS.get(name, 12)
+                own = 0 if name in VIEWS else 1 if name in CHEAP else _COSTS.get(name, 12)
                 found = own + sum(map(self.cost, {id(a): a for a in eqn.ins}.values()))
             self._cost[id(atom)] = found
         return found

@@ -32,7 +32,7 @@ from funcgrad.backends.llvm.functions.exponential import (
     scaled,
     two_to,
 )
-from funcgrad.backends.llvm.functions.logarithm import normalised
+from funcgrad.backends.llvm.functions.logarithm import normalised, unordered_least
 
 # 2**-34.5 and 2**-69.1 of log(1 + f) for |s| <= 1/5.
 _TAIL = {
@@ -98,34 +98,29 @@ _SIMPLE: dict[float, Callable[[Term], Term]] = {
 
 def _general_power(x: Term, y: Term) -> Term:
     size = abs(x)
-    # Greater exponents make nothing new: they overflow and underflow, unless x is 1.
-    bounded = at_least(at_most(y, 2.0**66), -(2.0**66))
-    high, low = precise_log(size)
-    product = bounded * high
-    rest = fma(bounded, high, -product) + bounded * low
-    ends = limits(x)
-    inside = at_least(at_most(product, ends.infinite), ends.zero)
-    rest = select(inside.equals(product), rest, 0.0)
-    parts = reduced(inside)
-    result = scaled(exp_of_rest(parts.r + rest), parts.shifted, inside < 0.0, inside)
-    return _with_special_cases(x, y, size, result)
-
-
-def _with_special_cases(x: Term, y: Term, size: Term, result: Term) -> Term:
-    """Those of C's pow. `result` is |x|**y where that is positive and finite."""
-    f = x.format
     whole = intrinsic("rint", y).equals(y)
     half = y * 0.5
     odd = whole & intrinsic("rint", half).differs(half)
-    result = select((x < 0.0) & whole.negated(), math.nan, result)
-    vanishing = size.equals(0.0)
-    grows = (y < 0.0) ^ size.equals(math.inf)
-    end = choose(grows, x, math.inf, 0.0)
-    result = select(vanishing | size.equals(math.inf), end, result)
-    sign = select(odd, x.bits & f.sign, 0)
-    result = (result.bits | sign).float
-    result = select(x.unordered(y), math.nan, result)
+    high, low = precise_log(size)
+    # Powers of these are those of exp: 0, infinity and NaN.
+    high = select((x < 0.0) & whole.negated(), math.nan, high)
+    high = select(unordered_least(size, math.inf), size, high)
+    high = select(size.equals(0.0), -math.inf, high)
+    result = _exp_of_product(y, high, low)
+    result = (result.bits | select(odd, x.bits & x.format.sign, 0)).float
     return select(x.equals(1.0) | y.equals(0.0), 1.0, result)
+
+
+def _exp_of_product(y: Term, high: Term, low: Term) -> Term:
+    """exp(y (high + low))."""
+    # Greater factors make nothing new, and infinity times 0 would be NaN.
+    y = at_least(at_most(y, 2.0**66), -(2.0**66))
+    product = y * high
+    ends = limits(y)
+    inside = at_least(at_most(product, ends.infinite), ends.zero)
+    rest = select(inside.equals(product), fma(y, low, fma(y, high, -product)), 0.0)
+    power = reduced(inside)
+    return scaled(exp_of_rest(power.r + rest), power.shifted, inside < 0.0, inside)
 
 
 def precise_log(x: Term) -> Pair:
@@ -134,9 +129,8 @@ def precise_log(x: Term) -> Pair:
     k, m = normalised(x)
     atanh = _twice_atanh(*_quotient(m - 1.0))
     high_two, low_two = _LN2[kind]
-    whole = k * high_two
-    high, low = _fast_two_sum(whole, atanh[0])
-    return _fast_two_sum(high, low + fma(k, low_two, atanh[1]))
+    high, low = _fast_two_sum(k * high_two, atanh[0])
+    return high, low + fma(k, low_two, atanh[1])
 
 
 def _quotient(f: Term) -> Pair:
