@@ -45,7 +45,7 @@ _COSH = {
     ),
 }  # fmt: skip
 # From here on log(2 x) is as good as arcsinh(x) and arccosh(x), and squares may overflow.
-_LARGE = 2.0**28
+_LARGE = {"float": 2.0**14, "double": 2.0**28}
 
 
 def sinh(x: Term) -> Term:
@@ -79,36 +79,40 @@ def _quarters(power: Reduced) -> tuple[Term, Term]:
 
 
 def arcsinh(x: Term) -> Term:
-    """log(1 + |x| + x**2 / (1 + sqrt(x**2 + 1))); in float64 for float32."""
-    wide = x.resized("double")
-    size = abs(wide)
+    """log(1 + |x| + x**2 / (1 + sqrt(x**2 + 1)))."""
+    size = abs(x)
+    large = size > _LARGE[x.value.kind]
     square = size * size
-    more = size + square / (sqrt(square + 1.0) + 1.0)
-    result = _log_of_sum(select(size > _LARGE, size, more), size > _LARGE)
-    return copysign(result, wide).resized(x.value.kind)
+    rise = square / (sqrt(square + 1.0) + 1.0)
+    more = size + rise
+    return copysign(_log_of_sum(size, more, rise - (more - size), large), x)
 
 
 def arccosh(x: Term) -> Term:
-    """log(1 + t + sqrt(t (t + 2))) with t = x - 1; in float64 for float32."""
-    wide = x.resized("double")
-    t = wide - 1.0
-    more = t + sqrt(t * (t + 2.0))
-    result = _log_of_sum(select(t > _LARGE, wide, more), t > _LARGE)
-    return select(t < 0.0, math.nan, result).resized(x.value.kind)
+    """log(1 + t + sqrt(t (t + 2))) with t = x - 1."""
+    t = x - 1.0
+    large = t > _LARGE[x.value.kind]
+    root = sqrt(fma(t, t, t + t))
+    more = t + root
+    result = _log_of_sum(x, more, t - (more - root), large)
+    return select(t < 0.0, math.nan, result)
+
+
+def _log_of_sum(x: Term, more: Term, low: Term, large: Term) -> Term:
+    """log(1 + more + low), or log(2 x) where x is large."""
+    one_more = select(large, x, more + 1.0)
+    more = select(large, one_more - 1.0, more)
+    logarithm = log1p_of(more, one_more, select(large, constant(x, 0.0), low))
+    return ended(one_more, logarithm + choose(large, x, math.log(2.0), 0.0))
 
 
 def arctanh(x: Term) -> Term:
-    """log(1 + 2 |x| / (1 - |x|)) / 2; in float64 for float32."""
-    wide = x.resized("double")
-    size = abs(wide)
-    ratio = (size + size) / (1.0 - size)
-    one_more = ratio + 1.0
-    result = ended(one_more, log1p_of(ratio, one_more)) * 0.5
-    return copysign(result, wide).resized(x.value.kind)
-
-
-def _log_of_sum(x: Term, large: Term) -> Term:
-    """log(1 + x), or log(2 x) where x is large."""
-    one_more = select(large, x, x + 1.0)
-    less = select(large, one_more - 1.0, x)
-    return ended(one_more, log1p_of(less, one_more) + choose(large, x, math.log(2.0), 0.0))
+    """log(1 + q) / 2 with q = 2 |x| / (1 - |x|)."""
+    size = abs(x)
+    twice, under = size + size, 1.0 - size
+    q = twice / under
+    lost = fma(-q, under, twice) - q * ((1.0 - under) - size)
+    # 1 / (1 - |x|) = (q + 2) / 2
+    low = lost * fma(q, 0.5, 1.0)
+    one_more = q + 1.0
+    return copysign(ended(one_more, log1p_of(q, one_more, low)) * 0.5, x)

@@ -133,8 +133,8 @@ def log1p(x: Term) -> Term:
     return copysign(ended(one_more, log1p_of(x, one_more)), x)
 
 
-def log1p_of(x: Term, one_more: Term) -> Term:
-    """log(1 + x) for -1 < x < inf, of x and 1 + x.
+def log1p_of(x: Term, one_more: Term, low: Operand = 0.0) -> Term:
+    """log(1 + x) for -1 < x < inf, of x and 1 + x, where `low` was rounded off x.
 
     What is lost in 1 + x is added to the 1 + f that is made of it.
     """
@@ -147,6 +147,7 @@ def log1p_of(x: Term, one_more: Term) -> Term:
     lost = x - (one_more - 1.0)
     nearly = m - 1.0
     rest = fma(scale, lost, nearly)
+    lost = lost + low if isinstance(low, Term) else lost
     return _sum(exponent.converted(), rest, fma(scale, lost, nearly - rest))
 
 
