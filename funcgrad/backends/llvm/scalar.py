@@ -331,7 +331,37 @@ def _power(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
     raise NotImplementedError(dtype)
 
 
+_ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
+
+
+def _threefry(finish: Callable[[Writer, Value, Value], Value]) -> Emit:
+    """Threefry-2x32 with 20 rounds, as in `primitives/_threefry.py`, which has the source."""
+
+    def emit(w: Writer, dtype: np.dtype, k0: Value, k1: Value, x0: Value, x1: Value) -> Value:
+        parity = w.op("xor", w.op("xor", k0, k1), w.like(0x1BD11BDA, k0))
+        schedule = (k0, k1, parity)
+        x0, x1 = w.op("add", x0, k0), w.op("add", x1, k1)
+        for i in range(5):
+            for r in _ROTATIONS[i % 2]:
+                x0 = w.op("add", x0, x1)
+                x1 = w.op("xor", w.intrinsic("fshl", x1, x1, w.like(r, x1)), x0)
+            x0 = w.op("add", x0, schedule[(i + 1) % 3])
+            x1 = w.op("add", w.op("add", x1, schedule[(i + 2) % 3]), w.like(i + 1, x1))
+        return finish(w, x0, x1)
+
+    return emit
+
+
+def _words_together(w: Writer, x0: Value, x1: Value) -> Value:
+    high, low = (w.cast("zext", x, "i64") for x in (x0, x1))
+    return w.op("or", w.op("shl", high, w.like(32, high)), low)
+
+
 SCALAR: dict[str, Emit] = {
+    "threefry_first": _threefry(lambda w, x0, x1: x0),
+    "threefry_second": _threefry(lambda w, x0, x1: x1),
+    "threefry_both": _threefry(_words_together),
+    "threefry_folded": _threefry(lambda w, x0, x1: w.op("xor", x0, x1)),
     "add": _typed("fadd", "add", b="or"),
     "sub": _typed("fsub", "sub"),
     "mul": _typed("fmul", "mul", b="and"),
@@ -418,7 +448,10 @@ _EVERYWHERE = {
     *(n for n in SCALAR if n.startswith("logical")),
 }
 _FOR_INTEGERS = (
-    _EVERYWHERE | _INTEGER_ONLY | {"add", "sub", "mul", "neg", "square", "abs", "sign", "signbit"}
+    _EVERYWHERE
+    | {n for n in SCALAR if n.startswith("threefry")}
+    | _INTEGER_ONLY
+    | {"add", "sub", "mul", "neg", "square", "abs", "sign", "signbit"}
 )
 _FOR_BOOLEANS = _EVERYWHERE | {
     *"add mul bitwise_and bitwise_or bitwise_xor invert abs".split(),

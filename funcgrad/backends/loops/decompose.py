@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from funcgrad.backends.numpy.prepare import inline
+from funcgrad.core.aval import Aval, Shape, broadcast_shapes
 from funcgrad.core.graph import Eqn, Graph, live_eqns
-from funcgrad.core.tracer import Recorder
+from funcgrad.core.primitive import Primitive
+from funcgrad.core.tracer import Recorder, bind
+
+
+def _never_called(*args: Any) -> Any:
+    raise NotImplementedError("it is there for native code alone")
 
 
 def _logsumexp(x: Any, axes: Any, keepdims: bool) -> Any:
@@ -22,7 +29,53 @@ def _logsumexp(x: Any, axes: Any, keepdims: bool) -> Any:
     return out if keepdims else out.reshape(kept)
 
 
-DECOMPOSE: dict[str, Callable[..., Any]] = {"logsumexp": _logsumexp}
+# --- random bits ----------------------------------------------------------------------
+
+WORD = np.dtype(np.uint32)
+# A 64-bit counter (its high and low word) encrypted under a key of two words: the result's
+# first word, its second, one after the other in 64 bits, or folded into one.
+THREEFRY = {
+    name: Primitive(
+        name,
+        "nondifferentiable",
+        _never_called,
+        lambda *avals, dtype=dtype: Aval(broadcast_shapes(*(a.shape for a in avals)), dtype),
+    )
+    for name, dtype in {
+        "threefry_first": WORD,
+        "threefry_second": WORD,
+        "threefry_both": np.dtype(np.uint64),
+        "threefry_folded": WORD,
+    }.items()
+}
+
+
+def _random_bits(key: Any, shape: Shape, width: int) -> Any:
+    rank = len(shape)
+    k0, k1 = (key[..., i].reshape((*key.shape[:-1], *(1,) * rank)) for i in range(2))
+    low = np.arange(prod(shape), dtype=WORD).reshape(shape)
+    name = "threefry_both" if width == 64 else "threefry_folded"
+    bits = bind(THREEFRY[name], k0, k1, np.zeros((1,) * rank, WORD), low)
+    return bits if width >= 32 else bits.astype(f"u{width // 8}")
+
+
+def _random_split(key: Any, start: Any, shape: Shape) -> Any:
+    rank = len(shape)
+    k0, k1 = (key[..., i].reshape((*key.shape[:-1], *(1,) * rank)) for i in range(2))
+    first = start.astype(np.uint64).reshape((*start.shape, *(1,) * rank))
+    counter = first + np.arange(prod(shape), dtype=np.uint64).reshape(shape)
+    high, low = (counter >> np.uint64(32)).astype(WORD), counter.astype(WORD)
+    words = [
+        bind(THREEFRY[name], k0, k1, high, low) for name in ("threefry_first", "threefry_second")
+    ]
+    return np.concatenate([w.reshape((*w.shape, 1)) for w in words], -1)
+
+
+DECOMPOSE: dict[str, Callable[..., Any]] = {
+    "logsumexp": _logsumexp,
+    "random_bits": _random_bits,
+    "random_split": _random_split,
+}
 
 
 def decompose(graph: Graph) -> Graph:
@@ -34,7 +87,7 @@ def decompose(graph: Graph) -> Graph:
     for eqn in graph.eqns:
         ins = tuple([atoms.get(id(a), a) for a in eqn.ins])
         rule = DECOMPOSE.get(eqn.prim.name)
-        if rule is None or not all(a.aval.size for a in ins):
+        if rule is None or not all(a.aval.size for a in (*ins, *eqn.outs)):
             eqns.append(Eqn(eqn.prim, ins, eqn.params, eqn.outs, eqn.source))
             continue
         results = inline(_parts(rule, eqn), ins, eqns)

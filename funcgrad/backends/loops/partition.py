@@ -480,6 +480,14 @@ def iota_axis(atom: Any) -> int | None:
     return long[0] if counts else None
 
 
+def is_iota(atom: Any) -> bool:
+    """Whether a constant counts its elements in order: 0, 1, 2, ..."""
+    value = atom.value if type(atom) is Const else None
+    if type(value) is not np.ndarray or value.dtype.kind not in "iu" or not 1 < value.size < 2**31:
+        return False
+    return bool((value.ravel() == np.arange(value.size)).all())
+
+
 def is_one_hot(eqn: Eqn) -> bool:
     """Whether a scatter puts each row's update somewhere in the row.
 

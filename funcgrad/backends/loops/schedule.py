@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcgrad.backends.loops.decompose import THREEFRY, WORD
 from funcgrad.backends.loops.nest import (
     INDEXED,
     Axis,
@@ -33,7 +34,15 @@ from funcgrad.backends.loops.nest import (
     Store,
     affine,
 )
-from funcgrad.backends.loops.partition import GATHERS, REDUCES, UNROLLED, VIEWS, Cluster, iota_axis
+from funcgrad.backends.loops.partition import (
+    GATHERS,
+    REDUCES,
+    UNROLLED,
+    VIEWS,
+    Cluster,
+    iota_axis,
+    is_iota,
+)
 from funcgrad.backends.loops.recompute import CHEAP
 from funcgrad.core.aval import promotion_kind, resolve_ufunc
 from funcgrad.core.graph import Const, Eqn
@@ -117,6 +126,8 @@ def loop_dtypes(eqn: Eqn) -> tuple[np.dtype, ...]:
         return (BOOL, out, out)
     if name in ("masked", "gate"):
         return (out, BOOL)
+    if name in THREEFRY:
+        return (WORD,) * 4
     if name in ("convert", "stop_gradient"):
         return (eqn.ins[0].aval.dtype,)
     impl = eqn.prim.impl
@@ -465,7 +476,7 @@ class _Scheduler:
     def _computed(self, atom: Any, places: tuple[Place, ...]) -> Operand:
         eqn = self.made_by.get(id(atom))
         if eqn is None:
-            return self._load(atom, places)
+            return self._counted(atom, places) if is_iota(atom) else self._load(atom, places)
         name = eqn.prim.name
         if name in VIEWS:
             return self.value(eqn.ins[0], _through_view(eqn, places))
@@ -510,6 +521,13 @@ class _Scheduler:
         if key not in memo:
             memo[key] = self._emit_new(Load, atom.aval.dtype, index.level, number, index)
         return memo[key]
+
+    def _counted(self, atom: Any, places: tuple[Place, ...]) -> Operand:
+        """An element of a constant that counts its elements: its own number."""
+        index = self._linear(places, row_major(atom.aval.shape), 0)
+        if index.dynamic:
+            return self._load(atom, places)
+        return self._converted(self._position((index.const, index.terms, None)), atom.aval.dtype)
 
     def _unrolled(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
         """A reduction over a short axis: its elements one after the other."""
