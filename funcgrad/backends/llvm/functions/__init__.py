@@ -2,7 +2,11 @@
 
 `FUNCTIONS[name](w, *values)` writes the function's instructions through a `Writer` and returns
 its result. Names are those of the primitives. Within 2 ulp in float32 and 4 ulp in float64 of
-the correctly rounded result, with NumPy's results at zeros, infinities, NaN and poles.
+the correctly rounded result, with NumPy's results at zeros, infinities, NaN and poles; but
+where a result of logaddexp or logaddexp2 is near 0, its digits cancel as NumPy's do.
+
+Functions of one angle share its reduction: `sin` and `cos` of the same value cost little more
+than one of them.
 """
 
 from __future__ import annotations
