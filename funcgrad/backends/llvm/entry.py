@@ -23,8 +23,9 @@ DATA, FLAGS, TYPE, ITEMS = 16, 64, 8, 24
 CONTIGUOUS_ALIGNED = 0x0001 | 0x0100
 BEHAVED = 0x0001 | 0x0100 | 0x0400
 _FASTCALL = 0x0080
-# With more inputs and results the entry's code is made quickly rather than well.
+# With more inputs and results, or work to do, the entry is compiled quickly rather than well.
 LONG = 64
+LARGE_WORK = 200_000
 # Room for a number of any dtype.
 NUMBER = 32
 STACK_ARENA = 2048
@@ -157,7 +158,7 @@ class _EntryWriter:
         if raw is not None:
             self._give_back(raw)
         self._finish(status)
-        plain = " #1" if len(s.ins) + len(s.outs) > LONG else ""
+        plain = " #1" if s.work > LARGE_WORK or len(s.ins) + len(s.outs) > LONG else ""
         head = f"define ptr @fg_entry(ptr %self, ptr %args, i64 %nargs){plain} {{"
         return "\n".join([head, "entry:", *w.lines, "}"])
 

@@ -27,6 +27,8 @@ from funcgrad.core.graph import Eqn
 if TYPE_CHECKING:
     from funcgrad.backends.llvm.program import Body, Frame
 
+# Up to so many multiplications OpenBLAS keeps to one thread by itself.
+ALONE = 1 << 18
 # Multiplications that are worth a piece of their own, and the most pieces of one product.
 PIECE_WORK = 4 << 20
 MOST_PIECES = 32
@@ -78,7 +80,7 @@ def _matmul(body: Body, eqn: Eqn) -> None:
         w.module.define(name, _Products(w.module, name, product).text())
         frame.pass_arguments([_start(frame, v) for v in (x, y, _whole(target))])
         where = f"ptr {frame.scratch.ref}, i64"
-        if found.set_threads is not None and chunk < pieces:
+        if found.set_threads is not None and work > ALONE:
             w.module.declare("fg_products", "declare void @fg_products(ptr, ptr, i64, i64)")
             w.line(f"call void @fg_products(ptr @{name}, {where} {pieces}, i64 {chunk})")
         else:
@@ -207,7 +209,7 @@ class _Products:
         w.lines.insert(place, f"  {i.ref} = phi i64 [%begin, %entry], [{later.ref}, %{inside}]")
         w.label(after)
         w.line("ret void")
-        head = f"define internal void @{self.name}(ptr %args, i64 %begin, i64 %end) {{"
+        head = f"define internal void @{self.name}(ptr %args, i64 %begin, i64 %end) #1 {{"
         return "\n".join([head, "entry:", *w.lines, "}"])
 
     def _number(self, n: int) -> Value:
@@ -299,8 +301,17 @@ define internal void @release() {
 }
 
 define void @fg_products_reset() {
-  store atomic i32 0, ptr @lock release, align 4
+entry:
+  %users = load i32, ptr @users
   store i32 0, ptr @users
+  store atomic i32 0, ptr @lock release, align 4
+  %held = icmp ne i32 %users, 0
+  br i1 %held, label %restore, label %done
+restore:
+  %known = load i32, ptr @before
+  call void @fg_blas_set_threads(i32 %known)
+  br label %done
+done:
   ret void
 }
 

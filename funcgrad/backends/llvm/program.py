@@ -50,6 +50,8 @@ from funcgrad.core.graph import Const, Eqn, Graph, Var
 CHUNKS = 64
 # From this many scalar operations on, a kernel is worth the threads.
 PARALLEL_WORK = 150_000
+# Programs of more scalar operations have their glue compiled quickly rather than well.
+LARGE_WORK = 200_000
 _FUNCTION_WORK = 12
 
 
@@ -194,9 +196,10 @@ class Compiled:
         body = "\n".join(lines)
         if body not in self.functions:
             name = self.functions[body] = f"{wish}{len(self.functions)}"
-            self.module.define(
-                name, f"define internal void @{name}(ptr %args) #0 {{\nentry:\n{body}\n}}"
-            )
+            # What runs once a call is of no weight in a large program.
+            attributes = "#1" if wish == "small" and self.work > LARGE_WORK else "#0"
+            head = f"define internal void @{name}(ptr %args) {attributes} {{"
+            self.module.define(name, f"{head}\nentry:\n{body}\n}}")
         return self.functions[body]
 
     def layout(self, view: View) -> int:

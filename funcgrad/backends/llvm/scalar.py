@@ -456,6 +456,7 @@ _FOR_INTEGERS = (
 _FOR_BOOLEANS = _EVERYWHERE | {
     *"add mul bitwise_and bitwise_or bitwise_xor invert abs".split(),
 }
+SCALAR["erfinv_of_draws"] = _function("erfinv")
 SCALAR.update({name: _function(name) for name in _PLAIN_FUNCTIONS if name in FUNCTIONS})
 
 
