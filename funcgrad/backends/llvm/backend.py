@@ -11,12 +11,14 @@ import numpy as np
 from funcgrad.backends.cost import graph_flops
 from funcgrad.backends.llvm import engine, entry, pool, products
 from funcgrad.backends.llvm.donation import copies_itself, donations
-from funcgrad.backends.llvm.program import Body, Compiled, Frame, contiguous
+from funcgrad.backends.llvm.frame import Frame
+from funcgrad.backends.llvm.program import Body, Compiled
 from funcgrad.backends.llvm.scalar import SUPPORTED
 from funcgrad.backends.llvm.writer import Module, Value, Writer
 from funcgrad.backends.loops.decompose import decompose
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.nest import Kernel
+from funcgrad.backends.loops.views import contiguous
 from funcgrad.backends.numpy.interface import is_plain, render_tree
 from funcgrad.backends.numpy.prepare import prepare
 from funcgrad.core.execution import BACKENDS, Cost, Inspection, Runner

@@ -9,18 +9,14 @@ import numpy as np
 
 from funcgrad.backends.llvm.scalar import SUPPORTED
 from funcgrad.backends.loops.memory import Buffer
-from funcgrad.backends.loops.schedule import (
-    SCATTERS,
-    View,
-    row_major,
-    scatter_cluster,
-    scatter_operands,
-    schedule,
-)
+from funcgrad.backends.loops.scatter import SCATTERS, scatter_cluster, scatter_operands
+from funcgrad.backends.loops.schedule import schedule
+from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Const, Eqn
 
 if TYPE_CHECKING:
-    from funcgrad.backends.llvm.program import Body, Frame
+    from funcgrad.backends.llvm.frame import Frame
+    from funcgrad.backends.llvm.program import Body
 
 Rule = Callable[["Body", Eqn], None]
 RULES: dict[str, Rule] = {}

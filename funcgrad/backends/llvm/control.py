@@ -21,11 +21,12 @@ from funcgrad.backends.llvm.writer import Value, Writer
 from funcgrad.backends.loops.decompose import decompose
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.partition import SMALL
-from funcgrad.backends.loops.schedule import View, row_major
+from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Eqn, Graph
 
 if TYPE_CHECKING:
-    from funcgrad.backends.llvm.program import Body, Frame
+    from funcgrad.backends.llvm.frame import Frame
+    from funcgrad.backends.llvm.program import Body
 
 # A body in registers may have so many numbers in all of its values.
 REGISTER_NUMBERS = 6000

@@ -423,7 +423,7 @@ def native_function(address: int, ctx: Context) -> Any:
 
 def array_function(name: str) -> int:
     """The address of a function of NumPy's C interface."""
-    from numpy._core import _multiarray_umath  # pyright: ignore[reportPrivateUsage]
+    from numpy._core import _multiarray_umath  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
 
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.argtypes, get.restype = [ctypes.py_object, ctypes.c_char_p], ctypes.c_void_p

@@ -21,11 +21,12 @@ from funcgrad.backends.llvm import blas, engine, pool
 from funcgrad.backends.llvm.calls import host, rule
 from funcgrad.backends.llvm.writer import Module, Value, Writer
 from funcgrad.backends.loops.memory import Buffer
-from funcgrad.backends.loops.schedule import View, row_major
+from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Eqn
 
 if TYPE_CHECKING:
-    from funcgrad.backends.llvm.program import Body, Frame
+    from funcgrad.backends.llvm.frame import Frame
+    from funcgrad.backends.llvm.program import Body
 
 # Up to so many multiplications OpenBLAS keeps to one thread by itself.
 ALONE = 1 << 18

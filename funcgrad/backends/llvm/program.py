@@ -16,24 +16,15 @@ import numpy as np
 from funcgrad.backends.llvm import control as _control  # noqa: F401  (registers its rules)
 from funcgrad.backends.llvm import products as _products  # noqa: F401  (registers its rule)
 from funcgrad.backends.llvm.calls import call_host, write_call
+from funcgrad.backends.llvm.frame import Frame, call_kernel
 from funcgrad.backends.llvm.loops import write_kernel
 from funcgrad.backends.llvm.scalar import SUPPORTED
 from funcgrad.backends.llvm.small import Small, can_be_small, is_elementwise, load_view, store_array
 from funcgrad.backends.llvm.writer import Module, Value, Writer
+from funcgrad.backends.loops.kernels import chunking, combine_nest, copy_nest, work_of
 from funcgrad.backends.loops.memory import Buffer, Plan, Use, plan
 from funcgrad.backends.loops.nest import (
-    INDEXED,
-    Axis,
-    Combine,
     Kernel,
-    Load,
-    Loop,
-    Op,
-    Param,
-    Reduction,
-    Ref,
-    Store,
-    affine,
 )
 from funcgrad.backends.loops.partition import (
     GATHERS,
@@ -44,15 +35,12 @@ from funcgrad.backends.loops.partition import (
     is_one_hot,
 )
 from funcgrad.backends.loops.recompute import recomputed
-from funcgrad.backends.loops.schedule import View, row_major, schedule
+from funcgrad.backends.loops.schedule import schedule
+from funcgrad.backends.loops.views import View, contiguous, view_of
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 
-CHUNKS = 64
-# From this many scalar operations on, a kernel is worth the threads.
-PARALLEL_WORK = 150_000
 # Programs of more scalar operations have their glue compiled quickly rather than well.
 LARGE_WORK = 200_000
-_FUNCTION_WORK = 12
 
 
 class Step(NamedTuple):
@@ -66,82 +54,6 @@ class Step(NamedTuple):
     reads: Sequence[Buffer]
     writes: Sequence[Buffer]
     kernel: Kernel | None = None
-
-
-class Frame:
-    """The native function that is being written.
-
-    Attributes:
-        w: takes its instructions.
-        addresses: where buffers lie.
-        status: where errors are reported.
-        scratch: room for one call's arguments.
-    """
-
-    def __init__(self, w: Writer, status: Value, scratch: Value):
-        self.w = w
-        self.status = status
-        self.scratch = scratch
-        self.addresses: dict[Buffer, Value] = {}
-        self.most_arguments = 0
-        self.context = Value("null", "ptr")
-        self.first_host = 0
-        self.first_layout = 0
-
-    def address(self, buffer: Buffer) -> Value:
-        return self.addresses[buffer]
-
-    def pass_arguments(self, values: Sequence[Value]) -> None:
-        """Write what the next call's first argument points to."""
-        self.most_arguments = max(self.most_arguments, len(values))
-        for i, value in enumerate(values):
-            self.w.store(value, self.w.offset(self.scratch, "i64", self.w.const(i, "i64")))
-
-    def slot(self, number: int) -> Value:
-        """What the program's context holds at a slot."""
-        w = self.w
-        return w.load(w.offset(self.context, "ptr", w.const(number, "i64")), "ptr")
-
-    def call_host(self, number: int, views: Sequence[View], layouts: Sequence[int]) -> None:
-        """Call a Python function with arrays on these views; an exception ends the program."""
-        w, null = self.w, Value("null", "ptr")
-        self.most_arguments = max(self.most_arguments, len(views) + 1)
-        arrays = []
-        for k, (view, layout) in enumerate(zip(views, layouts, strict=True)):
-            first = self.first_layout + 2 * layout
-            descr, dims = self.slot(first), self.slot(first + 1)
-            rank = len(view.shape)
-            strides = w.offset(dims, "i64", w.const(rank, "i64"))
-            kind = "i8"
-            data = w.offset(
-                self.address(view.buffer),
-                kind,
-                w.const(view.offset * view.buffer.dtype.itemsize, "i64"),
-            )
-            w.module.declare("Py_IncRef", "declare void @Py_IncRef(ptr)")
-            w.module.declare("Py_DecRef", "declare void @Py_DecRef(ptr)")
-            w.line(f"call void @Py_IncRef(ptr {descr.ref})")
-            args = [self.slot(0), descr, w.const(rank, "i32"), dims, strides, data]
-            args += [w.const(0x0500, "i32"), null]
-            array = w.call("fg_PyArray_NewFromDescr", "ptr", 1, args)
-            w.store(array, w.offset(self.scratch, "ptr", w.const(k, "i64")))
-            arrays.append(array)
-        count = w.const(len(views), "i64")
-        args = [self.slot(self.first_host + number), self.scratch, count, null]
-        found = w.call("PyObject_Vectorcall", "ptr", 1, args)
-        for array in arrays:
-            w.line(f"call void @Py_DecRef(ptr {array.ref})")
-        failed, fine = w.new_label("failed"), w.new_label("fine")
-        w.branch_if(w.compare("icmp eq", found, null), failed, fine)
-        w.label(failed)
-        w.line("ret i64 2")
-        w.label(fine)
-        w.line(f"call void @Py_DecRef(ptr {found.ref})")
-
-    def place(self, found: Plan, arena: Value) -> None:
-        """Give a plan's temporaries their addresses."""
-        for buffer, offset in found.offsets.items():
-            self.addresses[buffer] = self.w.offset(arena, "i8", self.w.const(offset, "i64"))
 
 
 @dataclass
@@ -473,10 +385,6 @@ class Body:
             self.run(nest, arrays)
 
 
-def contiguous(buffer: Buffer, shape: Sequence[int]) -> View:
-    return View(buffer, tuple(shape), row_major(shape), 0)
-
-
 def _once(atom: Any, value: np.ndarray) -> np.ndarray:
     """A constant's one number as an array, which lives as long as the atom."""
     if isinstance(atom.value, np.ndarray):
@@ -496,179 +404,3 @@ def can_loop(eqn: Eqn) -> bool:
     if name == "scatter_zeros":
         return is_one_hot(eqn)
     return is_elementwise(eqn)
-
-
-# --- views ----------------------------------------------------------------------------
-
-
-def view_of(eqn: Eqn, base: View) -> View | None:
-    """The view that an equation makes of its operand's; None where only a copy has it."""
-    name, params, shape = eqn.prim.name, eqn.params, eqn.outs[0].aval.shape
-    strides, offset = base.strides, base.offset
-    if name == "transpose":
-        return View(base.buffer, shape, tuple(strides[p] for p in params["perm"]), offset)
-    if name == "broadcast_to":
-        lead = (0,) * (len(shape) - len(base.shape))
-        kept = tuple(0 if n == 1 else s for n, s in zip(base.shape, strides, strict=True))
-        return View(base.buffer, shape, lead + kept, offset)
-    if name == "flip":
-        new = list(strides)
-        for a in params["axes"]:
-            offset += strides[a] * max(base.shape[a] - 1, 0)
-            new[a] = -strides[a]
-        return View(base.buffer, shape, tuple(new), offset)
-    if name == "index":
-        new = []
-        for n, s, e in zip(base.shape, strides, params["idx"], strict=True):
-            if type(e) is tuple:
-                start, _, step = slice(*e).indices(n)
-                offset += start * s if len(range(*slice(*e).indices(n))) else 0
-                new.append(s * step)
-            else:
-                offset += (e % n) * s
-        return View(base.buffer, shape, tuple(new), offset)
-    if name == "reshape":
-        new_strides = _reshaped(base, shape)
-        return None if new_strides is None else View(base.buffer, shape, new_strides, offset)
-    return base
-
-
-def _reshaped(base: View, shape: Sequence[int]) -> tuple[int, ...] | None:
-    """The strides of a reshaped view, as NumPy finds them; None where it needs a copy."""
-    if base.contiguous or not prod(shape):
-        return row_major(shape)
-    old = [(n, s) for n, s in zip(base.shape, base.strides, strict=True) if n != 1]
-    new: list[int] = []
-    i = 0
-    for n in shape:
-        if n == 1:
-            new.append(0)
-            continue
-        if i >= len(old):
-            return None
-        length, step = old[i]
-        if n == length:
-            new.append(step)
-            i += 1
-        elif n < length and length % n == 0:
-            new.append(step * (length // n))
-            old[i] = (length // n, step)
-        else:
-            while n > length and i + 1 < len(old):
-                following, small = old[i + 1]
-                if step != small * following:
-                    return None
-                length, step = length * following, small
-                i += 1
-            if n != length:
-                return None
-            new.append(step)
-            i += 1
-    return tuple(new)
-
-
-# --- kernels --------------------------------------------------------------------------
-
-
-def work_of(kernel: Kernel) -> int:
-    """Scalar operations, roughly."""
-    total = 0
-    for loop in kernel.loops():
-        cost = 1
-        for s in loop.body:
-            cost += _FUNCTION_WORK if type(s) is Op and s.name in _SLOW else 1
-        total += cost * prod(a.extent for a in loop.axes)
-    return kernel.rows * max(total, 1)
-
-
-_SLOW = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh arcsin arccos arctan arctan2 "
-    "arcsinh arccosh arctanh erf erfc erfinv logistic cbrt hypot logaddexp logaddexp2 sinc power "
-    "fmod div sqrt threefry_first threefry_second threefry_both threefry_folded".split()
-)
-
-
-def chunking(kernel: Kernel) -> tuple[int, int]:
-    """How many rows (or elements, where there are none) there are, and how many make a chunk.
-
-    It depends on the kernel alone, so that sums are formed alike by any number of threads.
-    """
-    if kernel.outer:
-        count, grain = kernel.rows, 1
-    else:
-        loops = kernel.loops()
-        count, grain = (loops[0].axes[-1].extent if loops else 1), 1024
-    work = work_of(kernel)
-    if not kernel.parallel or work < PARALLEL_WORK:
-        return count, count
-    chunks = min(CHUNKS, count, max(2, work // (PARALLEL_WORK // 2)))
-    kept = sum(p.size for p in kernel.params if p.role == "partial")
-    if kept:
-        chunks = min(chunks, max(1, kernel.elements // (4 * kept)))
-    chunk = -(-count // chunks)
-    return count, -(-chunk // grain) * grain
-
-
-def call_kernel(frame: Frame, name: str, buffers: Sequence[Buffer], count: int, chunk: int) -> None:
-    w = frame.w
-    values = [frame.address(b) for b in buffers]
-    frame.pass_arguments([*values, frame.status, w.const(chunk, "i64")])
-    if chunk >= count:
-        w.line(f"call void @{name}(ptr {frame.scratch.ref}, i64 0, i64 {count})")
-        return
-    w.module.declare("fg_parallel", "declare void @fg_parallel(ptr, ptr, i64, i64)")
-    w.line(
-        f"call void @fg_parallel(ptr @{name}, ptr {frame.scratch.ref}, i64 {count}, i64 {chunk})"
-    )
-
-
-def copy_nest(source: View, destination: View) -> Kernel:
-    """A kernel that copies one view to another."""
-    axes = [Axis(n, False) for n in source.shape] or [Axis(1, False)]
-    have, want = source.buffer.dtype, destination.buffer.dtype
-    value = Ref(have, 2)
-    terms = list(zip(axes, source.strides, strict=False))
-    body: list[Any] = [Load(value, 0, affine(source.offset, terms))]
-    stored = value
-    if have != want:
-        stored = Ref(want, 2)
-        body.append(Op(stored, "convert", (value,)))
-    terms = list(zip(axes, destination.strides, strict=False))
-    body.append(Store(1, affine(destination.offset, terms), stored))
-    return _rows_of(
-        [Param(have, source.buffer.size, "in"), Param(want, destination.buffer.size, "out")],
-        axes,
-        body,
-    )
-
-
-def _rows_of(params: list[Param], axes: list[Axis], body: list[Any]) -> Kernel:
-    """A kernel of one pass, its axes merged where they can be; the last one is inner."""
-    from funcgrad.backends.loops.schedule import merge_axes, renamed
-
-    changes: dict[Any, Any] = {}
-    merged = merge_axes(axes, [s.index for s in body if isinstance(s, INDEXED)], changes)
-    body = [renamed(s, changes) for s in body]
-    for axis in merged[:-1]:
-        axis.outer = True
-    return Kernel(params, tuple(merged[:-1]), [], [Loop(merged[-1:], body, [])])
-
-
-def combine_nest(param: Param, chunks: int) -> Kernel:
-    """A kernel that combines the chunks' parts of a reduction, in order."""
-    params = [Param(param.dtype, param.size * chunks, "in"), Param(param.dtype, param.size, "out")]
-    if param.size == 1:
-        axis = Axis(chunks, False)
-        value, total = Ref(param.dtype, 2), Ref(param.dtype, 1)
-        loop = Loop(
-            (axis,), [Load(value, 0, affine(0, [(axis, 1)]))], [Reduction(total, param.op, value)]
-        )
-        return Kernel(params, (), [], [loop, Store(1, affine(0, []), total)], parallel=False)
-    axis, later = Axis(param.size, False), Axis(chunks - 1, False)
-    first, value = Ref(param.dtype, 2), Ref(param.dtype, 2)
-    place = affine(0, [(axis, 1)])
-    start: list[Any] = [Load(first, 0, place), Store(1, place, first)]
-    behind = affine(param.size, [(later, param.size), (axis, 1)])
-    rest: list[Any] = [Load(value, 0, behind), Combine(1, place, param.op, value)]
-    body: list[Any] = [Loop((axis,), start, []), Loop((later, axis), rest, [])]
-    return Kernel(params, (), [], body, parallel=False)

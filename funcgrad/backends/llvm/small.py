@@ -22,8 +22,9 @@ from funcgrad.backends.llvm.scalar import (
     supports,
 )
 from funcgrad.backends.llvm.writer import FLOATS, Value, Writer, float_text
+from funcgrad.backends.loops.dtypes import loop_dtypes
 from funcgrad.backends.loops.partition import REDUCES, VIEWS
-from funcgrad.backends.loops.schedule import View, loop_dtypes, row_major
+from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Const, Eqn
 from funcgrad.primitives.indexing import block_position
 

@@ -216,8 +216,9 @@ class Writer:
         if a.lanes == 1 and b is None:
             return self.splat(a, len(picks))
         if len(picks) == 1:
-            first = picks[0] < a.lanes or b is None
-            return self.extract(a, picks[0]) if first else self.extract(b, picks[0] - a.lanes)
+            if b is None or picks[0] < a.lanes:
+                return self.extract(a, picks[0])
+            return self.extract(b, picks[0] - a.lanes)
         result = Value(self.fresh(), a.kind, len(picks))
         second = "poison" if b is None else b.ref
         mask = ", ".join(f"i32 {p}" if p >= 0 else "i32 poison" for p in picks)

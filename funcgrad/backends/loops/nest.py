@@ -244,7 +244,7 @@ class _Checker:
             self._read(s.value, s)
         if type(s) in (Load, Store, Combine, Position):
             self._index(s, axes)
-        if type(s) in (Load, Op, Position):
+        if isinstance(s, (Load, Op, Position)):
             self._define(s.out)
 
     def _index(self, s: Any, axes: tuple[Axis, ...]) -> None:

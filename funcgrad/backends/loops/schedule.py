@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.backends.loops.decompose import THREEFRY, WORD
+from funcgrad.backends.loops.collapse import collapse
+from funcgrad.backends.loops.dtypes import BOOL, loop_dtypes
 from funcgrad.backends.loops.nest import (
-    INDEXED,
     Axis,
     Check,
     Combine,
@@ -43,51 +43,18 @@ from funcgrad.backends.loops.partition import (
     iota_axis,
     is_iota,
 )
+from funcgrad.backends.loops.places import ZERO, Place, broadcast, through_view
 from funcgrad.backends.loops.recompute import CHEAP
-from funcgrad.core.aval import promotion_kind, resolve_ufunc
+from funcgrad.backends.loops.scatter import SCATTERS, scatter_operands
+from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Const, Eqn
 from funcgrad.primitives.indexing import block_position
 
-# What becomes of an element and an update for it; None: the update takes its place.
-SCATTERS = {
-    "scatter_zeros": "add",
-    "scatter_add": "add",
-    "scatter_set": None,
-    "scatter_mul": "mul",
-    "scatter_min": "minimum",
-    "scatter_max": "maximum",
-}
 # Beyond this many cheap operations a value is kept rather than computed in two passes.
 KEEP_COST = 14
 _COSTS = {"div": 4, "sqrt": 5, "root": 5, "reciprocal": 4, "floor_divide": 8, "remainder": 8}
-BOOL = np.dtype(bool)
 INT64 = np.dtype(np.int64)
 INT32 = np.dtype(np.int32)
-
-# A position on an axis of a value: `const + sum(axis * step) + value`.
-Place = tuple[int, tuple[tuple[Axis, int], ...], Ref | None]
-ZERO: Place = (0, (), None)
-
-
-class View(NamedTuple):
-    """Part of a buffer, strides and offset counted in elements."""
-
-    buffer: Any
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-    offset: int
-
-    @property
-    def contiguous(self) -> bool:
-        return self.strides == row_major(self.shape)
-
-
-def row_major(shape: Sequence[int]) -> tuple[int, ...]:
-    strides, step = [], 1
-    for n in reversed(shape):
-        strides.append(step)
-        step *= n
-    return tuple(reversed(strides))
 
 
 class Scheduled(NamedTuple):
@@ -95,45 +62,6 @@ class Scheduled(NamedTuple):
 
     kernel: Kernel
     buffers: list[Any]
-
-
-def scatter_operands(eqn: Eqn) -> tuple[Any, list[Any]]:
-    """A scatter's updates, and its indices."""
-    first = 0 if eqn.prim.name == "scatter_zeros" else 1
-    return eqn.ins[first], list(eqn.ins[first + 1 :])
-
-
-def scatter_cluster(eqn: Eqn) -> Cluster:
-    """A cluster of a scatter alone: the indices' axes count rows, the others are inner."""
-    updates, indices = scatter_operands(eqn)
-    block = np.broadcast_shapes(*(i.aval.shape for i in indices))
-    start, shape = block_position(eqn.params["axes"]), updates.aval.shape
-    order = [*range(start, start + len(block))]
-    order += [i for i in range(len(shape)) if i not in order]
-    cluster = Cluster(0, "loops")
-    cluster.eqns = [eqn]
-    cluster.dims = [shape[i] for i in order] or [1]
-    cluster.split = min(len(block), len(cluster.dims) - 1)
-    places = {axis: k for k, axis in enumerate(order)}
-    cluster.labels[id(updates)] = tuple(None if n == 1 else places[i] for i, n in enumerate(shape))
-    return cluster
-
-
-def loop_dtypes(eqn: Eqn) -> tuple[np.dtype, ...]:
-    """The dtypes an elementwise equation converts its operands to before it computes."""
-    out, name = eqn.outs[0].aval.dtype, eqn.prim.name
-    if name == "where":
-        return (BOOL, out, out)
-    if name in ("masked", "gate"):
-        return (out, BOOL)
-    if name in THREEFRY:
-        return (WORD,) * 4
-    if name in ("convert", "stop_gradient"):
-        return (eqn.ins[0].aval.dtype,)
-    impl = eqn.prim.impl
-    if isinstance(impl, np.ufunc):
-        return resolve_ufunc(impl, tuple(promotion_kind(a.aval) for a in eqn.ins))[: impl.nin]
-    return (out,) * len(eqn.ins)
 
 
 def schedule(
@@ -207,7 +135,7 @@ class _Scheduler:
             self.now = number
             self._write_pass([r for r in roots if r[0] == number])
         self.kernel.outer = tuple(self.outer)
-        self._collapse()
+        collapse(self.kernel)
         if self.flat and not self._is_flat():
             return None
         if not self.flat and self.cluster.split is None and not self.kernel.outer:
@@ -432,7 +360,7 @@ class _Scheduler:
         for axis, n in enumerate(shape):
             if axis in axes:
                 i = indices[axes.index(axis)]
-                found.append(self._indexed(i, _broadcast(i, own), n))
+                found.append(self._indexed(i, broadcast(i, own), n))
             else:
                 found.append(next(rest))
         value = self._converted(self.value(updates, places), out.aval.dtype)
@@ -479,7 +407,7 @@ class _Scheduler:
             return self._counted(atom, places) if is_iota(atom) else self._load(atom, places)
         name = eqn.prim.name
         if name in VIEWS:
-            return self.value(eqn.ins[0], _through_view(eqn, places))
+            return self.value(eqn.ins[0], through_view(eqn, places))
         if name in REDUCES:
             return self._unrolled(eqn, places)
         if name in GATHERS:
@@ -488,7 +416,7 @@ class _Scheduler:
             return self._one_hot(eqn, places)
         args = []
         for a, dtype in zip(eqn.ins, loop_dtypes(eqn), strict=True):
-            args.append(self._converted(self.value(a, _broadcast(a, places)), dtype))
+            args.append(self._converted(self.value(a, broadcast(a, places)), dtype))
         return self._operation(name, args, eqn.outs[0].aval.dtype)
 
     def _operation(self, name: str, args: list[Operand], dtype: np.dtype) -> Operand:
@@ -559,7 +487,7 @@ class _Scheduler:
         for axis, n in enumerate(x.aval.shape):
             if axis in axes:
                 i = indices[axes.index(axis)]
-                found.append(self._indexed(i, _broadcast(i, own), n))
+                found.append(self._indexed(i, broadcast(i, own), n))
             else:
                 found.append(next(rest))
         return self.value(x, tuple(found))
@@ -570,7 +498,7 @@ class _Scheduler:
         if axis is not None:
             return places[axis]
         index = self._index(self.value(atom, places), n)
-        return (index, (), None) if type(index) is int else (0, (), index)
+        return (index, (), None) if isinstance(index, int) else (0, (), index)
 
     def _one_hot(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
         """The updates where the one index that is no count of rows names the place, else 0."""
@@ -586,10 +514,10 @@ class _Scheduler:
             else:
                 block[along + rank - len(i.aval.shape)] = places[axis]
         atom = indices[axes.index(chosen)]
-        index = self._index(self.value(atom, _broadcast(atom, tuple(block))), shape[chosen])
-        value = self.value(updates, _broadcast(updates, tuple(block)))
+        index = self._index(self.value(atom, broadcast(atom, tuple(block))), shape[chosen])
+        value = self.value(updates, broadcast(updates, tuple(block)))
         here = self._position(places[chosen])
-        if type(index) is int:
+        if isinstance(index, int):
             there: Operand = Literal(index, INT32)
         else:
             there = self._converted(index, INT32)
@@ -663,82 +591,3 @@ class _Scheduler:
             if value is not None:
                 dynamic.append((value, stride))
         return affine(const, terms)._replace(dynamic=tuple(dynamic))
-
-    # -- fewer, longer axes -------------------------------------------------------------
-
-    def _collapse(self) -> None:
-        """Merge neighbouring axes that every access steps through as through one."""
-        indices = [s.index for s in self.kernel.statements() if isinstance(s, INDEXED)]
-        changes: dict[Axis, Axis | None] = {}
-        self.kernel.outer = merge_axes(self.kernel.outer, indices, changes)
-        body: list[Any] = []
-        for s in self.kernel.body:
-            if type(s) is Loop:
-                s = Loop(merge_axes(s.axes, indices, changes), s.body, s.reductions)
-            body.append(s)
-        self.kernel.setup = [renamed(s, changes) for s in self.kernel.setup]
-        self.kernel.body = [renamed(s, changes) for s in body]
-
-
-def merge_axes(
-    axes: Sequence[Axis], indices: list[Index], changes: dict[Axis, Axis | None]
-) -> tuple[Axis, ...]:
-    """Longer axes in place of these; `changes` tells what becomes of each that is merged."""
-    groups: list[list[Axis]] = []
-    for axis in [a for a in axes if a.extent > 1] or axes[:1]:
-        last = groups[-1][-1] if groups else None
-        if last is not None and all(i.step(last) == i.step(axis) * axis.extent for i in indices):
-            groups[-1].append(axis)
-        else:
-            groups.append([axis])
-    found = []
-    for group in groups:
-        if len(group) == 1:
-            found.append(group[0])
-            continue
-        # The loops of all passes have the same axes, and must keep doing so.
-        new = changes.get(group[-1]) or Axis(prod(a.extent for a in group), group[0].outer)
-        changes.update(dict.fromkeys(group[:-1], None))
-        changes[group[-1]] = new
-        found.append(new)
-    return tuple(found)
-
-
-def renamed(s: Any, changes: dict[Axis, Axis | None]) -> Any:
-    if type(s) is Loop:
-        return Loop(s.axes, [renamed(x, changes) for x in s.body], s.reductions)
-    if not isinstance(s, INDEXED):
-        return s
-    terms = []
-    for axis, step in s.index.terms:
-        target = changes.get(axis, axis)
-        if target is not None:
-            terms.append((target, step))
-    return s._replace(index=Index(s.index.const, tuple(terms), s.index.dynamic))
-
-
-def _broadcast(atom: Any, places: tuple[Place, ...]) -> tuple[Place, ...]:
-    """The places of an operand that broadcasts to a result."""
-    shape = atom.aval.shape
-    own = places[len(places) - len(shape) :]
-    return tuple(ZERO if n == 1 else p for n, p in zip(shape, own, strict=True))
-
-
-def _through_view(eqn: Eqn, places: tuple[Place, ...]) -> tuple[Place, ...]:
-    """The places of a view's operand."""
-    name, shape = eqn.prim.name, eqn.ins[0].aval.shape
-    if name == "transpose":
-        found: list[Any] = [ZERO] * len(shape)
-        for place, p in zip(places, eqn.params["perm"], strict=True):
-            found[p] = place
-        return tuple(found)
-    if name == "broadcast_to":
-        return _broadcast(eqn.ins[0], places)
-    if name == "reshape":
-        supply = iter(p for n, p in zip(eqn.outs[0].aval.shape, places, strict=True) if n != 1)
-        return tuple(ZERO if n == 1 else next(supply) for n in shape)
-    if name == "index":
-        supply = iter(places)
-        idx = zip(shape, eqn.params["idx"], strict=True)
-        return tuple(next(supply) if type(e) is tuple else (e % n, (), None) for n, e in idx)
-    return places

@@ -136,15 +136,18 @@ def erfc(x: Term) -> Term:
     wide = x.resized("double") if x.single else x
     size = at_most(abs(wide), _ERFC_END[x.value.kind])
     shift, *coefficients = _ERFCX[x.value.kind]
-    inverse = 1.0 / (size + shift)
+    under = size + shift
+    inverse = 1.0 / under
     q = (size - shift) * inverse
-    if not x.single:
-        # What is lost in the sum and the quotient.
-        q = fma(fma(-q, size, fma(q + 1.0, -shift, size)), inverse, q)
     square = size * size
     power = reduced(-square)
     # What is lost in the square matters to its exponential.
     rest = power.r - fma(size, size, -square)
+    if not x.single:
+        # What is lost in the sum and the quotients.
+        lost = fma(inverse, under, -1.0) + inverse * (size - (under - shift))
+        rest = rest - lost
+        q = fma(fma(-q, size, fma(q + 1.0, -shift, size)), inverse, q)
     positive = exp_of_rest(rest) * (inverse * polynomial(q, coefficients))
     if x.single:
         positive = positive * two_to(power.shifted)

@@ -1,0 +1,98 @@
+"""The native function that is being written: where buffers lie, and how calls are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from funcgrad.backends.llvm.writer import Value, Writer
+from funcgrad.backends.loops.memory import Buffer, Plan
+from funcgrad.backends.loops.views import View
+
+
+class Frame:
+    """The native function that is being written.
+
+    Attributes:
+        w: takes its instructions.
+        addresses: where buffers lie.
+        status: where errors are reported.
+        scratch: room for one call's arguments.
+    """
+
+    def __init__(self, w: Writer, status: Value, scratch: Value):
+        self.w = w
+        self.status = status
+        self.scratch = scratch
+        self.addresses: dict[Buffer, Value] = {}
+        self.most_arguments = 0
+        self.context = Value("null", "ptr")
+        self.first_host = 0
+        self.first_layout = 0
+
+    def address(self, buffer: Buffer) -> Value:
+        return self.addresses[buffer]
+
+    def pass_arguments(self, values: Sequence[Value]) -> None:
+        """Write what the next call's first argument points to."""
+        self.most_arguments = max(self.most_arguments, len(values))
+        for i, value in enumerate(values):
+            self.w.store(value, self.w.offset(self.scratch, "i64", self.w.const(i, "i64")))
+
+    def slot(self, number: int) -> Value:
+        """What the program's context holds at a slot."""
+        w = self.w
+        return w.load(w.offset(self.context, "ptr", w.const(number, "i64")), "ptr")
+
+    def call_host(self, number: int, views: Sequence[View], layouts: Sequence[int]) -> None:
+        """Call a Python function with arrays on these views; an exception ends the program."""
+        w, null = self.w, Value("null", "ptr")
+        self.most_arguments = max(self.most_arguments, len(views) + 1)
+        arrays = []
+        for k, (view, layout) in enumerate(zip(views, layouts, strict=True)):
+            first = self.first_layout + 2 * layout
+            descr, dims = self.slot(first), self.slot(first + 1)
+            rank = len(view.shape)
+            strides = w.offset(dims, "i64", w.const(rank, "i64"))
+            kind = "i8"
+            data = w.offset(
+                self.address(view.buffer),
+                kind,
+                w.const(view.offset * view.buffer.dtype.itemsize, "i64"),
+            )
+            w.module.declare("Py_IncRef", "declare void @Py_IncRef(ptr)")
+            w.module.declare("Py_DecRef", "declare void @Py_DecRef(ptr)")
+            w.line(f"call void @Py_IncRef(ptr {descr.ref})")
+            args = [self.slot(0), descr, w.const(rank, "i32"), dims, strides, data]
+            args += [w.const(0x0500, "i32"), null]
+            array = w.call("fg_PyArray_NewFromDescr", "ptr", 1, args)
+            w.store(array, w.offset(self.scratch, "ptr", w.const(k, "i64")))
+            arrays.append(array)
+        count = w.const(len(views), "i64")
+        args = [self.slot(self.first_host + number), self.scratch, count, null]
+        found = w.call("PyObject_Vectorcall", "ptr", 1, args)
+        for array in arrays:
+            w.line(f"call void @Py_DecRef(ptr {array.ref})")
+        failed, fine = w.new_label("failed"), w.new_label("fine")
+        w.branch_if(w.compare("icmp eq", found, null), failed, fine)
+        w.label(failed)
+        w.line("ret i64 2")
+        w.label(fine)
+        w.line(f"call void @Py_DecRef(ptr {found.ref})")
+
+    def place(self, found: Plan, arena: Value) -> None:
+        """Give a plan's temporaries their addresses."""
+        for buffer, offset in found.offsets.items():
+            self.addresses[buffer] = self.w.offset(arena, "i8", self.w.const(offset, "i64"))
+
+
+def call_kernel(frame: Frame, name: str, buffers: Sequence[Buffer], count: int, chunk: int) -> None:
+    w = frame.w
+    values = [frame.address(b) for b in buffers]
+    frame.pass_arguments([*values, frame.status, w.const(chunk, "i64")])
+    if chunk >= count:
+        w.line(f"call void @{name}(ptr {frame.scratch.ref}, i64 0, i64 {count})")
+        return
+    w.module.declare("fg_parallel", "declare void @fg_parallel(ptr, ptr, i64, i64)")
+    w.line(
+        f"call void @fg_parallel(ptr @{name}, ptr {frame.scratch.ref}, i64 {count}, i64 {chunk})"
+    )

@@ -1,0 +1,117 @@
+"""Kernels that are written by hand, and how kernels are cut into chunks for threads."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+from funcgrad.backends.loops.collapse import merge_axes, renamed
+from funcgrad.backends.loops.nest import (
+    INDEXED,
+    Axis,
+    Combine,
+    Kernel,
+    Load,
+    Loop,
+    Op,
+    Param,
+    Reduction,
+    Ref,
+    Store,
+    affine,
+)
+from funcgrad.backends.loops.views import View
+
+CHUNKS = 64
+# From this many scalar operations on, a kernel is worth the threads.
+PARALLEL_WORK = 150_000
+_FUNCTION_WORK = 12
+
+
+def work_of(kernel: Kernel) -> int:
+    """Scalar operations, roughly."""
+    total = 0
+    for loop in kernel.loops():
+        cost = 1
+        for s in loop.body:
+            cost += _FUNCTION_WORK if type(s) is Op and s.name in _SLOW else 1
+        total += cost * prod(a.extent for a in loop.axes)
+    return kernel.rows * max(total, 1)
+
+
+_SLOW = frozenset(
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh arcsin arccos arctan arctan2 "
+    "arcsinh arccosh arctanh erf erfc erfinv logistic cbrt hypot logaddexp logaddexp2 sinc power "
+    "fmod div sqrt threefry_first threefry_second threefry_both threefry_folded".split()
+)
+
+
+def chunking(kernel: Kernel) -> tuple[int, int]:
+    """How many rows (or elements, where there are none) there are, and how many make a chunk.
+
+    It depends on the kernel alone, so that sums are formed alike by any number of threads.
+    """
+    if kernel.outer:
+        count, grain = kernel.rows, 1
+    else:
+        loops = kernel.loops()
+        count, grain = (loops[0].axes[-1].extent if loops else 1), 1024
+    work = work_of(kernel)
+    if not kernel.parallel or work < PARALLEL_WORK:
+        return count, count
+    chunks = min(CHUNKS, count, max(2, work // (PARALLEL_WORK // 2)))
+    kept = sum(p.size for p in kernel.params if p.role == "partial")
+    if kept:
+        chunks = min(chunks, max(1, kernel.elements // (4 * kept)))
+    chunk = -(-count // chunks)
+    return count, -(-chunk // grain) * grain
+
+
+def copy_nest(source: View, destination: View) -> Kernel:
+    """A kernel that copies one view to another."""
+    axes = [Axis(n, False) for n in source.shape] or [Axis(1, False)]
+    have, want = source.buffer.dtype, destination.buffer.dtype
+    value = Ref(have, 2)
+    terms = list(zip(axes, source.strides, strict=False))
+    body: list[Any] = [Load(value, 0, affine(source.offset, terms))]
+    stored = value
+    if have != want:
+        stored = Ref(want, 2)
+        body.append(Op(stored, "convert", (value,)))
+    terms = list(zip(axes, destination.strides, strict=False))
+    body.append(Store(1, affine(destination.offset, terms), stored))
+    return _rows_of(
+        [Param(have, source.buffer.size, "in"), Param(want, destination.buffer.size, "out")],
+        axes,
+        body,
+    )
+
+
+def _rows_of(params: list[Param], axes: list[Axis], body: list[Any]) -> Kernel:
+    """A kernel of one pass, its axes merged where they can be; the last one is inner."""
+    changes: dict[Any, Any] = {}
+    merged = merge_axes(axes, [s.index for s in body if isinstance(s, INDEXED)], changes)
+    body = [renamed(s, changes) for s in body]
+    for axis in merged[:-1]:
+        axis.outer = True
+    return Kernel(params, tuple(merged[:-1]), [], [Loop(merged[-1:], body, [])])
+
+
+def combine_nest(param: Param, chunks: int) -> Kernel:
+    """A kernel that combines the chunks' parts of a reduction, in order."""
+    params = [Param(param.dtype, param.size * chunks, "in"), Param(param.dtype, param.size, "out")]
+    if param.size == 1:
+        axis = Axis(chunks, False)
+        value, total = Ref(param.dtype, 2), Ref(param.dtype, 1)
+        loop = Loop(
+            (axis,), [Load(value, 0, affine(0, [(axis, 1)]))], [Reduction(total, param.op, value)]
+        )
+        return Kernel(params, (), [], [loop, Store(1, affine(0, []), total)], parallel=False)
+    axis, later = Axis(param.size, False), Axis(chunks - 1, False)
+    first, value = Ref(param.dtype, 2), Ref(param.dtype, 2)
+    place = affine(0, [(axis, 1)])
+    start: list[Any] = [Load(first, 0, place), Store(1, place, first)]
+    behind = affine(param.size, [(later, param.size), (axis, 1)])
+    rest: list[Any] = [Load(value, 0, behind), Combine(1, place, param.op, value)]
+    body: list[Any] = [Loop((axis,), start, []), Loop((later, axis), rest, [])]
+    return Kernel(params, (), [], body, parallel=False)
