@@ -135,7 +135,7 @@ def erfc(x: Term) -> Term:
     """In float64 for float32, as too many roundings add up."""
     wide = x.resized("double") if x.single else x
     size = at_most(abs(wide), _ERFC_END[x.value.kind])
-    shift, *coefficients = _ERFCX[x.value.kind]
+    shift, first, second, *others = _ERFCX[x.value.kind]
     under = size + shift
     inverse = 1.0 / under
     q = (size - shift) * inverse
@@ -148,7 +148,9 @@ def erfc(x: Term) -> Term:
         lost = fma(inverse, under, -1.0) + inverse * (size - (under - shift))
         rest = rest - lost
         q = fma(fma(-q, size, fma(q + 1.0, -shift, size)), inverse, q)
-    positive = exp_of_rest(rest) * (inverse * polynomial(q, coefficients))
+    # The first two terms one by one, as sums of even and odd ones would cancel.
+    p = fma(q, fma(q, polynomial(q, others), second), first)
+    positive = exp_of_rest(rest) * (inverse * p)
     if x.single:
         positive = positive * two_to(power.shifted)
     else:
