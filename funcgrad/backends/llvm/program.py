@@ -152,6 +152,7 @@ class Body:
         }
         self.partition = Partition(graph, can_loop, can_be_small)
         self.targets: dict[int, Buffer] = {}
+        self._outside = {*(view.buffer for view in inputs), *targets}
         self._give_targets(targets)
         self._read_outside = self._find_read_outside()
         self._recomputed = recomputed(self.partition, self._read_outside)
@@ -163,7 +164,9 @@ class Body:
 
     @property
     def plan(self) -> Plan:
-        return plan([Use(s.reads, s.writes) for s in self.steps])
+        """Where the values of these steps lie; what surrounds them has a place already."""
+        own = [[b for b in (*s.reads, *s.writes) if b not in self._outside] for s in self.steps]
+        return plan([Use(buffers, ()) for buffers in own])
 
     def emit(self, frame: Frame) -> None:
         for step in self.steps:
