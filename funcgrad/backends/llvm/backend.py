@@ -62,7 +62,9 @@ class Native:
         module.define("fg_main", _main(module, body, plan, given, self._first_host))
         module.define("fg_entry", entry.entry_text(Writer(module), self.signature))
         # Nothing but calls: making them faster would take longer than all of them.
-        attributes = "attributes #0 = { nounwind }\nattributes #1 = { noinline optnone }"
+        attributes = (
+            "attributes #0 = { nounwind alignstack=64 }\nattributes #1 = { noinline optnone }"
+        )
         self.text = f"{attributes}\n{module}"
 
     @property

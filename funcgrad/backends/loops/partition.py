@@ -30,6 +30,9 @@ LARGE_ROW = 65536
 Label = int | None
 Labels = tuple[Label, ...]
 
+# Rows of fewer elements are no reason to compute what belongs to a row as a single number.
+LEAST_ROW = 16
+
 VIEWS = ("reshape", "transpose", "broadcast_to", "index", "flip", "stop_gradient")
 GATHERS = ("gather", "dynamic_index")
 REDUCES = {
@@ -246,6 +249,9 @@ class Partition:
         """Whether values of one that the other uses have the labels that it would give them."""
         for reader, writer in ((cluster, other), (other, cluster)):
             for eqn in reader.eqns:
+                for atom in eqn.ins:
+                    if self.home.get(id(atom)) is writer and id(atom) not in writer.labels:
+                        return False
                 if eqn.prim.name not in VIEWS and any(id(a) in writer.labels for a in eqn.ins):
                     given = [writer.labels.get(id(a)) for a in eqn.ins]
                     out = id(eqn.outs[0])
@@ -288,22 +294,26 @@ class Partition:
             if self.home.get(id(atom)) is cluster and id(atom) not in cluster.labels:
                 return False
         dims, split = list(cluster.dims), cluster.split
+        labels = self._labels(cluster, eqn)
+        if labels is None or not _fits(cluster, labels, len(dims)):
+            cluster.dims, cluster.split = dims, split
+            return False
+        if eqn.prim.name in REDUCES:
+            self._enter_reduce(cluster, eqn, labels)
+        else:
+            cluster.labels[id(eqn.outs[0])] = labels
+        return True
+
+    def _labels(self, cluster: Cluster, eqn: Eqn) -> Labels | None:
+        """The axes of a result, or of a reduction's operand."""
         name = eqn.prim.name
         if name in REDUCES:
-            done = self._try_reduce(cluster, eqn)
-        elif name in GATHERS:
-            done = self._try_gather(cluster, eqn)
-        elif name == "scatter_zeros":
-            done = self._try_one_hot(cluster, eqn)
-        else:
-            shape = eqn.outs[0].aval.shape
-            labels = self._spread(cluster, shape, eqn.ins)
-            if labels is not None:
-                cluster.labels[id(eqn.outs[0])] = labels
-            done = labels is not None
-        if not done:
-            cluster.dims, cluster.split = dims, split
-        return done
+            return self._spread(cluster, eqn.ins[0].aval.shape, [eqn.ins[0]])
+        if name in GATHERS:
+            return self._labels_of_gather(cluster, eqn)
+        if name == "scatter_zeros":
+            return self._labels_of_one_hot(cluster, eqn)
+        return self._spread(cluster, eqn.outs[0].aval.shape, eqn.ins)
 
     def _spread(
         self, cluster: Cluster, shape: tuple[int, ...], operands: Sequence[Any]
@@ -352,16 +362,10 @@ class Partition:
                 return None
         return tuple(labels) if _distinct(labels) else None
 
-    def _try_reduce(self, cluster: Cluster, eqn: Eqn) -> bool:
-        operand, shape = eqn.ins[0], eqn.ins[0].aval.shape
-        labels = self._spread(cluster, shape, [operand])
-        if labels is None:
-            return False
-        axes = eqn.params["axes"]
+    def _enter_reduce(self, cluster: Cluster, eqn: Eqn, labels: Labels) -> None:
+        """Note a reduction of an operand with these axes."""
+        axes, keep = eqn.params["axes"], eqn.params["keepdims"]
         reduced = {labels[a] for a in axes} - {None}
-        if UNROLLED in reduced and len(reduced) > 1:
-            return False
-        keep = eqn.params["keepdims"]
         kept = tuple(
             (None if i in axes else label)
             for i, label in enumerate(labels)
@@ -371,7 +375,6 @@ class Partition:
             cluster.ended.add(id(eqn.outs[0]))
         cluster.labels[id(eqn.outs[0])] = kept
         cluster.reduced[id(eqn.outs[0])] = labels
-        return True
 
     def _is_of_row(self, cluster: Cluster, reduced: set[Label]) -> bool:
         """Whether a reduction is known within its row; may fix which axes are inner."""
@@ -386,7 +389,7 @@ class Partition:
         cluster.split = first
         return True
 
-    def _try_gather(self, cluster: Cluster, eqn: Eqn) -> bool:
+    def _labels_of_gather(self, cluster: Cluster, eqn: Eqn) -> Labels | None:
         shape, (x, *indices) = eqn.outs[0].aval.shape, eqn.ins
         block = np.broadcast_shapes(*(i.aval.shape for i in indices))
         start = block_position(eqn.params["axes"])
@@ -396,7 +399,7 @@ class Partition:
         if id(x) in cluster.labels:
             known += self._labels_by_x(cluster, eqn)
             if None in known[len(indices) :]:
-                return False
+                return None
         for found in known:
             if found is None:
                 continue
@@ -404,13 +407,9 @@ class Partition:
             for i, label in enumerate(padded, len(shape) - len(padded)):
                 if label is not None:
                     if labels[i] not in ("?", label):
-                        return False
+                        return None
                     labels[i] = label
-        complete = self._complete(cluster, shape, labels)
-        if complete is None:
-            return False
-        cluster.labels[id(eqn.outs[0])] = complete
-        return True
+        return self._complete(cluster, shape, labels)
 
     def _labels_by_x(self, cluster: Cluster, eqn: Eqn) -> list[Any]:
         """What an operand inside the cluster tells of a gather's result; [None] if it must not
@@ -430,7 +429,7 @@ class Partition:
                 return [None]
         return [tuple(labels)]
 
-    def _try_one_hot(self, cluster: Cluster, eqn: Eqn) -> bool:
+    def _labels_of_one_hot(self, cluster: Cluster, eqn: Eqn) -> Labels | None:
         updates, *indices = eqn.ins
         shape = eqn.params["shape"]
         rank = len(updates.aval.shape)
@@ -441,12 +440,8 @@ class Partition:
             if along is not None and known is not None and shape[axis] > 1:
                 labels[axis] = known[along + rank - len(i.aval.shape)]
             elif along is None and id(i) in cluster.labels:
-                return False
-        found = self._complete(cluster, shape, labels)
-        if found is None:
-            return False
-        cluster.labels[id(eqn.outs[0])] = found
-        return True
+                return None
+        return self._complete(cluster, shape, labels)
 
     def _view_labels(self, cluster: Cluster, eqn: Eqn) -> Labels | None:
         labels, name = cluster.labels[id(eqn.ins[0])], eqn.prim.name
@@ -526,6 +521,22 @@ def _unrolled_extents(graph: Graph) -> set[int]:
                 if prod(shape[:-1]) >= 256:
                     found.add(shape[-1])
     return found
+
+
+def _fits(cluster: Cluster, labels: Labels, rank_before: int) -> bool:
+    """Whether a value on these axes is computed once for each of its elements.
+
+    It has all axes of the space, or those of a row. Where it brings new axes, the values that
+    were there become a row's.
+    """
+    rank = len(cluster.dims)
+    used = {x for x in labels if x is not None and x != UNROLLED}
+    if used != set(range(rank)):
+        return cluster.split is not None and used == set(range(cluster.split))
+    if 0 < rank_before < rank:
+        cluster.split = rank_before
+        return prod(cluster.dims[rank_before:]) >= LEAST_ROW
+    return True
 
 
 def _distinct(labels: Sequence[Label]) -> bool:

@@ -89,9 +89,11 @@ def _goes_on(
     read_outside: set[int],
     found: dict[int, list[Eqn]],
 ) -> bool:
-    """Whether an operand is itself computed in the cluster, and nowhere in memory."""
+    """Whether an operand is itself nowhere in memory, or computed in the same cluster."""
+    if id(partition.root(atom)) in found:
+        return True
     if partition.home.get(id(atom)) is not home:
         return False
     if made.prim.name in VIEWS:
         return home is not None and id(atom) in home.labels
-    return id(atom) not in read_outside or id(atom) in found
+    return id(atom) not in read_outside
