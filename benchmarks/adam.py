@@ -100,7 +100,7 @@ def _ours(name: str, **options: Any) -> Contender:
     import funcgrad_nn as nn
 
     optimizer, params = nn.adam(RATE, BETA1, BETA2, EPS), make_params()
-    update = fg.jit(optimizer.update, **options, **functions.donating(1, 2))
+    update = fg.jit(optimizer.update, donate_argnums=(1, 2), **options)
     return _Training(update, make_params(seed=1), optimizer.init(params), params).contender(name)
 
 

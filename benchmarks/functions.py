@@ -5,7 +5,6 @@ A result is a tree of arrays; contenders are compared by its leaves in the order
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -47,14 +46,6 @@ def ours(function: Callable[..., Any], *args: Any) -> list[Contender]:
         contender(OURS, fg.jit(function), *args),
         contender(OURS_ON_NUMPY, fg.jit(function, backend="numpy"), *args),
     ]
-
-
-def donating(*numbers: int) -> dict[str, Any]:
-    """Options for `fg.jit` that give up these arguments for the results, where it knows them."""
-    import funcgrad as fg
-
-    known = "donate_argnums" in inspect.signature(fg.jit).parameters
-    return {"donate_argnums": numbers} if known else {}
 
 
 def jax(function: Callable[..., Any], *args: Any) -> Contender:

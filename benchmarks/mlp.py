@@ -122,7 +122,7 @@ def funcgrad_contender(
     """The same functions, differentiated and compiled, the old parameters given up."""
     import funcgrad as fg
 
-    step = fg.jit(funcgrad_step(), backend=backend, **functions.donating(0))
+    step = fg.jit(funcgrad_step(), donate_argnums=0, backend=backend)
     return Stepper(step, make_params(), *make_batch(batch)).contender(name)
 
 
