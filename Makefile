@@ -66,15 +66,15 @@ clean:
 	@touch $@
 
 $(VENV)/.stamp-demo: $(VENV)/.stamp-venv pyproject.toml
-	$(BIN)/python $(PIP_INSTALL) --editable ".[demo]"
+	$(BIN)/python $(PIP_INSTALL) --editable ".[demo,llvm]"
 	@touch $@
 
 $(VENV)/.stamp-test: $(VENV)/.stamp-venv pyproject.toml
-	$(BIN)/python $(PIP_INSTALL) --editable ".[demo,images]" --group test
+	$(BIN)/python $(PIP_INSTALL) --editable ".[demo,images,llvm]" --group test
 	@touch $@
 
 $(VENV)/.stamp-dev: $(VENV)/.stamp-venv pyproject.toml
-	$(BIN)/python $(PIP_INSTALL) --editable ".[demo,images]" --group dev
+	$(BIN)/python $(PIP_INSTALL) --editable ".[demo,images,llvm]" --group dev
 	@touch $@
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp-venv pyproject.toml

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 import funcgrad as fg
 from funcgrad.scipy.special import logsumexp
+from program_checks import assert_close, backends, weighted
 
 # Where operands are equal but for rounding, these have another derivative.
 KINKS = {"positive", "clip", "maximum", "choose", "max", "min", "sort"}
@@ -134,6 +135,19 @@ def apply(name: str, values: list[Any], operands: tuple[Any, ...]) -> Any:
     if name == "matmul":
         return np.tanh((values[x] @ np.swapaxes(values[rest[0]], -1, -2)) * 0.3)
     return ALONG[name](values[x], rest[0])
+
+
+def check_arrays(program: ArrayProgram) -> None:
+    """The program and its gradient: the same by each backend."""
+    args = program.arguments()
+    found = [fg.jit(program, backend=b)(*args) for b in backends()]
+    for other in found[1:]:
+        assert_close(other, found[0], program.tolerance)
+    if program.smooth:
+        gradient = fg.grad(weighted(program), argnums=tuple(range(len(args))))
+        found = [fg.jit(gradient, backend=b)(*args) for b in backends()]
+        for other in found[1:]:
+            assert_close(other, found[0], 10 * program.tolerance)
 
 
 def _broadcast(x: tuple[int, ...], y: tuple[int, ...]) -> bool:

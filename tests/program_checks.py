@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import funcgrad as fg
+from conftest import HAS_LLVM
 from contract import inner, numeric_jvp
 from funcgrad.core.evaluate import run_graph
 from programs import Program
@@ -25,6 +26,11 @@ def assert_close(found: Sequence[Any], expected: Sequence[Any], tol: float = 1e-
     for f, e in zip(found, expected, strict=True):
         assert np.shape(f) == np.shape(e)
         np.testing.assert_allclose(f, e, rtol=tol, atol=tol)
+
+
+def backends() -> Sequence[str]:
+    """Those that can be used on this machine."""
+    return ("numpy", "llvm") if HAS_LLVM else ("numpy",)
 
 
 def directions(args: Sequence[Any], seed: int) -> list[Any]:
@@ -46,7 +52,8 @@ def check_recording(program: Program) -> None:
     graph = fg.make_graph(program)(*args).check()
     assert_close(run_graph(graph, args), [expected])
     assert graph.outputs[0].aval.dtype == np.asarray(expected).dtype
-    assert_close([fg.jit(program)(*args)], [expected])
+    for backend in backends():
+        assert_close([fg.jit(program, backend=backend)(*args)], [expected])
 
 
 def check_derivatives(program: Program) -> None:
@@ -189,11 +196,23 @@ def check_composition(outer: str, inner_name: str, program: Program) -> None:
     assert_close(found(*args), by_hand(inside)(*args), tol)
 
 
+def check_compiled(program: Program) -> None:
+    """Each backend computes the same, also derivatives, and of many examples at once."""
+    scalar = weighted(as_function(program))
+    gradient = fg.grad(scalar, argnums=tuple(range(len(program.inputs))))
+    one, many = program.arguments(), program.arguments(batch=37)
+    for function, args in ((gradient, one), (fg.vmap(program), many), (fg.vmap(gradient), many)):
+        found = [fg.tree.leaves(fg.jit(function, backend=b)(*args)) for b in backends()]
+        for other in found[1:]:
+            assert_close(other, found[0])
+
+
 def check_all(program: Program) -> None:
     """Every check that applies to the program."""
     check_recording(program)
     check_derivatives(program)
     check_vmap(program)
+    check_compiled(program)
     if program.smooth:
         check_symmetry(program)
         for outer in TRANSFORMS:

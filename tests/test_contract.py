@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
+from conftest import HAS_LLVM
 from contract import (
     assert_transposed,
     awkward,
@@ -24,6 +25,7 @@ from contract import (
 )
 from funcgrad.core.aval import aval_of
 
+NEEDS_LLVM = pytest.mark.skipif(not HAS_LLVM, reason="llvmlite is not installed")
 ALL = list(cases())
 INEXACT = list(cases("fc"))
 DOUBLE = [c for c in INEXACT if c[2] is not np.float32]
@@ -142,14 +144,18 @@ def test_batching(prim: Any, number: int, dtype: Any) -> None:
             assert_same(f, e, dtype)
 
 
+BACKENDS = ("numpy", pytest.param("llvm", marks=NEEDS_LLVM))
+
+
 @parametrize(ALL)
-def test_compiled(prim: Any, number: int, dtype: Any) -> None:
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiled(prim: Any, number: int, dtype: Any, backend: str) -> None:
     """The backend's result is NumPy's, whatever the inputs' layout."""
     sample = prim.samples[number]
     args = operands(sample, dtype)
     arrays = [i for i, a in enumerate(args) if isinstance(a, (np.ndarray, np.generic))]
     function = function_of(prim, args, sample.params, arrays)
-    compiled = fg.jit(function, backend="numpy")
+    compiled = fg.jit(function, backend=backend)
     given = [args[i] for i in arrays]
     expected = function(*given)
     kept = [np.copy(g) for g in given]
@@ -162,6 +168,22 @@ def test_compiled(prim: Any, number: int, dtype: Any) -> None:
                 assert_same(f, e, dtype)
     for before, after in zip(kept, given, strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+@NEEDS_LLVM
+@parametrize(ALL)
+def test_compiled_for_many_examples(prim: Any, number: int, dtype: Any) -> None:
+    """Arrays that are too large for registers, so that kernels compute on them."""
+    sample = prim.samples[number]
+    examples = [operands(sample, dtype, seed) for seed in range(37)]
+    arrays = [i for i, a in enumerate(examples[0]) if isinstance(a, (np.ndarray, np.generic))]
+    if not arrays:
+        pytest.skip("no arrays")
+    function = fg.vmap(function_of(prim, examples[0], sample.params, arrays))
+    given = [np.stack([e[i] for e in examples]) for i in arrays]
+    expected = fg.jit(function, backend="numpy")(*given)
+    for f, e in zip(fg.jit(function, backend="llvm")(*given), expected, strict=True):
+        assert_same(f, e, dtype)
 
 
 @parametrize([c for c in INEXACT if c[2] is np.float32])

@@ -15,6 +15,7 @@ from program_checks import (
     REFERENCES,
     TRANSFORMS,
     assert_close,
+    check_compiled,
     check_composition,
     check_derivatives,
     check_recording,
@@ -38,6 +39,12 @@ def test_recorded_and_compiled_programs_compute_what_numpy_does(program: Program
 @SOME
 def test_derivatives_agree_with_each_other_and_with_differences(program: Program) -> None:
     check_derivatives(program)
+
+
+@given(programs())
+@FEW
+def test_backends_agree_on_programs_and_their_derivatives(program: Program) -> None:
+    check_compiled(program)
 
 
 @given(programs(smooth=True))
