@@ -301,16 +301,17 @@ def test_mixed_dtypes() -> None:
 NUMBERS = [
     1.5, 2, -3, True, np.float32(1.5), np.float64(2.5), np.int8(-3), np.uint16(9), np.bool_(True),
     np.array(1.5), np.array(3), np.array(True), np.array(2.5, np.float32), 2**40, -(2**40),
+    1 + 2j, np.complex64(1 - 2j), np.complex128(3j), np.float16(1.5), np.longdouble(2.5),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("value", NUMBERS)
 def test_numbers(value: Any) -> None:
-    f = jit(lambda v, x: (v * x, v + v, v > 0))
+    f = jit(lambda v, x: (v * x, v + v, v == 0))
     with np.errstate(all="ignore"):
         for x in (2.0, 3, np.float32(0.5), array(50), array(3, np.float32)):
             try:
-                expected = (value * x, np.add(value, value), np.greater(value, 0))
+                expected = (value * x, np.add(value, value), np.equal(value, 0))
             except OverflowError:
                 continue
             for found, e in zip(f(value, x), expected, strict=True):
@@ -327,6 +328,15 @@ def test_views_of_numbers() -> None:
     x = array((3, 4))
     check(lambda a: a * 2.0, x[1, 2:3].reshape(()))
     check(lambda a: a * 2.0, np.frombuffer(bytearray(9), np.uint8)[1:].view(np.float64).reshape(()))
+
+
+def test_arrays_in_files(tmp_path: Any) -> None:
+    x = np.memmap(tmp_path / "x", np.float64, "w+", shape=(1,))
+    x[:] = 7.0
+    f = jit(lambda x: x * 2.0)
+    for found, expected in ((f(x), [14.0]), (f(x.reshape(())), 14.0)):
+        assert not isinstance(found, np.memmap)
+        np.testing.assert_array_equal(found, expected)
 
 
 # --- errors -----------------------------------------------------------------------------

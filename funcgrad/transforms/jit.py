@@ -173,7 +173,7 @@ class Jitted:
                 return result
         form, leaves = self._take_apart(args, kwargs)
         parts: list[Any] = [form]
-        for leaf in leaves:
+        for i, leaf in enumerate(leaves):
             kind = cast(Any, type(leaf))
             if kind is np.ndarray:
                 parts.append(leaf.shape)
@@ -185,6 +185,9 @@ class Jitted:
                 parts.append(cast(Any, leaf).dtype)
             elif kind is Tracer:
                 return self._call_traced(form, leaves)
+            elif isinstance(leaf, np.memmap):
+                leaves[i] = np.asarray(leaf)
+                parts += (leaf.shape, leaf.dtype)
             else:
                 parts.append(_leaf_key(leaf, leaves, form))
         if config.debug_nans:

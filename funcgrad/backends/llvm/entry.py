@@ -239,7 +239,7 @@ class _EntryWriter:
 
     def _python_number(self, obj: Value, aval: Aval, k: int) -> Value:
         w = self.w
-        if aval.dtype.kind == "f":
+        if aval.dtype.kind in "fc":
             return self._at(obj, DATA)
         number = w.call("PyLong_AsLongLong", "i64", 1, [obj])
         place = self._number(k)
@@ -461,7 +461,10 @@ def probe() -> str | None:
         np.int64(-3),
         np.uint8(7),
         np.bool_(True),
+        np.float16(0.5),
+        np.complex64(1 + 2j),
         1.25,
+        1.5 + 2j,
     ):
         dtype = np.asarray(value).dtype
         have = ctypes.string_at(id(value) + DATA, dtype.itemsize)
