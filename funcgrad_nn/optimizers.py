@@ -248,7 +248,7 @@ def _adam(
 
         def moved(p: Any, m: Any, s: Any) -> Any:
             shrunk = p - _like(now * weight_decay, p) * p if decoupled else p
-            return shrunk - _like(now * gain, p) * m / (np.sqrt(s) / _like(root, p) + eps)
+            return shrunk - _like(now * gain, p) * m / (np.sqrt(s) * _like(1 / root, p) + eps)
 
         return tree.map(moved, params, mean, square), AdamState(step, mean, square)
 

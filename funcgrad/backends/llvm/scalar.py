@@ -120,7 +120,14 @@ def _intrinsic(name: str) -> Emit:
 
 
 def _function(name: str) -> Emit:
-    return lambda w, dtype, *args: FUNCTIONS[name](w, *args)
+    def emit(w: Writer, dtype: np.dtype, *args: Value) -> Value:
+        if args[0].lanes > 1:
+            return FUNCTIONS[name](w, *args)
+        # A single number's bits would travel between two kinds of registers; a vector's stay.
+        lanes = 128 // BITS[args[0].kind]
+        return w.extract(FUNCTIONS[name](w, *(w.splat(a, lanes) for a in args)), 0)
+
+    return emit
 
 
 def _is_float(x: Value) -> bool:

@@ -237,8 +237,12 @@ def polynomial(x: Term, coefficients: Sequence[Operand], square: Term | None = N
     """The polynomial, lowest order first.
 
     Even and odd powers run side by side where the chain would be long: half the latency for
-    one product more, or none where the square of x is given.
+    one product more, or none where the square of x is given. A few lanes wait for each result,
+    as in a loop whose steps follow from each other: for them Estrin's scheme, the shortest
+    chain.
     """
+    if x.value.lanes * x.format.width <= 128 and len(coefficients) > 3:
+        return _estrin(x, coefficients)
     if len(coefficients) < (8 if square is None else 5):
         return _horner(x, coefficients)
     square = x * x if square is None else square
@@ -249,6 +253,19 @@ def _horner(x: Term, coefficients: Sequence[Operand]) -> Term:
     total: Operand = coefficients[-1]
     for c in coefficients[-2::-1]:
         total = fma(total, x, c)
+    return total if isinstance(total, Term) else constant(x, total)
+
+
+def _estrin(x: Term, coefficients: Sequence[Operand]) -> Term:
+    """Neighbours in pairs, the pairs in pairs, and so on, each level by the square of the last."""
+    terms = list(coefficients)
+    while len(terms) > 1:
+        pairs = zip(terms[1::2], terms[::2], strict=False)
+        rest = terms[-1:] if len(terms) % 2 else []
+        terms = [fma(x, high, low) for high, low in pairs] + rest
+        if len(terms) > 1:
+            x = x * x
+    (total,) = terms
     return total if isinstance(total, Term) else constant(x, total)
 
 
