@@ -14,6 +14,7 @@ from funcgrad import numpy as numpy
 from funcgrad import random as random
 from funcgrad.backends import registry as _registry  # pyright: ignore[reportUnusedImport]  (registers the backends)
 from funcgrad.config import config, debug_nans
+from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Graph
 from funcgrad.numpy.updates import at
 from funcgrad.transforms.checkpoint import checkpoint
@@ -28,6 +29,7 @@ from funcgrad.transforms.linear import jvp, linearize, vjp
 from funcgrad.transforms.vectorize import vmap
 
 __all__ = [
+    "Cost",
     "Graph",
     "Jitted",
     "Lowered",

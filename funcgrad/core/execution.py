@@ -29,6 +29,10 @@ class Cost(NamedTuple):
             processor's cache in between costs less than that.
         flops: operations on numbers. A function such as `exp` counts as one.
         arena_bytes: the memory for values that are no results.
+
+    Example:
+        >>> fg.jit(lambda x: x @ x, backend="numpy").lower(np.ones((100, 100))).cost().flops
+        2000000
     """
 
     kernels: int
