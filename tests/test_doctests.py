@@ -16,6 +16,7 @@ import funcgrad_nn as nn
 import test_contract
 from _markdown import OPTIONS, ROOT, run_page
 from funcgrad.core.primitive import REGISTRY
+from program_checks import backends
 
 PACKAGES = ("funcgrad", "funcgrad_nn")
 # The names that every docstring may use without importing them.
@@ -99,7 +100,8 @@ def test_the_primitive_that_contributing_adds_keeps_the_contract(tmp_path, monke
     for prim, number, dtype in added:
         test_contract.test_shape_rule(prim, number, dtype)
         test_contract.test_batching(prim, number, dtype)
-        test_contract.test_compiled(prim, number, dtype)
+        for backend in backends():
+            test_contract.test_compiled(prim, number, dtype, backend)
         if dtype is np.float64:
             test_contract.test_derivatives(prim, number, dtype)
             test_contract.test_transposition(prim, number, dtype)
