@@ -246,6 +246,11 @@ def _slice(view: View) -> View:
     return View(view.buffer, view.shape[1:], view.strides[1:], 0)
 
 
+def _reach(view: View) -> int:
+    """How many elements lie from a view's first to its last."""
+    return 1 + sum((n - 1) * step for n, step in zip(view.shape, view.strides, strict=True) if n)
+
+
 def _number(w: Writer, i: Value, p: dict[str, Any]) -> Value:
     """The slice that step i of a scan takes."""
     return w.op("sub", w.const(p["length"] - 1, "i64"), i) if p["reverse"] else i
@@ -333,7 +338,9 @@ def _scan_buffers(
     p, n_carry = eqn.params, eqn.params["n_carry"]
     graph = simple(p["body"])
     carry = _Carry(body, [a.aval for a in graph.outputs[:n_carry]], first)
-    pieces = [_given(v.aval) for v in graph.inputs[len(consts) + n_carry :]]
+    # Checks of kernels know no elements before the first.
+    xs = [body.contiguous_copy(x) if min(x.strides) < 0 else x for x in xs]
+    pieces = [Buffer(x.buffer.dtype, _reach(_slice(x)), "given") for x in xs]
     slices = [View(b, *_slice(x)[1:]) for b, x in zip(pieces, xs, strict=True)]
     parts = [_given(a.aval) for a in graph.outputs[n_carry:]]
     stacks = [_whole(t, o.aval) for t, o in zip(targets, eqn.outs, strict=True)][n_carry:]

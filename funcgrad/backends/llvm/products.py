@@ -153,7 +153,8 @@ def _product(x: View, y: View, dtype: np.dtype, may_cut: bool) -> Product:
 def _steps(view: View, lead: Sequence[int]) -> tuple[int, ...]:
     own = zip(view.shape[:-2], view.strides[:-2], strict=True)
     steps = [s if n > 1 else 0 for n, s in own]
-    return (0,) * (len(lead) - len(steps)) + tuple(steps)
+    # Axes that the product has not are of length one.
+    return (*(0,) * (len(lead) - len(steps)), *steps[max(len(steps) - len(lead), 0) :])
 
 
 def _one_matrix(x: View) -> bool:

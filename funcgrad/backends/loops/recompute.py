@@ -55,7 +55,6 @@ def _steps(
     partition: Partition, last: Eqn, read_outside: set[int], found: dict[int, list[Eqn]]
 ) -> list[Eqn] | None:
     """The equations from arrays in memory to this one's result; None if they are too many."""
-    home = partition.home.get(id(last.outs[0]))
     steps: dict[int, Eqn] = {}
     arrays: set[int] = set()
     waiting = [last]
@@ -66,6 +65,7 @@ def _steps(
         if eqn.prim.name not in CHEAP and eqn.prim.name not in VIEWS:
             return None
         steps[id(eqn)] = eqn
+        home = partition.home.get(id(eqn.outs[0]))
         for atom in eqn.ins:
             made = partition.made_by.get(id(atom))
             if type(atom) is not Var:
