@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from funcgrad.backends.llvm.scalar import SUPPORTED
+from funcgrad.backends.llvm.kinds import SUPPORTED
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.scatter import SCATTERS, scatter_cluster, scatter_operands
 from funcgrad.backends.loops.schedule import schedule
@@ -72,7 +72,8 @@ def call_host(
 def _host_function(eqn: Eqn) -> Callable[..., None]:
     prim, params, n = eqn.prim, eqn.params, len(eqn.outs)
     fixed = [a.value if type(a) is Const else None for a in eqn.ins]
-    weak = [a.aval.weak for a in eqn.ins]
+    # Complex numbers stay NumPy's: what is taken of Python's, as a real part, has no methods.
+    weak = [a.aval.weak and a.aval.dtype.kind != "c" for a in eqn.ins]
 
     def call(*arrays: np.ndarray) -> None:
         supply = iter(arrays[n:])

@@ -35,6 +35,9 @@ def recomputed(partition: Partition, read_outside: set[int]) -> dict[int, list[E
         kept.update(id(partition.root(a)) for a in eqn.ins)
     found: dict[int, list[Eqn]] = {}
     for eqn in partition.graph.eqns:
+        home = partition.home.get(id(eqn.outs[0])) if eqn.outs else None
+        if home is None or home.kind != "loops":
+            continue
         for var in eqn.outs:
             if id(var) in read_outside and id(var) not in kept and var.aval.size > SMALL:
                 steps = _steps(partition, eqn, read_outside, found)
