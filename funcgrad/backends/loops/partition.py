@@ -365,13 +365,13 @@ class Partition:
     def _enter_reduce(self, cluster: Cluster, eqn: Eqn, labels: Labels) -> None:
         """Note a reduction of an operand with these axes."""
         axes, keep = eqn.params["axes"], eqn.params["keepdims"]
-        reduced = {labels[a] for a in axes} - {None}
+        reduced = {labels[a] for a in axes} - {None, UNROLLED}
         kept = tuple(
             (None if i in axes else label)
             for i, label in enumerate(labels)
             if keep or i not in axes
         )
-        if reduced - {UNROLLED} and not self._is_of_row(cluster, reduced):
+        if reduced and not self._is_of_row(cluster, reduced):
             cluster.ended.add(id(eqn.outs[0]))
         cluster.labels[id(eqn.outs[0])] = kept
         cluster.reduced[id(eqn.outs[0])] = labels

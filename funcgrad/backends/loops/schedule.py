@@ -7,6 +7,7 @@ need is computed again in each if that is cheap, else kept in a scratch row.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from math import prod
@@ -241,13 +242,14 @@ class _Scheduler:
         reductions: list[Reduction] = []
         finish: list[Callable[[], None]] = []
         for _, what, eqn in roots:
+            if what == "reduce":
+                self._write_reduce(eqn, reductions, finish)
+                continue
             for places in self._each(eqn, what):
                 if what == "store":
                     self._write_output(eqn.outs[0], places, finish)
                 elif what == "scatter":
                     self._write_scatter(eqn, places)
-                elif what == "reduce":
-                    self._write_reduce(eqn, places, reductions, finish)
                 else:
                     self._write_combine(eqn, places, reductions, finish)
         for key in self.to_keep:
@@ -292,26 +294,31 @@ class _Scheduler:
         else:
             finish.append(store)
 
-    def _write_reduce(
-        self, eqn: Eqn, places: tuple[Place, ...], reductions: list[Reduction], finish: list[Any]
-    ) -> None:
+    def _write_reduce(self, eqn: Eqn, reductions: list[Reduction], finish: list[Any]) -> None:
         var = eqn.outs[0]
-        total = self._total(eqn, places, reductions)
-        kept = self._kept_places(eqn, places)
-        self.rows[id(var), kept] = total
-        if id(var) in self.outputs:
-            index = self._linear(kept, row_major(var.aval.shape), 0)
+        parts: dict[tuple[Place, ...], list[tuple[Place, ...]]] = {}
+        for places in self._each(eqn, "reduce"):
+            parts.setdefault(self._kept_places(eqn, places), []).append(places)
+        for kept, reduced in parts.items():
+            total = self.rows[id(var), kept] = self._total(eqn, reduced, reductions)
+            if id(var) in self.outputs:
+                index = self._linear(kept, row_major(var.aval.shape), 0)
+                finish.append(functools.partial(self._store_total, var, index, total))
 
-            def store() -> None:
-                number = self._result(var)
-                self._emit(Store(number, index, total), 1)
+    def _store_total(self, var: Any, index: Index, total: Ref) -> None:
+        self._emit(Store(self._result(var), index, total), 1)
 
-            finish.append(store)
-
-    def _total(self, eqn: Eqn, places: tuple[Place, ...], reductions: list[Reduction]) -> Ref:
-        """A reduction over the pass."""
+    def _total(
+        self, eqn: Eqn, reduced: Sequence[tuple[Place, ...]], reductions: list[Reduction]
+    ) -> Ref:
+        """A reduction over the pass, and over several elements of an unrolled axis."""
         dtype = eqn.outs[0].aval.dtype
-        value = self._converted(self.value(eqn.ins[0], places), dtype)
+        value: Operand | None = None
+        for places in reduced:
+            one = self._converted(self.value(eqn.ins[0], places), dtype)
+            pair = None if value is None else [value, one]
+            value = self._operation(REDUCES[eqn.prim.name], pair, dtype) if pair else one
+        assert value is not None
         total = Ref(dtype, 1)
         reductions.append(Reduction(total, REDUCES[eqn.prim.name], value))
         return total
@@ -343,7 +350,7 @@ class _Scheduler:
             return
         labels = self.cluster.reduced[id(var)]
         if any(not self.axes[k].outer for k in self._reduced_labels(eqn, labels)):
-            total: Operand = self._total(eqn, places, reductions)
+            total: Operand = self._total(eqn, [places], reductions)
         else:
             total = self._converted(self.value(eqn.ins[0], places), var.aval.dtype)
         finish.append(lambda: self.kernel.body.append(Combine(number, index, op, total)))
