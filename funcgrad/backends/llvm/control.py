@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from funcgrad.backends.llvm.calls import rule
-from funcgrad.backends.llvm.scalar import memory_kind
+from funcgrad.backends.llvm.kinds import memory_kind
 from funcgrad.backends.llvm.small import RULES as SMALL_RULES
 from funcgrad.backends.llvm.small import Small, can_be_small, load_view, store_array, to_bool
 from funcgrad.backends.llvm.writer import Value, Writer

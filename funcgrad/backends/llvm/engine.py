@@ -80,6 +80,20 @@ def compile_ir(text: str, level: int = 1) -> Code:
     return Code(text, level, image)
 
 
+def code_name(text: str, level: int = 1) -> str:
+    """What the code of this IR is kept by in the cache."""
+    return disk.key(text, level)
+
+
+def load_code(name: str) -> Code | None:
+    """Code that is in the cache by this name."""
+    binary = disk.get(name)
+    if binary is None:
+        return None
+    with _lock:
+        return Code("", 1, loader.load(binary, _resolve, _symbols))
+
+
 def register_symbol(name: str, address: int) -> None:
     """Lets IR call what lies at this address by this name."""
     with _lock:

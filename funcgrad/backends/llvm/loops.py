@@ -11,15 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.llvm.scalar import (
-    apply,
-    combine,
-    constant,
-    convert,
-    identity,
-    kind_of,
-    memory_kind,
-)
+from funcgrad.backends.llvm.kinds import kind_of, memory_kind
+from funcgrad.backends.llvm.scalar import apply, combine, constant, convert, identity
 from funcgrad.backends.llvm.writer import Module, Value, Writer, mangled
 from funcgrad.backends.loops.nest import (
     Axis,

@@ -17,8 +17,8 @@ from funcgrad.backends.llvm import control as _control  # noqa: F401  (registers
 from funcgrad.backends.llvm import products as _products  # noqa: F401  (registers its rule)
 from funcgrad.backends.llvm.calls import call_host, write_call
 from funcgrad.backends.llvm.frame import Frame, call_kernel
+from funcgrad.backends.llvm.kinds import SUPPORTED
 from funcgrad.backends.llvm.loops import write_kernel
-from funcgrad.backends.llvm.scalar import SUPPORTED
 from funcgrad.backends.llvm.small import Small, can_be_small, is_elementwise, load_view, store_array
 from funcgrad.backends.llvm.writer import Module, Value, Writer
 from funcgrad.backends.loops.kernels import chunking, combine_nest, copy_nest, work_of

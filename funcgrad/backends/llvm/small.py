@@ -11,16 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.llvm.scalar import (
-    SCALAR,
-    SUPPORTED,
-    apply,
-    combine,
-    convert,
-    kind_of,
-    memory_kind,
-    supports,
-)
+from funcgrad.backends.llvm.kinds import SUPPORTED, kind_of, memory_kind
+from funcgrad.backends.llvm.scalar import SCALAR, apply, combine, convert, supports
 from funcgrad.backends.llvm.writer import FLOATS, Value, Writer, float_text
 from funcgrad.backends.loops.dtypes import loop_dtypes
 from funcgrad.backends.loops.partition import REDUCES, VIEWS

@@ -1,0 +1,96 @@
+"""Machine code as a Python function: its context filled with what the code must not contain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from funcgrad.backends.llvm import entry, guard, pool
+
+Layout = tuple[np.dtype, tuple[int, ...]]
+
+
+class Parts(NamedTuple):
+    """What a program takes beside its code.
+
+    Attributes:
+        signature: how it is called.
+        constants: arrays that it reads.
+        hosts: Python functions that it calls.
+        layouts: of the arrays that it calls them with: dtype, dimensions and strides in bytes.
+    """
+
+    signature: entry.Signature
+    constants: Sequence[np.ndarray]
+    hosts: Sequence[Callable[..., None]] = ()
+    layouts: Sequence[Layout] = ()
+
+    @property
+    def first_host(self) -> int:
+        """The context's slot of the first function."""
+        return entry.FIRST_FREE + 2 * len(self.signature.outs) + len(self.constants)
+
+
+def function(code: Any, parts: Parts) -> Any:
+    """The native function of flat leaves."""
+    size = parts.first_host + len(parts.hosts) + 2 * len(parts.layouts) + 1
+    ctx = entry.context(size)
+    ctx.keep = [code]
+    _fill(ctx, parts)
+    made = entry.native_function(code.address("fg_entry"), ctx)
+    fallback = _in_order(made, parts.signature)
+    ctx.keep.append(fallback)
+    ctx[entry.FALLBACK] = id(fallback)
+    return made
+
+
+def _fill(ctx: entry.Context, parts: Parts) -> None:
+    ctx[entry.NDARRAY] = id(np.ndarray)
+    ctx[entry.INDEX_ERROR] = id(IndexError)
+    slot = entry.FIRST_FREE
+    for aval in parts.signature.outs:
+        slot = _put_layout(ctx, slot, aval.dtype, aval.shape)
+    for array in parts.constants:
+        ctx.keep.append(array)
+        ctx[slot] = array.ctypes.data
+        slot += 1
+    for host in parts.hosts:
+        ctx.keep.append(host)
+        ctx[slot] = id(host)
+        slot += 1
+    for dtype, numbers in parts.layouts:
+        slot = _put_layout(ctx, slot, dtype, numbers)
+
+
+def _put_layout(ctx: entry.Context, slot: int, dtype: np.dtype, numbers: Sequence[int]) -> int:
+    """A dtype object and an array of numbers (dimensions, strides), by their addresses."""
+    array = np.array(numbers, np.int64)
+    ctx.keep += [dtype, array]
+    ctx[slot], ctx[slot + 1] = id(dtype), array.ctypes.data
+    return slot + 2
+
+
+def _in_order(function: Any, signature: entry.Signature) -> Callable[..., Any]:
+    """What the native function calls with arrays that it cannot take: it gets copies of them."""
+    written = set(signature.donated.values())
+
+    def ready(number: int, leaf: Any) -> Any:
+        if not signature.ins[number].shape and not isinstance(leaf, np.ndarray):
+            return leaf
+        flags = leaf.flags
+        if flags.c_contiguous and flags.aligned and number not in written:
+            return leaf
+        return np.array(leaf, order="C", copy=True)
+
+    return lambda *leaves: function(*map(ready, range(len(leaves)), leaves))
+
+
+@cache
+def register() -> None:
+    """Name what programs call."""
+    entry.register_symbols()
+    pool.load()
+    guard.load()

@@ -1,0 +1,120 @@
+"""A graph as a native program: its IR, and what it takes beside machine code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from funcgrad.backends.cost import graph_flops
+from funcgrad.backends.llvm import engine, entry, linked
+from funcgrad.backends.llvm.donation import copies_itself, donations
+from funcgrad.backends.llvm.frame import Frame
+from funcgrad.backends.llvm.program import Body, Compiled
+from funcgrad.backends.llvm.writer import Module, Value, Writer
+from funcgrad.backends.loops.decompose import decompose
+from funcgrad.backends.loops.memory import Buffer
+from funcgrad.backends.loops.nest import Kernel
+from funcgrad.backends.loops.views import contiguous
+from funcgrad.core.execution import Cost
+from funcgrad.core.graph import Graph
+
+
+class Native:
+    """A graph's program.
+
+    Args:
+        graph: as `prepare` gives it.
+        single: it returns its only result itself, not in a tuple.
+        donated: the inputs that results may be written into.
+
+    Attributes:
+        shared: its kernels and constants.
+        signature: how it is called.
+        text: its LLVM IR.
+    """
+
+    def __init__(self, graph: Graph, single: bool, donated: Sequence[int] = ()):
+        self.graph = graph = decompose(graph)
+        self.shared = Compiled(engine.vector_bytes())
+        inputs = [Buffer(v.aval.dtype, max(v.aval.size, 1), "given") for v in graph.inputs]
+        results = [Buffer(a.aval.dtype, max(a.aval.size, 1), "given") for a in graph.outputs]
+        views = [contiguous(b, v.aval.shape) for b, v in zip(inputs, graph.inputs, strict=True)]
+        body = Body(self.shared, graph, views, results)
+        pairs = donations(graph, donated, inputs, results, body.steps) if donated else {}
+        memory = {results[r]: inputs[i] for r, i in pairs.items()}
+        body.steps = [s for s in body.steps if not copies_itself(s, memory)]
+        plan = body.plan
+        self.constants = list(self.shared.constants.values())
+        self.signature = entry.Signature(
+            graph.in_avals,
+            graph.out_avals,
+            plan.size,
+            self.shared.work,
+            single,
+            len(self.constants),
+            bool(self.shared.hosts),
+            pairs,
+        )
+        module = self.shared.module
+        given = [*inputs, *self.constants, *results]
+        module.define("fg_main", _main(module, body, plan, given, self._first_host))
+        module.define("fg_entry", entry.entry_text(Writer(module), self.signature))
+        # Nothing but calls: making them faster would take longer than all of them.
+        attributes = (
+            "attributes #0 = { nounwind alignstack=64 }\nattributes #1 = { noinline optnone }"
+        )
+        self.text = f"{attributes}\n{module}"
+
+    @property
+    def kernels(self) -> tuple[Kernel, ...]:
+        return tuple(kernel for _, kernel in self.shared.kernels.values())
+
+    @property
+    def assembly(self) -> str:
+        linked.register()
+        return engine.compile_ir(self.text).assembly
+
+    def cost(self) -> Cost:
+        spent = self.shared.spent
+        flops, arena = graph_flops(self.graph), self.signature.arena
+        return Cost(spent.kernels, spent.calls, spent.moved, flops, arena)
+
+    @property
+    def _first_host(self) -> int:
+        """The context's slot of the first host function."""
+        return entry.FIRST_FREE + 2 * len(self.graph.outputs) + len(self.constants)
+
+    @property
+    def parts(self) -> linked.Parts:
+        arrays = [b.value[0] for b in self.constants]
+        return linked.Parts(self.signature, arrays, self.shared.hosts, self.shared.layouts)
+
+    def function(self) -> Any:
+        """The native function of flat leaves."""
+        linked.register()
+        return linked.function(engine.compile_ir(self.text), self.parts)
+
+
+def _main(module: Module, body: Body, plan: Any, given: Sequence[Buffer], first_host: int) -> str:
+    """The function `fg_main(ptr table)`, whose table holds the addresses of `given`."""
+    w = Writer(module)
+    frame = Frame(w, Value("%status", "ptr"), Value("%scratch", "ptr"))
+    table = Value("%table", "ptr")
+    for k, buffer in enumerate(given):
+        frame.addresses[buffer] = w.load(w.offset(table, "ptr", w.const(k, "i64")), "ptr")
+    arena = w.load(w.offset(table, "ptr", w.const(len(given), "i64")), "ptr")
+    frame.context = w.load(w.offset(table, "ptr", w.const(len(given) + 1, "i64")), "ptr")
+    frame.first_host = first_host
+    frame.first_layout = first_host + len(body.shared.hosts)
+    frame.place(plan, arena)
+    body.emit(frame)
+    code = w.load(frame.status, "i64")
+    w.line(f"ret i64 {code.ref}")
+    head = [
+        "define internal i64 @fg_main(ptr %table) #1 {",
+        "entry:",
+        "  %status = alloca i64",
+        "  store i64 0, ptr %status",
+        f"  %scratch = alloca [{max(frame.most_arguments, 1)} x i64], align 16",
+    ]
+    return "\n".join([*head, *w.lines, "}"])

@@ -1,0 +1,106 @@
+"""Programs known from an earlier process: neither partitioned nor written again.
+
+A recipe says which machine code a graph has, and what that takes beside it. It is kept in the
+cache of machine code, by a name that has in it the graph, to the last constant, and the state
+of the compiler's own files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from funcgrad.backends.llvm import cache as disk
+from funcgrad.backends.llvm import engine, entry, linked
+from funcgrad.core.graph import Graph, graphs_in
+from funcgrad.core.printing import format_graph
+
+# Programs with more constant data are written anew.
+_MOST_CONSTANT_BYTES = 1 << 20
+_PLAIN = (int, float, complex, bool, str, bytes, type(None), np.dtype, np.generic)
+
+
+def name(graph: Graph, single: bool, donated: Sequence[int]) -> str | None:
+    """What a graph's recipe is kept by; None where a text cannot tell all of it."""
+    arrays = [a for part in _parts(graph) for a in part.consts()]
+    values = [a.value for a in arrays]
+    plain = all(type(v) is np.ndarray and v.dtype.kind in "fiubc" for v in values)
+    if not plain or sum(v.nbytes for v in values) > _MOST_CONSTANT_BYTES:
+        return None
+    params = (v for part in _parts(graph) for e in part.eqns for v in e.params.values())
+    if not all(map(_is_plain, params)):
+        return None
+    text = [repr((single, tuple(donated))), _compiler(), format_graph(graph)]
+    text += [f"{v.dtype.str} {v.shape} {v.tobytes().hex()}" for v in values]
+    return disk.key("\n".join(text), 0)
+
+
+def _parts(graph: Graph) -> Iterator[Graph]:
+    yield graph
+    for eqn in graph.eqns:
+        for inner in graphs_in(eqn.params):
+            yield from _parts(inner)
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) in (tuple, list):
+        return all(map(_is_plain, value))
+    return isinstance(value, (*_PLAIN, Graph))
+
+
+@cache
+def _compiler() -> str:
+    """The compiler's files as they are now."""
+    found = []
+    here = os.path.dirname(__file__)
+    for folder in (here, os.path.join(here, "functions"), os.path.join(here, "..", "loops")):
+        for item in os.scandir(folder):
+            if item.name.endswith(".py"):
+                state = item.stat()
+                found.append(f"{item.name} {state.st_size} {state.st_mtime_ns}")
+    return "\n".join(sorted(found))
+
+
+def put(known: str, text: str, parts: linked.Parts) -> None:
+    """Keep the recipe of a program of this IR, if it can be."""
+    size = sum(c.nbytes for c in parts.constants)
+    if parts.hosts or size > _MOST_CONSTANT_BYTES:
+        return
+    s = parts.signature
+    head = {
+        "code": engine.code_name(text),
+        "signature": [s.arena, s.work, s.single, list(s.donated.items())],
+        "constants": [[c.dtype.str, c.shape] for c in parts.constants],
+    }
+    data = b"".join(c.tobytes() for c in parts.constants)
+    disk.put(known, json.dumps(head).encode() + b"\n" + data)
+
+
+def function(known: str, graph: Graph) -> Any:
+    """The native function that a recipe leads to; None if there is none, or its code is gone."""
+    kept = disk.get(known)
+    if kept is None:
+        return None
+    line, _, data = kept.partition(b"\n")
+    head = json.loads(line)
+    linked.register()
+    code = engine.load_code(head["code"])
+    if code is None:
+        return None
+    constants, start = [], 0
+    for dtype, shape in head["constants"]:
+        count = int(np.prod(shape, dtype=np.int64))
+        array = np.frombuffer(data, np.dtype(dtype), count, start).reshape(shape)
+        # Aligned as the code expects it.
+        constants.append(array.copy())
+        start += array.nbytes
+    arena, work, single, donated = head["signature"]
+    signature = entry.Signature(
+        graph.in_avals, graph.out_avals, arena, work, single, len(constants), False, dict(donated)
+    )
+    return linked.function(code, linked.Parts(signature, constants))
