@@ -14,6 +14,7 @@ from funcgrad.backends.llvm.writer import Module, Value, Writer
 from funcgrad.backends.loops.decompose import decompose
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.nest import Kernel
+from funcgrad.backends.loops.updates import fold_updates
 from funcgrad.backends.loops.views import contiguous
 from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Graph
@@ -34,7 +35,7 @@ class Native:
     """
 
     def __init__(self, graph: Graph, single: bool, donated: Sequence[int] = ()):
-        self.graph = graph = decompose(graph)
+        self.graph = graph = fold_updates(decompose(graph))
         self.shared = Compiled(engine.vector_bytes())
         inputs = [Buffer(v.aval.dtype, max(v.aval.size, 1), "given") for v in graph.inputs]
         results = [Buffer(a.aval.dtype, max(a.aval.size, 1), "given") for a in graph.outputs]

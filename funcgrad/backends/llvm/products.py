@@ -16,7 +16,7 @@ import numpy as np
 
 from funcgrad.backends.llvm import blas
 from funcgrad.backends.llvm.calls import host, rule
-from funcgrad.backends.llvm.writer import Module, Value, Writer
+from funcgrad.backends.llvm.writer import Module, Value, Writer, float_text
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Eqn
@@ -44,6 +44,7 @@ class Product(NamedTuple):
         transposed: for a and b, whether they are.
         lead: the axes of matrices; `steps` are their strides in a and b.
         cuts: into how many parts rows and columns are cut.
+        scale, adds: what the product is multiplied by, and whether it is added to c.
     """
 
     kind: str
@@ -53,19 +54,45 @@ class Product(NamedTuple):
     lead: tuple[int, ...]
     steps: tuple[tuple[int, ...], tuple[int, ...]]
     cuts: tuple[int, int]
+    scale: float
+    adds: bool
 
 
 @rule("matmul")
 def _matmul(body: Body, eqn: Eqn) -> None:
-    found = blas.find()
-    out = eqn.outs[0].aval
-    sizes = [n for a in eqn.ins for n in a.aval.shape]
-    if found is None or out.dtype.kind != "f" or not min(sizes) or max(sizes) > found.limit:
+    if _can_call(eqn):
+        _write(body, eqn.ins, body.target(eqn.outs[0]), 1.0, adds=False)
+    else:
+        host(body, eqn)
+
+
+@rule("add_product")
+def _add_product(body: Body, eqn: Eqn) -> None:
+    if not _can_call(eqn):
         host(body, eqn)
         return
-    x, y = (_matrix(body, atom, out.dtype, side) for side, atom in enumerate(eqn.ins))
-    target = body.target(eqn.outs[0])
-    product = _product(x, y, out.dtype, found.set_threads is not None)
+    w, *operands = eqn.ins
+    source, target = body.resolve(w), body.target(eqn.outs[0])
+    body.copy(source, View(target, source.shape, row_major(source.shape), 0))
+    _write(body, operands, target, eqn.params["scale"], adds=True)
+
+
+def _can_call(eqn: Eqn) -> bool:
+    """Whether the library has a routine for a product."""
+    found = blas.find()
+    sizes = [n for a in eqn.ins for n in a.aval.shape]
+    floats = eqn.outs[0].aval.dtype.kind == "f"
+    return found is not None and floats and min(sizes) > 0 and max(sizes) <= found.limit
+
+
+def _write(body: Body, operands: Sequence[Any], target: Buffer, scale: float, adds: bool) -> None:
+    """A step that computes a product."""
+    found = blas.find()
+    assert found is not None
+    dtype = target.dtype
+    x, y = (_matrix(body, atom, dtype, side) for side, atom in enumerate(operands))
+    product = _product(x, y, dtype, found.set_threads is not None)
+    product = product._replace(scale=scale, adds=adds)
     work = prod(product.lead) * prod(product.sizes)
     body.shared.work += work // 4
     pieces = prod(product.lead) * prod(product.cuts)
@@ -86,7 +113,7 @@ def _matmul(body: Body, eqn: Eqn) -> None:
 
     body.shared.spent.calls += prod(product.lead)
     body.shared.spent.add([x.buffer, y.buffer], [target])
-    body.step(emit, [x.buffer, y.buffer], [target])
+    body.step(emit, [x.buffer, y.buffer, *([target] if adds else [])], [target])
 
 
 def _whole(buffer: Buffer) -> View:
@@ -144,6 +171,8 @@ def _product(x: View, y: View, dtype: np.dtype, may_cut: bool) -> Product:
         lead,
         (_steps(x, lead), _steps(y, lead)),
         _cuts(rows, columns, inner) if may_cut else (1, 1),
+        1.0,
+        False,
     )
 
 
@@ -183,6 +212,8 @@ def _name(product: Product) -> str:
         *product.sizes, *product.leading, *map(int, product.transposed), *product.cuts,
         *product.lead, *product.steps[0], *product.steps[1],
     ]  # fmt: skip
+    if product.adds:
+        numbers += ["plus", float_text(product.scale, product.kind)]
     return f"product.{product.kind}.{'.'.join(map(str, numbers))}"
 
 
@@ -261,12 +292,12 @@ class _Products:
         w, p = self.w, self.p
         name = "fg_sgemm" if p.kind == "float" else "fg_dgemm"
         flags = [blas.TRANSPOSED if turned else blas.PLAIN for turned in p.transposed]
-        one, zero = w.const(1.0, p.kind).ref, w.const(0.0, p.kind).ref
+        scale, kept = w.const(p.scale, p.kind).ref, w.const(float(p.adds), p.kind).ref
         types = f"i32, i32, i32, i64, i64, i64, {p.kind}, ptr, i64, ptr, i64, {p.kind}, ptr, i64"
         w.module.declare(name, f"declare void @{name}({types})")
         w.line(
             f"call void @{name}(i32 {blas.ROW_MAJOR}, i32 {flags[0]}, i32 {flags[1]}, "
-            f"i64 {rows.ref}, i64 {columns.ref}, i64 {p.sizes[2]}, {p.kind} {one}, "
+            f"i64 {rows.ref}, i64 {columns.ref}, i64 {p.sizes[2]}, {p.kind} {scale}, "
             f"ptr {a.ref}, i64 {p.leading[0]}, ptr {b.ref}, i64 {p.leading[1]}, "
-            f"{p.kind} {zero}, ptr {c.ref}, i64 {p.sizes[1]})"
+            f"{p.kind} {kept}, ptr {c.ref}, i64 {p.sizes[1]})"
         )
