@@ -23,7 +23,7 @@ KINKS = {"positive", "clip", "maximum", "choose", "max", "min", "sort"}
 Step = tuple[str, tuple[Any, ...]]
 
 # Lengths around the widths of vectors, and some that fill blocks.
-LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 40, 64, 65, 100, 127, 129)
+LENGTHS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 40, 64, 65, 100, 127, 129, 257, 1025)
 MOST_ELEMENTS = 20_000
 
 UNARY: dict[str, Callable[[Any], Any]] = {

@@ -100,6 +100,44 @@ def test_nothing(shape: tuple[int, ...]) -> None:
     check(lambda x, y: x @ y, np.ones((3, 0)), np.ones((0, 2)))
 
 
+@pytest.mark.parametrize("rows", [40, 400, 4097])
+def test_short_last_axes(rows: int) -> None:
+    """Such an axis is no loop of its own: its elements are computed side by side."""
+    x = array((rows, 3))
+    check(lambda x: (np.sum(np.sin(x)), logsumexp(np.sin(x), axis=1)), x, tol=1e-11)
+    check(lambda x: (np.sum(x * x), np.max(x), np.sum(x, axis=0), np.sum(x, axis=1)), x, tol=1e-11)
+    check(lambda x: x - np.mean(x, axis=1, keepdims=True) + np.prod(1.0 + x * 1e-3), x, tol=1e-11)
+
+
+def test_what_is_computed_again_reaches_into_other_clusters() -> None:
+    def normalised(x: Any) -> Any:
+        y = np.clip(x, -0.5, 0.7)
+        centred = y - np.mean(y, axis=0, keepdims=True)
+        return centred / np.sqrt(np.var(y, axis=0, keepdims=True) + 1.0)
+
+    check(normalised, array((7, 7)))
+    check(normalised, array((70, 70)))
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (100,)])
+def test_loops_and_branches_on_computed_values(shape: tuple[int, ...]) -> None:
+    def branch(x: Any) -> Any:
+        a = np.abs(x)
+        return fg.cond(np.sum(a) > 9, lambda a: np.sin(a) * a, lambda a: a - np.cos(a), a)
+
+    def loops(x: Any) -> Any:
+        a, b = np.abs(x), np.tanh(x)
+        y = fg.fori_loop(0, 3, lambda i, c: c * a + b, a)
+        return y, fg.scan(lambda c, i: (np.sin(c) + b, c * a), y, None, length=4)
+
+    for size in (1.0, 100.0):
+        x = array(shape) * size
+        check(branch, x)
+        found, expected = jit(loops)(x), fg.jit(loops, backend="numpy")(x)
+        for f, e in zip(fg.tree.leaves(found), fg.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(f, e, rtol=1e-10)
+
+
 # --- layouts ----------------------------------------------------------------------------
 
 
