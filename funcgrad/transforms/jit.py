@@ -186,8 +186,8 @@ class Jitted:
             elif kind is Tracer:
                 return self._call_traced(form, leaves)
             elif isinstance(leaf, np.memmap):
-                leaves[i] = np.asarray(leaf)
-                parts += (leaf.shape, leaf.dtype)
+                leaves[i] = plain = np.asarray(cast(Any, leaf))
+                parts += (plain.shape, plain.dtype)
             else:
                 parts.append(_leaf_key(leaf, leaves, form))
         if config.debug_nans:
