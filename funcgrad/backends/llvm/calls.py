@@ -2,95 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
-
-from funcgrad.backends.llvm.kinds import SUPPORTED
+from funcgrad.backends.llvm.frame import Frame
+from funcgrad.backends.llvm.program import Body
+from funcgrad.backends.llvm.rules import rule
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.scatter import SCATTERS, scatter_cluster, scatter_operands
 from funcgrad.backends.loops.schedule import schedule
 from funcgrad.backends.loops.views import View, row_major
-from funcgrad.core.graph import Const, Eqn
-
-if TYPE_CHECKING:
-    from funcgrad.backends.llvm.frame import Frame
-    from funcgrad.backends.llvm.program import Body
-
-Rule = Callable[["Body", Eqn], None]
-RULES: dict[str, Rule] = {}
-
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    def register(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return register
-
-
-def write_call(body: Body, eqn: Eqn) -> None:
-    """The steps of an equation that no cluster takes."""
-    found = RULES.get(eqn.prim.name)
-    known = all(a.aval.dtype in SUPPORTED for a in (*eqn.ins, *eqn.outs))
-    if found is not None and known and all(o.aval.size for o in eqn.outs):
-        found(body, eqn)
-    else:
-        host(body, eqn)
-
-
-# --- NumPy's functions ----------------------------------------------------------------
-
-
-def host(body: Body, eqn: Eqn) -> None:
-    """A call of the primitive's own implementation, on arrays that lie in the program's memory."""
-    views = [body.resolve(a) for a in eqn.ins if type(a) is not Const]
-    for out in eqn.outs:
-        body.target(out)
-    outs = [body.views[id(o)] for o in eqn.outs]
-    call_host(body, _host_function(eqn), [*outs, *views], len(outs))
-
-
-def call_host(
-    body: Body, function: Callable[..., None], views: Sequence[View], written: int
-) -> None:
-    """A step that calls a Python function with arrays; it writes the first of them."""
-    number = len(body.shared.hosts)
-    body.shared.hosts.append(function)
-    layouts = [body.shared.layout(v) for v in views]
-
-    def emit(frame: Frame) -> None:
-        frame.call_host(number, views, layouts)
-
-    buffers = [v.buffer for v in views]
-    body.shared.spent.calls += 1
-    body.shared.spent.add(buffers[written:], buffers[:written])
-    body.step(emit, buffers, buffers[:written])
-
-
-def _host_function(eqn: Eqn) -> Callable[..., None]:
-    prim, params, n = eqn.prim, eqn.params, len(eqn.outs)
-    fixed = [a.value if type(a) is Const else None for a in eqn.ins]
-    # Complex numbers stay NumPy's: what is taken of Python's, as a real part, has no methods.
-    weak = [a.aval.weak and a.aval.dtype.kind != "c" for a in eqn.ins]
-
-    def call(*arrays: np.ndarray) -> None:
-        supply = iter(arrays[n:])
-        ins = []
-        for atom, value, is_weak in zip(eqn.ins, fixed, weak, strict=True):
-            if type(atom) is Const:
-                ins.append(value)
-                continue
-            array = next(supply)
-            ins.append(array.item() if is_weak else array if array.ndim else array[()])
-        with np.errstate(all="ignore"):
-            result = prim.impl(*ins, **params)
-        for out, value in zip(arrays[:n], result if prim.multiple else [result], strict=True):
-            out[...] = value
-
-    return call
-
+from funcgrad.core.graph import Eqn
 
 # --- arrays put together --------------------------------------------------------------
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.llvm.calls import rule
+from funcgrad.backends.llvm.frame import Frame
 from funcgrad.backends.llvm.kinds import memory_kind
+from funcgrad.backends.llvm.program import Body
+from funcgrad.backends.llvm.rules import rule
 from funcgrad.backends.llvm.small import RULES as SMALL_RULES
 from funcgrad.backends.llvm.small import Small, can_be_small, load_view, store_array, to_bool
 from funcgrad.backends.llvm.writer import Value, Writer
@@ -23,10 +25,6 @@ from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.partition import SMALL
 from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Eqn, Graph
-
-if TYPE_CHECKING:
-    from funcgrad.backends.llvm.frame import Frame
-    from funcgrad.backends.llvm.program import Body
 
 # A body in registers may have so many numbers in all of its values.
 REGISTER_NUMBERS = 6000
@@ -204,9 +202,7 @@ def _whole(buffer: Buffer, aval: Any) -> View:
 
 
 def _inner(body: Body, graph: Graph, inputs: Sequence[View], targets: Sequence[Buffer]) -> Any:
-    from funcgrad.backends.llvm.program import Body as Program
-
-    inner = Program(body.shared, simple(graph), inputs, targets)
+    inner = Body(body.shared, simple(graph), inputs, targets)
     return inner, inner.plan
 
 

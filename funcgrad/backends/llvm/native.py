@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcgrad.backends.cost import graph_flops
+from funcgrad.backends.llvm import calls as _calls  # noqa: F401  (these register their rules)
+from funcgrad.backends.llvm import control as _control  # noqa: F401
 from funcgrad.backends.llvm import engine, entry, linked
+from funcgrad.backends.llvm import products as _products  # noqa: F401
 from funcgrad.backends.llvm.donation import copies_itself, donations
 from funcgrad.backends.llvm.frame import Frame
 from funcgrad.backends.llvm.program import Body, Compiled

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcgrad.backends.llvm import blas
-from funcgrad.backends.llvm.calls import host, rule
+from funcgrad.backends.llvm.frame import Frame
+from funcgrad.backends.llvm.program import Body
+from funcgrad.backends.llvm.rules import rule
 from funcgrad.backends.llvm.writer import Module, Value, Writer, float_text
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Eqn
-
-if TYPE_CHECKING:
-    from funcgrad.backends.llvm.frame import Frame
-    from funcgrad.backends.llvm.program import Body
 
 # Up to so many multiplications OpenBLAS keeps to one thread by itself.
 ALONE = 1 << 18
@@ -63,13 +61,13 @@ def _matmul(body: Body, eqn: Eqn) -> None:
     if _can_call(eqn):
         _write(body, eqn.ins, body.target(eqn.outs[0]), 1.0, adds=False)
     else:
-        host(body, eqn)
+        body.host(eqn)
 
 
 @rule("add_product")
 def _add_product(body: Body, eqn: Eqn) -> None:
     if not _can_call(eqn):
-        host(body, eqn)
+        body.host(eqn)
         return
     w, *operands = eqn.ins
     source, target = body.resolve(w), body.target(eqn.outs[0])

@@ -13,12 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.backends.llvm import control as _control  # noqa: F401  (registers its rules)
-from funcgrad.backends.llvm import products as _products  # noqa: F401  (registers its rule)
-from funcgrad.backends.llvm.calls import call_host, write_call
 from funcgrad.backends.llvm.frame import Frame, call_kernel
 from funcgrad.backends.llvm.kinds import SUPPORTED
 from funcgrad.backends.llvm.loops import write_kernel
+from funcgrad.backends.llvm.rules import RULES
 from funcgrad.backends.llvm.small import Small, can_be_small, is_elementwise, load_view, store_array
 from funcgrad.backends.llvm.writer import Module, Value, Writer
 from funcgrad.backends.loops.kernels import chunking, combine_nest, copy_nest, work_of
@@ -273,7 +271,7 @@ class Body:
         elif cluster.kind == "small":
             self._small(cluster)
         else:
-            write_call(self, cluster.eqns[0])
+            self._call(cluster.eqns[0])
 
     def step(
         self,
@@ -347,12 +345,43 @@ class Body:
 
         self.step(emit, reads, writes)
 
+    def _call(self, eqn: Eqn) -> None:
+        """The steps of an equation that no cluster takes."""
+        found = RULES.get(eqn.prim.name)
+        known = all(a.aval.dtype in SUPPORTED for a in (*eqn.ins, *eqn.outs))
+        if found is not None and known and all(o.aval.size for o in eqn.outs):
+            found(self, eqn)
+        else:
+            self.host(eqn)
+
+    def host(self, eqn: Eqn) -> None:
+        """A call of the primitive's own implementation, on arrays in the program's memory."""
+        views = [self.resolve(a) for a in eqn.ins if type(a) is not Const]
+        for out in eqn.outs:
+            self.target(out)
+        outs = [self.views[id(o)] for o in eqn.outs]
+        self.call_host(_host_function(eqn), [*outs, *views], len(outs))
+
+    def call_host(self, function: Callable[..., None], views: Sequence[View], written: int) -> None:
+        """A step that calls a Python function with arrays; it writes the first of them."""
+        number = len(self.shared.hosts)
+        self.shared.hosts.append(function)
+        layouts = [self.shared.layout(v) for v in views]
+
+        def emit(frame: Frame) -> None:
+            frame.call_host(number, views, layouts)
+
+        buffers = [v.buffer for v in views]
+        self.shared.spent.calls += 1
+        self.shared.spent.add(buffers[written:], buffers[:written])
+        self.step(emit, buffers, buffers[:written])
+
     def copy(self, source: View, destination: View) -> None:
         """Elements from one view to another of the same shape."""
         if not prod(source.shape):
             return
         if source.buffer.dtype not in SUPPORTED or destination.buffer.dtype not in SUPPORTED:
-            call_host(self, np.copyto, [destination, source], 1)
+            self.call_host(np.copyto, [destination, source], 1)
             return
         self.run(copy_nest(source, destination), [source.buffer, destination.buffer])
 
@@ -386,6 +415,29 @@ class Body:
         self.step(emit, bound, written, kernel)
         for nest, arrays in finish:
             self.run(nest, arrays)
+
+
+def _host_function(eqn: Eqn) -> Callable[..., None]:
+    prim, params, n = eqn.prim, eqn.params, len(eqn.outs)
+    fixed = [a.value if type(a) is Const else None for a in eqn.ins]
+    # Complex numbers stay NumPy's: what is taken of Python's, as a real part, has no methods.
+    weak = [a.aval.weak and a.aval.dtype.kind != "c" for a in eqn.ins]
+
+    def call(*arrays: np.ndarray) -> None:
+        supply = iter(arrays[n:])
+        ins = []
+        for atom, value, is_weak in zip(eqn.ins, fixed, weak, strict=True):
+            if type(atom) is Const:
+                ins.append(value)
+                continue
+            array = next(supply)
+            ins.append(array.item() if is_weak else array if array.ndim else array[()])
+        with np.errstate(all="ignore"):
+            result = prim.impl(*ins, **params)
+        for out, value in zip(arrays[:n], result if prim.multiple else [result], strict=True):
+            out[...] = value
+
+    return call
 
 
 def _once(atom: Any, value: np.ndarray) -> np.ndarray:
