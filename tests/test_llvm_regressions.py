@@ -29,3 +29,16 @@ def test_parts_of_pythons_complex_numbers() -> None:
     found = jit(parts)(1 + 2j)
     np.testing.assert_array_equal(found, [1, 1, 2, 1 - 2j])
     assert found[0].dtype == np.float32
+
+
+@pytest.mark.parametrize("n", [3, 300])
+def test_a_loop_ends_where_an_index_is_out_of_range(n: int) -> None:
+    def by_test(x: Any, i: Any) -> Any:
+        return fg.while_loop(lambda c: x[i + c[0]] < 99.0, lambda c: (c[0] + 1, c[1] + x), (0, x))
+
+    def by_body(x: Any, i: Any) -> Any:
+        return fg.while_loop(lambda v: v[0] < 99.0, lambda v: v + x[i], x)
+
+    for function in (by_test, by_body):
+        with pytest.raises(IndexError):
+            jit(function)(np.zeros(n), 400)

@@ -113,18 +113,24 @@ def counted(
 
 def _repeated(
     w: Writer,
+    status: Value,
     carry: Sequence[Value],
     test: Callable[[list[Value]], Value],
     step: Callable[[list[Value]], Sequence[Value]],
 ) -> list[Value]:
-    """Rounds of `carry = step(carry)` while `test(carry)`."""
+    """Rounds of `carry = step(carry)` while `test(carry)` and all went well.
+
+    What follows an index out of range is not what it should be: it might never end the loop.
+    """
     head, inside, after = w.new_label("head"), w.new_label("loop"), w.new_label("done")
     start = w.block
     w.branch(head)
     w.label(head)
     place = len(w.lines)
     phis = [Value(w.fresh(), c.kind, c.lanes) for c in carry]
-    w.branch_if(test(phis), inside, after)
+    wanted = test(phis)
+    fine = w.compare("icmp eq", w.load(status, "i64"), w.const(0, "i64"))
+    w.branch_if(w.op("and", wanted, fine), inside, after)
     w.label(inside)
     found = step(phis)
     back = w.block
@@ -175,6 +181,7 @@ def _while_small(small: Small, eqn: Eqn) -> list[Value]:
     consts, carry = values[: p["n_consts"]], values[p["n_consts"] :]
     return _repeated(
         small.w,
+        small.status,
         carry,
         lambda c: run_small(small, p["cond"], [*consts, *c])[0],
         lambda c: run_small(small, p["body"], [*consts, *c]),
@@ -394,7 +401,7 @@ def _while(body: Body, eqn: Eqn) -> None:
             inner.emit(frame)
             return later
 
-        final = _repeated(w, carry.start(frame), holds, step)
+        final = _repeated(w, frame.status, carry.start(frame), holds, step)
         carry.finish(frame, final, targets)
 
     reads = [v.buffer for v in (*consts, *first)]
