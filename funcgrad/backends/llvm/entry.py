@@ -36,11 +36,11 @@ RELEASE_WORK = 400_000
 NDARRAY, FALLBACK, ARENA, INDEX_ERROR, FIRST_FREE = range(5)
 _ARRAY_API = {"fg_PyArray_NewFromDescr": 94, "fg_PyArray_Scalar": 60}
 _PYTHON_API = (
-    "PyTuple_New PyLong_AsLongLong PyErr_Occurred PyErr_SetString PyErr_NoMemory Py_IncRef "
+    "PyTuple_New PyLong_AsLongLong PyErr_Occurred PyErr_Format PyErr_NoMemory Py_IncRef "
     "Py_DecRef PyEval_SaveThread PyEval_RestoreThread PyMem_RawMalloc PyMem_RawFree "
     "PyObject_Vectorcall"
 ).split()
-_MESSAGE = b"an index is out of range\0"
+_MESSAGE = "index %lld is out of bounds for an axis of size %lld"
 
 
 class Signature(NamedTuple):
@@ -127,23 +127,23 @@ def entry_text(w: Writer, signature: Signature) -> str:
 
 
 class _EntryWriter:
-    """The table that the program gets: inputs, constants, results, arena, context."""
+    """The table that the program gets: inputs, constants, results, arena, context, report."""
 
     def __init__(self, w: Writer, signature: Signature):
         self.w = w
         self.s = signature
         for name in ("Py_IncRef", "Py_DecRef", "PyMem_RawFree"):
             w.module.declare(name, f"declare void @{name}(ptr)")
-        w.module.declare("PyErr_SetString", "declare void @PyErr_SetString(ptr, ptr)")
         w.module.declare("PyEval_RestoreThread", "declare void @PyEval_RestoreThread(ptr)")
 
     def text(self) -> str:
         w, s = self.w, self.s
-        n_table = len(s.ins) + s.constants + len(s.outs) + 2
+        n_table = len(s.ins) + s.constants + len(s.outs) + 3
         w.line(f"%table = alloca [{n_table} x ptr], align 16")
         n_numbers = max(len(s.ins) + len(s.outs), 1)
         w.line(f"%numbers = alloca [{NUMBER * n_numbers} x i8], align 16")
         w.line("%held = alloca ptr")
+        w.line("%report = alloca [3 x i64]")
         if 0 < s.arena <= STACK_ARENA:
             w.line(f"%stack = alloca [{s.arena} x i8], align 64")
         self.ctx = w.load(self._at(Value("%self", "ptr"), DATA), "ptr")
@@ -154,6 +154,7 @@ class _EntryWriter:
         self._results()
         raw = self._arena()
         self._enter(self.ctx)
+        self._enter(Value("%report", "ptr"))
         status = self._run()
         if raw is not None:
             self._give_back(raw)
@@ -367,6 +368,23 @@ class _EntryWriter:
             w.line(f"call void @PyEval_RestoreThread(ptr {thread.ref})")
         return status
 
+    def _raise_index_error(self) -> None:
+        """For an index and an extent as the program has left them."""
+        w = self.w
+        index, extent = (w.load(self._at(Value("%report", "ptr"), 8 * k), "i64") for k in (1, 2))
+        # What was negative has been counted from the end.
+        below = w.compare("icmp slt", index, w.const(0, "i64"))
+        index = w.select(below, w.op("sub", index, extent), index)
+        size = len(_MESSAGE) + 1
+        line = f'@fg_message = private constant [{size} x i8] c"{_MESSAGE}\\00"'
+        w.module.declare("fg_message", line)
+        w.module.declare("PyErr_Format", "declare ptr @PyErr_Format(ptr, ptr, ...)")
+        error = self._context(INDEX_ERROR)
+        w.line(
+            f"call ptr (ptr, ptr, ...) @PyErr_Format(ptr {error.ref}, ptr @fg_message, "
+            f"i64 {index.ref}, i64 {extent.ref})"
+        )
+
     def _finish(self, status: Value) -> None:
         w, s = self.w, self.s
         fine, wrong, index = w.new_label("fine"), w.new_label("wrong"), w.new_label("index")
@@ -374,11 +392,7 @@ class _EntryWriter:
         w.label(wrong)
         w.branch_if(w.compare("icmp eq", status, w.const(1, "i64")), index, "failed")
         w.label(index)
-        text = _MESSAGE.decode().rstrip("\0")
-        line = f'@fg_message = private constant [{len(_MESSAGE)} x i8] c"{text}\\00"'
-        w.module.declare("fg_message", line)
-        error = self._context(INDEX_ERROR)
-        w.line(f"call void @PyErr_SetString(ptr {error.ref}, ptr @fg_message)")
+        self._raise_index_error()
         w.branch("failed")
         w.label(fine)
         for k, aval in enumerate(s.outs):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from funcgrad.backends.llvm.writer import Value, Writer
+from funcgrad.backends.llvm.writer import Value, Writer, mangled
 from funcgrad.backends.loops.memory import Buffer, Plan
 from funcgrad.backends.loops.views import View
 
@@ -15,7 +15,7 @@ class Frame:
     Attributes:
         w: takes its instructions.
         addresses: where buffers lie.
-        status: where errors are reported.
+        status: where errors are reported: that there is one, the index, the axis' length.
         scratch: room for one call's arguments.
     """
 
@@ -83,6 +83,17 @@ class Frame:
         """Give a plan's temporaries their addresses."""
         for buffer, offset in found.offsets.items():
             self.addresses[buffer] = self.w.offset(arena, "i8", self.w.const(offset, "i64"))
+
+
+def report(w: Writer, status: Value, bad: Value, index: Value, extent: int) -> None:
+    """Where any lane is bad, leave one such index (counted from the start) and the axis' length."""
+    with w.when(w.any(bad), "outside"):
+        wrong = w.select(bad, index, w.like(0, index))
+        if index.lanes > 1:
+            name = f"llvm.vector.reduce.umax.{mangled('i64', index.lanes)}"
+            wrong = w.call(name, "i64", 1, [wrong])
+        for k, value in enumerate((w.const(1, "i64"), wrong, w.const(extent, "i64"))):
+            w.store(value, w.offset(status, "i64", w.const(k, "i64")))
 
 
 def call_kernel(frame: Frame, name: str, buffers: Sequence[Buffer], count: int, chunk: int) -> None:

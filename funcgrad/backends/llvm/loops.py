@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.llvm.frame import report
 from funcgrad.backends.llvm.kinds import kind_of, memory_kind
 from funcgrad.backends.llvm.scalar import apply, combine, constant, convert, identity
 from funcgrad.backends.llvm.writer import Module, Value, Writer, mangled
@@ -565,8 +566,7 @@ class _KernelWriter:
         bad = w.compare("icmp uge", value, w.like(s.extent, value))
         if self.mask is not None and value.lanes > 1:
             bad = w.op("and", bad, Value(self.mask.text, "i1", value.lanes))
-        with w.when(w.any(bad), "outside"):
-            w.store(w.const(1, "i64"), self.status)
+        report(w, self.status, bad, value, s.extent)
 
 
 def _align(kind: str) -> int:

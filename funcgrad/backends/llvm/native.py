@@ -100,10 +100,13 @@ class Native:
 
 
 def _main(module: Module, body: Body, plan: Any, given: Sequence[Buffer], first_host: int) -> str:
-    """The function `fg_main(ptr table)`, whose table holds the addresses of `given`."""
+    """The function `fg_main(ptr table)`, whose table holds the addresses of `given`, then
+    those of the arena, the context and the report on errors."""
     w = Writer(module)
-    frame = Frame(w, Value("%status", "ptr"), Value("%scratch", "ptr"))
     table = Value("%table", "ptr")
+    status = w.load(w.offset(table, "ptr", w.const(len(given) + 2, "i64")), "ptr")
+    w.store(w.const(0, "i64"), status)
+    frame = Frame(w, status, Value("%scratch", "ptr"))
     for k, buffer in enumerate(given):
         frame.addresses[buffer] = w.load(w.offset(table, "ptr", w.const(k, "i64")), "ptr")
     arena = w.load(w.offset(table, "ptr", w.const(len(given), "i64")), "ptr")
@@ -117,8 +120,6 @@ def _main(module: Module, body: Body, plan: Any, given: Sequence[Buffer], first_
     head = [
         "define internal i64 @fg_main(ptr %table) #1 {",
         "entry:",
-        "  %status = alloca i64",
-        "  store i64 0, ptr %status",
         f"  %scratch = alloca [{max(frame.most_arguments, 1)} x i64], align 16",
     ]
     return "\n".join([*head, *w.lines, "}"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.llvm.frame import report
 from funcgrad.backends.llvm.kinds import SUPPORTED, kind_of, memory_kind
 from funcgrad.backends.llvm.scalar import SCALAR, apply, combine, convert, supports
 from funcgrad.backends.llvm.writer import FLOATS, Value, Writer, float_text
@@ -364,8 +365,7 @@ def _checked(small: Small, index: Value, dtype: np.dtype, n: int) -> Value:
         below = w.compare("icmp slt", index, w.like(0, index))
         index = w.select(below, w.op("add", index, w.like(n, index)), index)
     bad = w.compare("icmp uge", index, w.like(n, index))
-    with w.when(w.any(bad), "outside"):
-        w.store(w.const(1, "i64"), small.status)
+    report(w, small.status, bad, index, n)
     return w.select(bad, w.like(0, index), index)
 
 
