@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+if os.environ.get("FUNCGRAD_TEST_WITHOUT_LLVMLITE"):
+    # As where it is not installed: imports and searches find nothing.
+    sys.modules["llvmlite"] = None  # type: ignore[assignment]
 HAS_LLVM = importlib.util.find_spec("llvmlite") is not None
 if not HAS_LLVM:
     # Says that NumPy source is what is wanted: else the first compilation would warn.

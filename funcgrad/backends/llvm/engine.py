@@ -20,7 +20,17 @@ from funcgrad.backends.llvm import host, loader
 from funcgrad.backends.llvm.host import vector_bytes as vector_bytes
 
 _DECLARED = re.compile(r"^declare\b.*?@([\w.$]+)\(", re.MULTILINE)
-_PROBE = "define i32 @probe(i32 %a) {\n  %b = add i32 %a, 41\n  ret i32 %b\n}\n"
+# With a constant as only the releases of LLVM know it that our IR is written for.
+_PROBE = """
+define i32 @probe(i32 %a) {
+  %b = insertelement <4 x i32> splat (i32 40), i32 %a, i64 0
+  %c = add <4 x i32> %b, splat (i32 1)
+  %d = extractelement <4 x i32> %c, i64 0
+  %e = extractelement <4 x i32> %c, i64 3
+  %f = add i32 %d, %e
+  ret i32 %f
+}
+"""
 
 # LLVM is used by one thread at a time. A fork waits for it, as the child couldn't.
 _lock = threading.RLock()
@@ -113,7 +123,7 @@ def available() -> str | None:
         return f"llvmlite cannot be imported ({error})"
     except (OSError, RuntimeError, AttributeError, KeyError) as error:
         return f"machine code cannot be made here ({error})"
-    return None if answer == 42 else "a compiled function gave a wrong answer"
+    return None if answer == 43 else "a compiled function gave a wrong answer"
 
 
 def _resolve(name: str) -> int:
