@@ -9,7 +9,8 @@ import numpy as np
 
 from funcgrad.core.aval import Aval
 from funcgrad.core.primitive import elementwise, sample
-from funcgrad.primitives import _special
+from funcgrad.core.tracer import bind
+from funcgrad.primitives import _gamma, _special
 
 _TWO_OVER_ROOT_PI = 2 / sqrt(pi)
 _HALF_ROOT_PI = sqrt(pi) / 2
@@ -95,5 +96,44 @@ xlog1py = elementwise(
     lambda g, ans, x, y: g * np.log1p(y),
     lambda g, ans, x, y: g * (x / np.where(x == 0, 1, y + 1)),
     domain=(0.5, 2.0),
+    dtypes="f",
+)
+
+
+gammaln = elementwise(
+    "gammaln",
+    _gamma.gammaln,
+    lambda g, ans, x: g * bind(digamma, x),
+    dtype=_float_dtype,
+    domain=(0.5, 4.0),
+    dtypes="f",
+)
+digamma = elementwise(
+    "digamma",
+    _gamma.digamma,
+    lambda g, ans, x: g * bind(polygamma, x, n=1),
+    dtype=_float_dtype,
+    domain=(0.5, 4.0),
+    dtypes="f",
+)
+
+
+def _polygamma_dtype(x: Aval, n: int) -> np.dtype:
+    # Beyond, factorials leave float64.
+    if not 1 <= n <= 100:
+        raise ValueError(f"polygamma is defined for orders from 0 to 100, not for {n}")
+    return _float_dtype(x)
+
+
+polygamma = elementwise(
+    "polygamma",
+    _gamma.polygamma,
+    lambda g, ans, x, n: g * bind(polygamma, x, n=n + 1),
+    dtype=_polygamma_dtype,
+    samples=[
+        sample((3,), domain=(1.0, 4.0), n=1),
+        sample((), domain=(-0.8, -0.2), n=2),
+        sample((2, 0), n=3),
+    ],
     dtypes="f",
 )

@@ -5,6 +5,7 @@ Integers give float64; float32 stays float32. SciPy is not needed.
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,24 @@ from funcgrad.primitives import special as sp
 from funcgrad.primitives.elementwise import cast
 
 __all__ = [
+    "betaln",
+    "digamma",
     "entr",
     "erf",
     "erfc",
     "erfinv",
     "expit",
+    "gammaln",
     "log_expit",
     "log_ndtr",
     "log_softmax",
     "logit",
     "logsumexp",
+    "multigammaln",
     "ndtr",
     "ndtri",
+    "polygamma",
+    "psi",
     "rel_entr",
     "softmax",
     "softplus",
@@ -316,3 +323,75 @@ def rel_entr(x: Any, y: Any) -> Any:
     safe_x, safe_y = np.where(inside, x, 1), np.where(inside, y, 1)
     outside = np.where((x == 0) & (y >= 0), 0, np.where(np.isnan(x) | np.isnan(y), np.nan, np.inf))
     return np.where(inside, safe_x * np.log(safe_x / safe_y), outside)
+
+
+def gammaln(x: Any) -> Any:
+    """log(abs(gamma(x))); infinite at 0, -1, -2, ...
+
+    Accurate near its zeros at 1 and 2 too.
+
+    Example:
+        >>> import numpy as np
+        >>> from funcgrad.scipy import special
+        >>> special.gammaln(np.array([0.5, 1.0, 5.0])).round(4)
+        array([0.5724, 0.    , 3.1781])
+    """
+    return _real(sp.gammaln, x)
+
+
+def digamma(x: Any) -> Any:
+    """The derivative of `gammaln`; NaN at -1, -2, ..., and -inf at 0.
+
+    Example:
+        >>> import funcgrad as fg
+        >>> from funcgrad.scipy import special
+        >>> round(float(special.digamma(1.0)), 6), round(float(fg.grad(special.gammaln)(1.0)), 6)
+        (-0.577216, -0.577216)
+    """
+    return _real(sp.digamma, x)
+
+
+psi = digamma
+
+
+def polygamma(n: int, x: Any) -> Any:
+    """The derivative of order `n` of `digamma`.
+
+    At -1, -2, ... it is inf for an odd n, and NaN for an even one, where the sides differ.
+
+    Args:
+        n: a whole number from 0 to 100, not traced.
+        x: real array of any shape.
+
+    Example:
+        >>> from funcgrad.scipy import special
+        >>> round(float(special.polygamma(1, 1.0)), 6)
+        1.644934
+    """
+    order = index(n)
+    return bind(sp.polygamma, _float(x), n=order) if order else digamma(x)
+
+
+def betaln(a: Any, b: Any) -> Any:
+    """log(abs(beta(a, b))), as gammaln(a) + gammaln(b) - gammaln(a + b).
+
+    Example:
+        >>> from funcgrad.scipy import special
+        >>> round(float(special.betaln(2.0, 3.0)), 4)
+        -2.4849
+    """
+    a, b = promote([_float(a), _float(b)])
+    return gammaln(a) + gammaln(b) - gammaln(a + b)
+
+
+def multigammaln(a: Any, d: int) -> Any:
+    """The logarithm of the multivariate gamma function of dimension `d`, for a > (d - 1)/2.
+
+    Example:
+        >>> from funcgrad.scipy import special
+        >>> round(float(special.multigammaln(3.0, 2)), 4)
+        1.5502
+    """
+    a, d = _float(a), index(d)
+    constant = d * (d - 1) / 4 * np.log(np.pi).item()
+    return constant + sum(gammaln(a - j / 2) for j in range(d))
