@@ -285,6 +285,11 @@ def test_reductions_of_edges(function: Any, n: int) -> None:
             np.testing.assert_array_equal(found, function(x, axis=axis))
 
 
+ON_ONE_INTEGER = "negative abs square sign invert logical_not bitwise_count"
+ON_TWO_INTEGERS = (
+    "add subtract multiply floor_divide remainder maximum minimum bitwise_and bitwise_or "
+    "bitwise_xor less equal fmod divide logical_and"
+)
 INTEGERS = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
 
 
@@ -295,22 +300,13 @@ def test_integers(dtype: Any) -> None:
     if info.min < 0:
         edges = np.concatenate([edges, np.array([-1, -2, -3, -100], dtype)])
     x, y = (a.ravel() for a in np.meshgrid(edges, edges))
-    for name in (
-        "add subtract multiply floor_divide remainder maximum minimum bitwise_and bitwise_or "
-        "bitwise_xor less equal fmod gcd divide logical_and"
-    ).split():
-        function = getattr(np, name)
-        if not hasattr(fg.numpy, name):
-            continue
-        with np.errstate(all="ignore"):
-            expected = function(x, y)
-        f = jit(lambda x, y, function=function: function(x, y))
-        np.testing.assert_array_equal(f(x, y), expected, err_msg=name)
-        np.testing.assert_array_equal(f(x[:9], y[:9]), expected[:9], err_msg=name)
-    for name in "negative abs square sign invert logical_not".split():
-        function = getattr(np, name)
-        f = jit(lambda x, function=function: function(x))
-        np.testing.assert_array_equal(f(x), function(x), err_msg=name)
+
+    def all_of(x: Any, y: Any) -> Any:
+        pairs = [getattr(np, name)(x, y) for name in ON_TWO_INTEGERS.split()]
+        return pairs, [getattr(np, name)(x) for name in ON_ONE_INTEGER.split()]
+
+    check(all_of, x, y)
+    check(all_of, x[:9], y[:9])
     shifts = (y.astype(np.uint64) % (8 * x.itemsize)).astype(dtype)
     check(lambda x, s: (np.left_shift(x, s), np.right_shift(x, s)), x, shifts)
     check(lambda x: (np.sum(x), np.prod(x), np.max(x), np.min(x), np.cumsum(x)), x)
