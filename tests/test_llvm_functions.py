@@ -17,6 +17,7 @@ from scipy import special
 from _llvm_kernels import compiled
 from funcgrad.backends.llvm.functions import FUNCTIONS
 from funcgrad.backends.llvm.writer import Module, Value, Writer
+from funcgrad.primitives import _gamma
 
 DTYPES = ("float32", "float64")
 LANES = {"float32": 16, "float64": 8}
@@ -55,6 +56,8 @@ UNARY: dict[str, tuple[Callable[..., Any], float, float]] = {
     "erf": (mp.erf, -8, 8),
     "erfc": (mp.erfc, -8, 28),
     "erfinv": (mp.erfinv, -1, 1),
+    "gammaln": (lambda x: mp.re(mp.loggamma(x)), 0, INF),
+    "digamma": (mp.digamma, 0, INF),
     "cbrt": (lambda x: mp.sign(x) * mp.cbrt(abs(x)), -INF, INF),
 }
 BINARY: dict[str, tuple[Callable[..., Any], float, float]] = {
@@ -75,6 +78,9 @@ WIDE = {
     "erf": special.erf,
     "erfc": special.erfc,
     "erfinv": special.erfinv,
+    # SciPy's gammaln is infinite of subnormal numbers, and its psi inexact of negative ones.
+    "gammaln": _gamma.gammaln,
+    "digamma": _gamma.digamma,
     "logistic": special.expit,
     "softplus": lambda x: np.logaddexp(x, 0.0),
 }
@@ -272,6 +278,29 @@ def test_angles_that_are_hard_to_reduce(name: str) -> None:
         expected = [float(precise(mp.mpf(v))) for v in x]
     got = function(name, "float64")(x)
     assert np.all(np.abs(got - expected) <= 4 * np.spacing(np.abs(expected)))
+
+
+# Near each of their zeros the error is small beside the terms that cancel there: the first, and
+# a number that the second one is near.
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("name", ["gammaln", "digamma"])
+def test_reflected_functions_below_zero(name: str, dtype: str) -> None:
+    rng = np.random.default_rng(6)
+    x = -np.concatenate(
+        [rng.uniform(0, 4, 200), rng.uniform(4, 200, 100), np.exp(rng.uniform(-80, 30, 100))]
+    )
+    x = np.concatenate([x, np.rint(x[:200] - 1) + 2.0 ** rng.uniform(-20, -1, 200)]).astype(dtype)
+    x = x[x != np.rint(x)]
+    got = function(name, dtype)(x)
+    precise = UNARY[name][0]
+    with mp.workdps(80):
+        for g, v in zip(got, x, strict=True):
+            point = mp.mpf(float(v))
+            exact = precise(point)
+            term = 1 + abs(precise(1 - point))
+            error = abs(mp.mpf(float(g)) - exact)
+            allowed = float(BOUND[dtype]) * np.spacing(np.abs(np.array(float(exact), dtype)))
+            assert error <= float(allowed) + term * 2.0**-51, v
 
 
 def test_sin_and_cos_of_one_value_share_their_reduction() -> None:

@@ -409,7 +409,8 @@ SCALAR: dict[str, Emit] = {
 # Those that are special functions of floats and nothing else.
 _PLAIN_FUNCTIONS = (
     "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh arcsin arccos arctan arctan2 "
-    "arcsinh arccosh arctanh erf erfc erfinv logistic cbrt hypot logaddexp logaddexp2 sinc fmod"
+    "arcsinh arccosh arctanh erf erfc erfinv gammaln digamma logistic cbrt hypot logaddexp "
+    "logaddexp2 sinc fmod"
 ).split()
 
 
