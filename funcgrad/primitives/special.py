@@ -118,18 +118,11 @@ digamma = elementwise(
 )
 
 
-def _polygamma_dtype(x: Aval, n: int) -> np.dtype:
-    # Beyond, factorials leave float64.
-    if not 1 <= n <= 100:
-        raise ValueError(f"polygamma is defined for orders from 0 to 100, not for {n}")
-    return _float_dtype(x)
-
-
 polygamma = elementwise(
     "polygamma",
     _gamma.polygamma,
     lambda g, ans, x, n: g * bind(polygamma, x, n=n + 1),
-    dtype=_polygamma_dtype,
+    dtype=lambda x, n: _float_dtype(x),
     samples=[
         sample((3,), domain=(1.0, 4.0), n=1),
         sample((), domain=(-0.8, -0.2), n=2),

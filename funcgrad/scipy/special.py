@@ -369,6 +369,9 @@ def polygamma(n: int, x: Any) -> Any:
         1.644934
     """
     order = index(n)
+    if not 0 <= order <= 100:
+        # Further on factorials leave the range of float64.
+        raise ValueError(f"polygamma is defined for orders from 0 to 100, not for {order}")
     return bind(sp.polygamma, _float(x), n=order) if order else digamma(x)
 
 
