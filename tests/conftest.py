@@ -6,11 +6,16 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Machine code of tests is kept apart from the user's own.
+os.environ.setdefault(
+    "FUNCGRAD_CACHE_DIR", str(Path(__file__).resolve().parent.parent / "build" / "test-cache")
+)
 if os.environ.get("FUNCGRAD_TEST_WITHOUT_LLVMLITE"):
     # As where it is not installed: imports and searches find nothing.
     sys.modules["llvmlite"] = None  # type: ignore[assignment]
