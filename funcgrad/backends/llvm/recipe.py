@@ -35,7 +35,7 @@ def name(graph: Graph, single: bool, donated: Sequence[int]) -> str | None:
     params = (v for part in _parts(graph) for e in part.eqns for v in e.params.values())
     if not all(map(_is_plain, params)):
         return None
-    text = [repr((single, tuple(donated))), _compiler(), format_graph(graph)]
+    text = [repr((single, tuple(donated), np.__version__)), _compiler(), format_graph(graph)]
     text += [f"{v.dtype.str} {v.shape} {v.tobytes().hex()}" for v in values]
     return disk.key("\n".join(text), 0)
 
