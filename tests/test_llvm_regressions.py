@@ -42,3 +42,12 @@ def test_a_loop_ends_where_an_index_is_out_of_range(n: int) -> None:
     for function in (by_test, by_body):
         with pytest.raises(IndexError):
             jit(function)(np.zeros(n), 400)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.float64, np.int8])
+def test_small_gathers_of_any_length(dtype: Any) -> None:
+    f = jit(lambda x, i: (x[i], x[::-1][i[::-1]]))
+    for n in range(1, 33):
+        x, i = np.arange(n).astype(dtype) + 1, (np.arange(n) * 7) % n - n // 2
+        for found, expected in zip(f(x, i), (x[i], x[::-1][i[::-1]]), strict=True):
+            np.testing.assert_array_equal(found, expected)

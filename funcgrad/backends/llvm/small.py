@@ -348,11 +348,14 @@ def _gather(small: Small, eqn: Eqn) -> Value:
     source = small.value(x)
     if source.lanes == 1:
         return w.splat(source, place.lanes)
+    if source.kind in ("float", "i32"):
+        # LLVM 22 makes these one permutation, and fails where numbers and indices differ in size.
+        place = w.cast("trunc", place, "i32")
     result = w.const(0, source.kind, place.lanes)
     for lane in range(place.lanes):
         element = Value(w.fresh(), source.kind)
         i = w.extract(place, lane)
-        w.line(f"{element.ref} = extractelement {source.type} {source.ref}, i64 {i.ref}")
+        w.line(f"{element.ref} = extractelement {source.type} {source.ref}, {i.kind} {i.ref}")
         result = element if place.lanes == 1 else w.insert(result, element, lane)
     return result
 
