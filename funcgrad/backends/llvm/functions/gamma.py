@@ -1,8 +1,9 @@
 """The logarithm of the gamma function, and its derivative.
 
-For x > 0 as in `primitives/_gamma.py`, which has the sources and the coefficients for float64,
-but without the product between 3 and 8: the error of the logarithm is known here. Numbers that
-are not positive and normal are rare: they are computed in float64.
+For x > 0 as in `primitives/_gamma.py`, which has the sources and the coefficients for float64;
+but here the error of the logarithm is known, so that the product between 3 and 8 is not needed,
+nor the rational approximation below 1. Numbers that are not positive and normal are rare: they
+are computed in float64.
 """
 
 from __future__ import annotations
@@ -23,41 +24,53 @@ from funcgrad.backends.llvm.functions.trigonometric import cos_of_rest, sin_of_r
 from funcgrad.backends.llvm.writer import Value, Writer
 from funcgrad.primitives import _gamma
 
-# As in `primitives/_gamma.py`, for float32: 2**-28.7, 2**-27.6, 2**-26.3 and 2**-32.5.
+# As in `primitives/_gamma.py`; of float32 2**-26.1, 2**-27.9, 2**-27.1 and 2**-30.0 for y >= 1.
 _NEAR = {
     "float": (
-        (0.244249046, 0.235498428, -0.111000486, -0.106697395, -0.0112516284),
-        (1.0, 2.40679693, 1.81360817, 0.46445787, 0.0294658616),
+        0.46875,
+        (0.181745589, -0.0293230005, -0.185670614, -0.0349637456),
+        (1.0, 1.77710664, 0.807302892, 0.0807833821),
     ),
-    "double": _gamma.NEAR,
+    "double": (_gamma.NEAR_CONSTANT, *_gamma.NEAR),
 }
-_FAR = {"float": (0.0833333284, -0.00277382392, 0.000701118319), "double": _gamma.FAR}
+_FAR = {
+    "float": (0.0833333358, -0.00277700298, 0.000772362051, -0.000390956877),
+    "double": _gamma.FAR,
+}
+# (log(2 pi) - 1)/2.
+_FAR_CONSTANT = {
+    "float": (0.418938547, -1.41681453e-08),
+    "double": (_gamma.FAR_CONSTANT, 1.6728209650585413e-17),
+}
 _SLOPE = {
     "float": (
-        (0.437880129, -0.140163928, -0.330581069, -0.0601102896, -0.000104837105),
-        (1.0, 1.63179207, 0.71168828, 0.0795262903),
+        0.875,
+        (0.375380129, -0.265621841, -0.35280323, -0.0490249544),
+        (1.0, 1.5692656, 0.62863034, 0.0584525093),
     ),
-    "double": _gamma.SLOPE,
+    "double": (_gamma.SLOPE_CONSTANT, *_gamma.SLOPE),
 }
 _FAR_SLOPE = {
-    "float": (0.0833332762, -0.00832876097, 0.00384523463, -0.00273343432),
+    "float": (0.0833331272, -0.0083219111, 0.00375245628, -0.00234819762),
     "double": _gamma.FAR_SLOPE,
 }
 _ROOT = {"float": (1.46163213, 1.24381499e-08), "double": _gamma.ROOT}
+# The derivative of digamma there.
+_ROOT_SLOPE = 0.9676722454476212
 _PI = (math.pi, 1.2246467991473532e-16)
-# Below the lesser of these gammaln(x) is near -log(x); beyond the greater Stirling's series.
-_LOW, _HIGH = 0.8, 3.0
+# Beyond this Stirling's series; below 1 recurrences.
+_HIGH = {"float": 2.5, "double": 3.0}
 # How many numbers, a power of two, the function of rare ones takes.
 _LANES = 8
 
 
 def gammaln(x: Term) -> Term:
-    """Near a zero below -2 the error is at most 2**-51 (1 + gammaln(-x)) besides."""
+    """Near the zeros below -2 the error is at most 2**-51 (1 + gammaln(1 - x))."""
     return _or_rare(x, _gammaln_of_normal, _gammaln_of_any)
 
 
 def digamma(x: Term) -> Term:
-    """Near a zero below 0 the error is at most 2**-48 besides."""
+    """Near the zeros below 0 the error is at most 2**-51 (1 + digamma(1 - x))."""
     return _or_rare(x, _digamma_of_normal, _digamma_of_any)
 
 
@@ -98,28 +111,27 @@ def _gammaln_of_normal(a: Term) -> Term:
 
 
 def _with_near(a: Term) -> tuple[Term, Term]:
-    """log(gamma(a)), and log(gamma(1 + a)) where a < _LOW."""
+    """log(gamma(a)), and log(gamma(1 + a)) where a < 1."""
     logarithm, error = log_and_error(a)
-    low = a < _LOW
+    low = a < 1.0
     first = select(low, a, a - 1.0)
-    over, under = _NEAR[a.value.kind]
+    most, over, under = _NEAR[a.value.kind]
     t = first + 0.25
     ratio = polynomial(t, over) / polynomial(t, under)
     product = fma(first, first, -first)
-    other = fma(product, _gamma.NEAR_CONSTANT, product * ratio)
+    other = fma(product, most, product * ratio)
     near = select(low, (other - error) - logarithm, other)
-    return select(a < _HIGH, near, _stirling(a, logarithm, error)), other
+    return select(a < _HIGH[a.value.kind], near, _stirling(a, logarithm, error)), other
 
 
 def _stirling(a: Term, logarithm: Term, error: Term) -> Term:
     inverse = 1.0 / a
-    correction = fma(
-        inverse, polynomial(inverse * inverse, _FAR[a.value.kind]), _gamma.FAR_CONSTANT
-    )
+    high, rest = _FAR_CONSTANT[a.value.kind]
+    correction = fma(inverse, polynomial(inverse * inverse, _FAR[a.value.kind]), rest)
     less = logarithm - 1.0
     error = error + ((logarithm - less) - 1.0)
     base = a - 0.5
-    series = fma(base, less, fma(base, error, correction))
+    series = fma(base, less, fma(base, error, correction) + high)
     return select(a.equals(math.inf), a, series)
 
 
@@ -149,7 +161,7 @@ def _digamma_of_normal(a: Term) -> Term:
     other = _near_slope(a)
     small = (other - rounded_off) - inverse
     near = select(a < 2.0**-60, -inverse, select(low, small, other))
-    result = select(a < _HIGH, near, far)
+    result = select(a < _HIGH[a.value.kind], near, far)
     return select(a.equals(math.inf), a, result)
 
 
@@ -158,11 +170,11 @@ def _near_slope(a: Term) -> Term:
     kind = a.value.kind
     low = a < 1.0
     root, rest = _ROOT[kind]
-    distance = (a - choose(low, a, root - 1.0, root)) - rest
-    over, under = _SLOPE[kind]
+    distance = a - choose(low, a, root - 1.0, root)
+    most, over, under = _SLOPE[kind]
     t = select(low, a, a - 1.0)
     ratio = polynomial(t, over) / polynomial(t, under)
-    return fma(distance, _gamma.SLOPE_CONSTANT, distance * ratio)
+    return fma(distance, most, fma(distance, ratio, -rest * _ROOT_SLOPE))
 
 
 def _digamma_of_any(x: Term) -> Term:
