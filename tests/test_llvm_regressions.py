@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
+from _processes import run_python
 
 pytest.importorskip("llvmlite")
 
@@ -51,3 +53,37 @@ def test_small_gathers_of_any_length(dtype: Any) -> None:
         x, i = np.arange(n).astype(dtype) + 1, (np.arange(n) * 7) % n - n // 2
         for found, expected in zip(f(x, i), (x[i], x[::-1][i[::-1]]), strict=True):
             np.testing.assert_array_equal(found, expected)
+
+
+FORKS = """
+import os, threading
+import numpy as np
+import funcgrad as fg
+
+fg.config.num_threads = 2
+f = fg.jit(lambda x: np.tanh(x @ x) @ x, backend="llvm")
+x = np.random.default_rng(0).normal(size=(150, 150))
+expected, done = f(x), threading.Event()
+
+def work():
+    while not done.is_set():
+        f(x)
+
+workers = [threading.Thread(target=work) for _ in range(4)]
+for worker in workers:
+    worker.start()
+for _ in range(20):
+    child = os.fork()
+    if not child:
+        os._exit(not np.array_equal(f(x), expected))
+    assert os.waitpid(child, 0)[1] == 0
+done.set()
+for worker in workers:
+    worker.join()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_waits_for_matrix_products() -> None:
+    """A child had no use of the library if another thread was setting its threads."""
+    run_python(FORKS)
