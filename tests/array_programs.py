@@ -79,6 +79,43 @@ ALONG = {
 }
 
 
+# On integers and booleans every result is exact.
+INTEGERS = ("bool", "int8", "uint8", "int16", "int32", "uint32", "int64", "uint64")
+INTEGER_UNARY: dict[str, Callable[[Any], Any]] = {
+    **{f"as {d}": lambda x, d=d: x.astype(d) for d in INTEGERS},
+    "not": np.logical_not,
+    "invert": lambda x: ~(x > 1),
+    "twice as much": lambda x: x * 2,
+    "magnitude": lambda x: np.abs(x.astype(np.int64)),
+}
+INTEGER_BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "plus": lambda x, y: x + y,
+    "times": lambda x, y: x * y,
+    "quotient": lambda x, y: x.astype(np.int64) // y.astype(np.int64),
+    "modulo": lambda x, y: x.astype(np.int32) % y.astype(np.int32),
+    "larger": np.maximum,
+    "less": lambda x, y: x < y,
+    "equal": lambda x, y: x == y,
+    "both": lambda x, y: (x > 0) & (y > 0),
+    "which": lambda x, y: np.where(x > 1, x, y),
+    "look up": lambda x, y: fg.numpy.take(
+        np.arange(9) * 3, (x.astype(np.int32) + y.astype(np.int32)) % 9, axis=0
+    ),
+}
+INTEGER_REDUCTIONS: dict[str, Callable[..., Any]] = {
+    "sum": np.sum,
+    "highest": np.max,
+    "lowest": np.min,
+    "any": np.any,
+    "every": np.all,
+    "count": np.count_nonzero,
+    "where highest": lambda x, axis, keepdims: np.argmax(
+        x, axis=axis[0] if isinstance(axis, tuple) else axis, keepdims=keepdims
+    ),
+}
+KEEP_INTEGERS = [*"flip roll sort half backwards first gather expand".split(), "every other"]
+
+
 def _softmax(x: Any, axis: int) -> Any:
     e = np.exp(x - np.max(x, axis=axis, keepdims=True))
     return e / np.sum(e, axis=axis, keepdims=True)
@@ -107,27 +144,41 @@ class ArrayProgram:
         return tuple(values[-self.results :])
 
     @property
+    def exact(self) -> bool:
+        return self.dtype == "integers"
+
+    @property
     def smooth(self) -> bool:
-        return not {name for name, _ in self.steps} & KINKS
+        return not self.exact and not {name for name, _ in self.steps} & KINKS
 
     @property
     def tolerance(self) -> float:
+        if self.exact:
+            return 0.0
         single = self.dtype == "float32" or any(name == "float32" for name, _ in self.steps)
         return 1e-4 if single else 1e-10
 
     def arguments(self) -> list[Any]:
         rng = np.random.default_rng(self.seed)
+        if self.exact:
+            dtypes = rng.choice(INTEGERS, len(self.inputs))
+            return [
+                rng.integers(0, 9, s).astype(d) for s, d in zip(self.inputs, dtypes, strict=True)
+            ]
         return [rng.uniform(-1.0, 1.0, s).astype(self.dtype) for s in self.inputs]
 
 
 def apply(name: str, values: list[Any], operands: tuple[Any, ...]) -> Any:
     x, *rest = operands
-    if name in UNARY:
-        return UNARY[name](values[x])
-    if name in BINARY:
-        return BINARY[name](values[x], values[rest[0]])
-    if name in REDUCTIONS:
-        return REDUCTIONS[name](values[x], axis=rest[0], keepdims=rest[1])
+    for unary in (UNARY, INTEGER_UNARY):
+        if name in unary:
+            return unary[name](values[x])
+    for binary in (BINARY, INTEGER_BINARY):
+        if name in binary:
+            return binary[name](values[x], values[rest[0]])
+    for reductions in (REDUCTIONS, INTEGER_REDUCTIONS):
+        if name in reductions:
+            return reductions[name](values[x], axis=rest[0], keepdims=rest[1])
     if name == "transpose":
         return np.transpose(values[x], rest[0])
     if name == "reshape":
@@ -158,24 +209,30 @@ def _broadcast(x: tuple[int, ...], y: tuple[int, ...]) -> bool:
     return int(np.prod(shape)) <= MOST_ELEMENTS
 
 
-def _step(draw: Any, shapes: list[tuple[int, ...]]) -> Step | None:
+def _step(draw: Any, shapes: list[tuple[int, ...]], exact: bool) -> Step | None:
     """A step on values of these shapes; None where the operation drawn fits none."""
-    kind = draw(st.sampled_from(("unary", "binary", "reduce", "along", "layout", "matmul")))
+    kinds = ("unary", "binary", "reduce", "along", "layout", "matmul")
+    kind = draw(st.sampled_from(kinds[:-1] if exact else kinds))
+    unary, binary, reductions, along = (
+        (INTEGER_UNARY, INTEGER_BINARY, INTEGER_REDUCTIONS, KEEP_INTEGERS)
+        if exact
+        else (UNARY, BINARY, REDUCTIONS, ALONG)
+    )
     x = draw(st.integers(0, len(shapes) - 1))
     shape = shapes[x]
     if kind == "unary":
-        return draw(st.sampled_from(sorted(UNARY))), (x,)
+        return draw(st.sampled_from(sorted(unary))), (x,)
     if kind == "binary":
         others = [i for i, s in enumerate(shapes) if _broadcast(shape, s)]
-        return draw(st.sampled_from(sorted(BINARY))), (x, draw(st.sampled_from(others)))
+        return draw(st.sampled_from(sorted(binary))), (x, draw(st.sampled_from(others)))
     if not shape:
         return None
     axis = draw(st.integers(0, len(shape) - 1))
     if kind == "reduce":
         axes = draw(st.sampled_from((axis, None, tuple(range(len(shape))), (axis,))))
-        return draw(st.sampled_from(sorted(REDUCTIONS))), (x, axes, draw(st.booleans()))
+        return draw(st.sampled_from(sorted(reductions))), (x, axes, draw(st.booleans()))
     if kind == "along":
-        name = draw(st.sampled_from(sorted(ALONG)))
+        name = draw(st.sampled_from(sorted(along)))
         grows = name in ("twice", "pad") and 2 * int(np.prod(shape)) > MOST_ELEMENTS
         return None if grows or (name == "expand" and len(shape) > 3) else (name, (x, axis))
     if kind == "layout":
@@ -194,15 +251,16 @@ def array_programs(draw: Any, max_steps: int = 8) -> ArrayProgram:
     shapes_of = st.lists(st.sampled_from([*lengths, 1]), max_size=3).map(tuple)
     fitting = shapes_of.filter(lambda s: int(np.prod(s)) <= MOST_ELEMENTS)
     inputs = tuple(draw(st.lists(fitting, min_size=1, max_size=3)))
-    dtype = draw(st.sampled_from(("float64", "float32")))
+    dtype = draw(st.sampled_from(("float64", "float32", "integers")))
     program = ArrayProgram(inputs, (), 1, draw(st.integers(0, 2**16)), dtype)
     values = program.arguments()
     steps: list[Step] = []
     for _ in range(draw(st.integers(1, max_steps))):
-        step = _step(draw, [np.shape(v) for v in values])
+        step = _step(draw, [np.shape(v) for v in values], program.exact)
         if step is None:
             continue
-        value = apply(step[0], values, step[1])
+        with np.errstate(all="ignore"):
+            value = apply(step[0], values, step[1])
         if np.size(value) <= MOST_ELEMENTS:
             values.append(value)
             steps.append(step)
