@@ -1,0 +1,135 @@
+"""Memory that ends the process where a compiled program reaches beyond an array.
+
+Inputs, results, constants and temporaries each lie directly before a page that may not be
+touched, or directly behind one, and are filled with ones (NaN) before they are written.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from funcgrad.backends.llvm import engine, entry, linked, native, program
+from funcgrad.backends.loops.memory import Buffer, Plan
+
+PAGE = mmap.PAGESIZE
+_UNTOUCHABLE, _POISON = 0, 0xFF
+_protect = ctypes.CDLL(None, use_errno=True).mprotect
+_protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_NEW_ARRAY = ctypes.CFUNCTYPE(
+    ctypes.py_object,
+    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
+    ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p,
+)  # fmt: skip
+_ALLOCATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)
+_FREE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def _pages(nbytes: int) -> int:
+    return -(-nbytes // PAGE) * PAGE
+
+
+def _close(address: int) -> None:
+    if _protect(address, PAGE, _UNTOUCHABLE):
+        raise OSError(ctypes.get_errno(), "mprotect")
+
+
+class Guards:
+    """Guarded memory: `at_end` tells whether the page behind an array or before it is adjacent."""
+
+    def __init__(self) -> None:
+        self.at_end = True
+        # Of arenas by their size, which is made unlike any other's: where pages are closed.
+        self._closed: dict[int, list[int]] = {}
+        self._arenas: dict[int, Any] = {}
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        dtype = np.dtype(dtype)
+        nbytes = prod(shape) * dtype.itemsize
+        room = max(_pages(nbytes), PAGE)
+        memory = mmap.mmap(-1, room + 2 * PAGE)
+        whole = np.frombuffer(memory, np.uint8)
+        start = PAGE + (room - nbytes if self.at_end else 0)
+        whole[PAGE : PAGE + room] = _POISON
+        for place in (0, PAGE + room):
+            _close(whole.ctypes.data + place)
+        return np.ndarray(shape, dtype, memory, start)
+
+    def copy(self, value: Any) -> np.ndarray:
+        value = np.asarray(value)
+        found = self.empty(value.shape, value.dtype)
+        found[...] = value
+        return found
+
+    def plan(self, found: Plan) -> Plan:
+        """Places for a plan's temporaries with closed pages between them, all at a time."""
+        offsets, closed, place = {}, [0], PAGE
+        for buffer in found.offsets:
+            room = max(_pages(buffer.nbytes), PAGE)
+            offsets[buffer] = place + (room - buffer.nbytes if self.at_end else 0)
+            closed.append(place + room)
+            place += room + PAGE
+        size = place + len(self._closed) * PAGE
+        if offsets:
+            self._closed[size] = closed
+        return Plan(offsets, size if offsets else 0)
+
+    def allocate(self, size: int) -> int:
+        """An arena; the native code asks for some more than the plan says, to align it."""
+        size -= 64
+        memory = mmap.mmap(-1, size + PAGE)
+        whole = np.frombuffer(memory, np.uint8)
+        whole[:] = _POISON
+        for place in self._closed[size]:
+            _close(whole.ctypes.data + place)
+        self._arenas[whole.ctypes.data] = whole
+        return whole.ctypes.data
+
+    def free(self, address: int) -> None:
+        del self._arenas[address]
+
+    def install(self) -> None:
+        """From now on compiled programs work in guarded memory."""
+        guards = self
+
+        class GuardedBody(program.Body):
+            @property
+            def plan(self) -> Plan:
+                return guards.plan(super().plan)
+
+        class GuardedProgram(program.Compiled):
+            def constant(self, value: np.ndarray) -> Buffer:
+                known = id(value) in self.constants
+                found = super().constant(value)
+                if not known:
+                    found.value = (guards.copy(found.value[0]), value)
+                return found
+
+        original = _NEW_ARRAY(entry.array_function("fg_PyArray_NewFromDescr"))
+        release = ctypes.pythonapi.Py_DecRef
+        release.argtypes = [ctypes.c_void_p]
+
+        def new_array(kind: Any, descr: int, rank: int, dims: int, *rest: Any) -> np.ndarray:
+            if rest[1]:
+                return original(kind, descr, rank, dims, *rest)
+            dtype = ctypes.cast(descr, ctypes.py_object).value
+            shape = (ctypes.c_ssize_t * rank).from_address(dims)
+            found = guards.empty(tuple(shape), dtype)
+            release(descr)
+            return found
+
+        linked.register()
+        hooks = {
+            "fg_PyArray_NewFromDescr": _NEW_ARRAY(new_array),
+            "PyMem_RawMalloc": _ALLOCATE(self.allocate),
+            "PyMem_RawFree": _FREE(self.free),
+        }
+        self.hooks = hooks
+        for name, hook in hooks.items():
+            engine.register_symbol(name, ctypes.cast(hook, ctypes.c_void_p).value or 0)
+        native.Body, native.Compiled, entry._free = GuardedBody, GuardedProgram, self.free
