@@ -87,3 +87,13 @@ for worker in workers:
 def test_a_fork_waits_for_matrix_products() -> None:
     """A child had no use of the library if another thread was setting its threads."""
     run_python(FORKS)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.bool_])
+def test_small_gathers_at_constant_places(dtype: Any) -> None:
+    """LLVM looked through a conversion of the indices, and failed again."""
+    for n in range(2, 17):
+        i = (np.arange(n) * 5) % 3 - n % 3
+        f = jit(lambda a, i=i: np.take(np.broadcast_to(np.abs(a), (3,)), i))
+        x = np.ones(1, dtype)
+        np.testing.assert_array_equal(f(x), np.ones(n, dtype))

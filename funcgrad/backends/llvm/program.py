@@ -339,7 +339,7 @@ class Body:
             inner.status = inner.w.load(place, "ptr")
             write(inner)
             inner.w.line("ret void")
-            name = self.shared.function(wish, inner.w.lines)
+            name = self.shared.function(wish, [*inner.w.rooms, *inner.w.lines])
             frame.pass_arguments([*(frame.address(b) for b in buffers), frame.status])
             frame.w.line(f"call void @{name}(ptr {frame.scratch.ref})")
 

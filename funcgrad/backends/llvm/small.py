@@ -348,16 +348,23 @@ def _gather(small: Small, eqn: Eqn) -> Value:
     source = small.value(x)
     if source.lanes == 1:
         return w.splat(source, place.lanes)
-    if source.kind in ("float", "i32"):
-        # LLVM 22 makes these one permutation, and fails where numbers and indices differ in size.
-        place = w.cast("trunc", place, "i32")
-    result = w.const(0, source.kind, place.lanes)
+    return _elements(w, source, place)
+
+
+def _elements(w: Writer, source: Value, place: Value) -> Value:
+    """A vector's elements at these places.
+
+    They are loaded: LLVM 22 makes one permutation of as many extractions, and fails at that for
+    some numbers of lanes where elements and places differ in size.
+    """
+    bits = source.kind == "i1"
+    room = w.in_memory(w.cast("zext", source, "i8") if bits else source)
+    kind = "i8" if bits else source.kind
+    result = w.const(0, kind, place.lanes)
     for lane in range(place.lanes):
-        element = Value(w.fresh(), source.kind)
-        i = w.extract(place, lane)
-        w.line(f"{element.ref} = extractelement {source.type} {source.ref}, {i.kind} {i.ref}")
+        element = w.load(w.offset(room, kind, w.extract(place, lane)), kind)
         result = element if place.lanes == 1 else w.insert(result, element, lane)
-    return result
+    return to_bool(w, result) if bits else result
 
 
 def _checked(small: Small, index: Value, dtype: np.dtype, n: int) -> Value:

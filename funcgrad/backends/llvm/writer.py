@@ -77,6 +77,8 @@ class Writer:
     def __init__(self, module: Module):
         self.module = module
         self.lines: list[str] = []
+        # What must come first in the function: it would take new memory each time around a loop.
+        self.rooms: list[str] = []
         self.block = "entry"
         self.known: dict[tuple[str, ...], Any] = {}
         self._count = 0
@@ -256,6 +258,13 @@ class Writer:
         result = Value(self.fresh(), "ptr")
         self.line(f"{result.ref} = getelementptr {kind}, ptr {base.ref}, i64 {index.ref}")
         return result
+
+    def in_memory(self, value: Value) -> Value:
+        """The address of a copy of a vector's elements."""
+        room = Value(self.fresh(), "ptr")
+        self.rooms.append(f"  {room.ref} = alloca [{value.lanes} x {value.kind}], align 64")
+        self.store(value, room)
+        return room
 
     def load(self, address: Value, kind: str, lanes: int = 1) -> Value:
         """Aligned as a single element is."""
