@@ -97,3 +97,14 @@ def test_small_gathers_at_constant_places(dtype: Any) -> None:
         f = jit(lambda a, i=i: np.take(np.broadcast_to(np.abs(a), (3,)), i))
         x = np.ones(1, dtype)
         np.testing.assert_array_equal(f(x), np.ones(n, dtype))
+
+
+@pytest.mark.parametrize("to", [np.int8, np.int16, np.int32, np.uint32])
+@pytest.mark.parametrize("start", [np.int64, np.uint64, np.int32, np.int16])
+def test_a_last_number_that_is_narrowed_writes_nothing_behind_it(start: Any, to: Any) -> None:
+    f = jit(lambda x, y: x.astype(to), donate_argnums=1)
+    for n in (129, 257, 513, 1025):
+        room = np.full(n + 8, 7, to)
+        x = (np.arange(n) % 100).astype(start)
+        np.testing.assert_array_equal(f(x, room[:n]), x.astype(to))
+        np.testing.assert_array_equal(room[n:], 7)
