@@ -25,9 +25,11 @@ from funcgrad.core.graph import Eqn
 
 # Up to so many multiplications OpenBLAS keeps to one thread by itself.
 ALONE = 1 << 18
-# Multiplications that are worth a piece of their own, and the most pieces of one product.
-PIECE_WORK = 4 << 20
-MOST_PIECES = 32
+# Multiplications that are worth a piece of their own.
+PIECE_WORK = 8 << 20
+# Larger pieces share more of what the library prepares; but there must be enough for all threads.
+LARGE_PIECE_WORK = 128 << 20
+FEW_PIECES, MOST_PIECES = 8, 64
 # The sides of pieces are multiples of this, which suits the library's inner loops.
 GRAIN = 32
 
@@ -192,7 +194,8 @@ def _one_matrix(x: View) -> bool:
 def _cuts(rows: int, columns: int, inner: int) -> tuple[int, int]:
     """Parts of about equal sides, none of less than it takes to be worth it."""
     parts = [1, 1]
-    while prod(parts) < MOST_PIECES:
+    enough = min(max(FEW_PIECES, rows * columns * inner // LARGE_PIECE_WORK), MOST_PIECES)
+    while 2 * prod(parts) <= enough:
         sides = [rows / parts[0], columns / parts[1]]
         longer = int(sides[1] >= sides[0])
         if prod(sides) * inner < 2 * PIECE_WORK or sides[longer] < 2 * GRAIN:
