@@ -134,7 +134,8 @@ def load() -> None:
         engine.register_symbol(name, address or 0)
     forks = hasattr(os, "fork")
     text = _GUARD.replace("$YIELD", "call i32 @sched_yield()" if forks else "")
-    code = engine.compile_ir(text + ("declare i32 @sched_yield()\n" if forks else ""))
+    text += "declare i32 @sched_yield()\n" if forks else ""
+    code = engine.compile_ir(text, level=0)
     # It serves programs until the process ends.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
     engine.register_symbol("fg_products", code.address("fg_products"))

@@ -32,7 +32,7 @@ from funcgrad.backends.loops.nest import (
 )
 
 BOOL = np.dtype(bool)
-# Bodies up to so many statements are repeated within an iteration, for the sake of latency.
+# Short bodies that reduce are repeated within an iteration, as each sum waits for the last.
 _UNROLL = ((6, 4), (16, 2))
 
 
@@ -192,7 +192,7 @@ class _KernelWriter:
         w = self.w
         *around, axis = loop.axes
         lanes = self._lanes(loop)
-        unroll = next((u for n, u in _UNROLL if len(loop.body) <= n), 1)
+        unroll = next((u for n, u in _UNROLL if len(loop.body) <= n), 1) if loop.reductions else 1
         unroll = max(1, min(unroll, axis.extent // lanes))
         self._hoist(loop, lanes)
         start = [

@@ -42,7 +42,8 @@ def work_of(kernel: Kernel) -> int:
 _SLOW = frozenset(
     "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh arcsin arccos arctan arctan2 "
     "arcsinh arccosh arctanh gammaln digamma erf erfc erfinv logistic cbrt hypot logaddexp "
-    "logaddexp2 sinc power fmod div sqrt threefry_first threefry_second threefry_both threefry_folded".split()
+    "logaddexp2 sinc power fmod div sqrt threefry_first threefry_second threefry_both "
+    "threefry_folded".split()
 )
 
 
