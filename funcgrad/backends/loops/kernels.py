@@ -25,6 +25,8 @@ from funcgrad.backends.loops.views import View
 CHUNKS = 64
 # From this many scalar operations on, a kernel is worth the threads.
 PARALLEL_WORK = 150_000
+# So many elements in a row suit what fetches memory ahead.
+STREAM = 16384
 _FUNCTION_WORK = 12
 
 
@@ -60,7 +62,8 @@ def chunking(kernel: Kernel) -> tuple[int, int]:
     work = work_of(kernel)
     if not kernel.parallel or work < PARALLEL_WORK:
         return count, count
-    chunks = min(CHUNKS, count, max(2, work // (PARALLEL_WORK // 2)))
+    streams = max(2, kernel.elements // STREAM, work // (8 * PARALLEL_WORK))
+    chunks = min(CHUNKS, count, max(2, work // (PARALLEL_WORK // 2)), streams)
     kept = sum(p.size for p in kernel.params if p.role == "partial")
     if kept:
         chunks = min(chunks, max(1, kernel.elements // (4 * kept)))
