@@ -10,6 +10,7 @@ from funcgrad.backends.llvm import calls as _calls  # noqa: F401  (these registe
 from funcgrad.backends.llvm import control as _control  # noqa: F401
 from funcgrad.backends.llvm import engine, entry, linked
 from funcgrad.backends.llvm import products as _products  # noqa: F401
+from funcgrad.backends.llvm.batch import batched
 from funcgrad.backends.llvm.donation import copies_itself, donations
 from funcgrad.backends.llvm.frame import Frame
 from funcgrad.backends.llvm.program import Body, Compiled
@@ -46,7 +47,7 @@ class Native:
         body = Body(self.shared, graph, views, results)
         pairs = donations(graph, donated, inputs, results, body.steps) if donated else {}
         memory = {results[r]: inputs[i] for r, i in pairs.items()}
-        body.steps = [s for s in body.steps if not copies_itself(s, memory)]
+        body.steps = batched([s for s in body.steps if not copies_itself(s, memory)], memory)
         plan = body.plan
         self.constants = list(self.shared.constants.values())
         self.signature = entry.Signature(

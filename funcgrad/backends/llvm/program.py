@@ -41,17 +41,29 @@ from funcgrad.core.graph import Const, Eqn, Graph, Var
 LARGE_WORK = 200_000
 
 
+class KernelCall(NamedTuple):
+    """One run of a kernel over all its rows, and those of its buffers that it only reads."""
+
+    name: str
+    buffers: Sequence[Buffer]
+    reads: Sequence[Buffer]
+    count: int
+    chunk: int
+    work: int
+
+
 class Step(NamedTuple):
     """One action: what it touches, and how it is written.
 
     Attributes:
-        kernel: the loop nest, if that is all it runs, on the arrays `reads`.
+        kernel, call: the loop nest, if that is all it runs, on the arrays `reads`.
     """
 
     emit: Callable[[Frame], None]
     reads: Sequence[Buffer]
     writes: Sequence[Buffer]
     kernel: Kernel | None = None
+    call: KernelCall | None = None
 
 
 @dataclass
@@ -278,9 +290,8 @@ class Body:
         emit: Callable[[Frame], None],
         reads: Sequence[Any],
         writes: Sequence[Any],
-        kernel: Kernel | None = None,
     ) -> None:
-        self.steps.append(Step(emit, reads, writes, kernel))
+        self.steps.append(Step(emit, reads, writes))
 
     def _small(self, cluster: Cluster) -> None:
         outputs = self.outputs_of(cluster)
@@ -412,7 +423,9 @@ class Body:
             [b for b, role in zip(bound, roles, strict=True) if role == "in"],
             [b for b, role in zip(bound, roles, strict=True) if role in ("out", "partial")],
         )
-        self.step(emit, bound, written, kernel)
+        only_read = [b for b, role in zip(bound, roles, strict=True) if role == "in"]
+        call = KernelCall(name, bound, only_read, n_rows, chunk, work_of(kernel))
+        self.steps.append(Step(emit, bound, written, kernel, call))
         for nest, arrays in finish:
             self.run(nest, arrays)
 
