@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from funcgrad.backends.llvm.frame import Frame
+from funcgrad.backends.llvm.frame import Frame, pieces_text
 from funcgrad.backends.llvm.program import KernelCall, Step
 from funcgrad.backends.llvm.writer import Module, Value, Writer
 from funcgrad.backends.loops.kernels import PARALLEL_WORK
@@ -97,22 +97,14 @@ def _merged(group: Sequence[Step], emit: Callable[[Frame], None]) -> Step:
 
 def _dispatcher(module: Module, name: str, call: KernelCall, pieces: int, size: int) -> str:
     """`void batch(ptr args, i64 begin, i64 end)`: a piece's number tells the run and its chunk."""
-    count, chunk = call.count, call.chunk
     w = Writer(module)
-    inside, after = w.new_label("piece"), w.new_label("done")
-    w.branch(inside)
-    w.label(inside)
-    place = len(w.lines)
-    i = Value(w.fresh(), "i64")
-    run, part = (w.op(op, i, w.const(pieces, "i64")) for op in ("udiv", "urem"))
-    begin = w.op("mul", part, w.const(chunk, "i64"))
-    end = w.intrinsic("umin", w.op("add", begin, w.const(chunk, "i64")), w.const(count, "i64"))
-    args = w.offset(Value("%args", "ptr"), "i64", w.op("mul", run, w.const(size, "i64")))
-    w.line(f"call void @{call.name}(ptr {args.ref}, i64 {begin.ref}, i64 {end.ref})")
-    later = w.op("add", i, w.const(1, "i64"))
-    w.branch_if(w.compare("icmp slt", later, Value("%end", "i64")), inside, after)
-    w.lines.insert(place, f"  {i.ref} = phi i64 [%begin, %entry], [{later.ref}, %{inside}]")
-    w.label(after)
-    w.line("ret void")
-    head = f"define internal void @{name}(ptr %args, i64 %begin, i64 %end) #1 {{"
-    return "\n".join([head, "entry:", *w.lines, "}"])
+
+    def write(number: Value) -> None:
+        run, part = (w.op(op, number, w.const(pieces, "i64")) for op in ("udiv", "urem"))
+        begin = w.op("mul", part, w.const(call.chunk, "i64"))
+        stop = w.op("add", begin, w.const(call.chunk, "i64"))
+        end = w.intrinsic("umin", stop, w.const(call.count, "i64"))
+        args = w.offset(Value("%args", "ptr"), "i64", w.op("mul", run, w.const(size, "i64")))
+        w.line(f"call void @{call.name}(ptr {args.ref}, i64 {begin.ref}, i64 {end.ref})")
+
+    return pieces_text(w, name, write)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from funcgrad.backends.llvm.writer import Value, Writer, mangled
 from funcgrad.backends.loops.memory import Buffer, Plan
@@ -83,6 +83,24 @@ class Frame:
         """Give a plan's temporaries their addresses."""
         for buffer, offset in found.offsets.items():
             self.addresses[buffer] = self.w.offset(arena, "i8", self.w.const(offset, "i64"))
+
+
+def pieces_text(w: Writer, name: str, write: Callable[[Value], None]) -> str:
+    """`void name(ptr args, i64 begin, i64 end)`: what `write(number)` writes, for each number."""
+    inside, after = w.new_label("piece"), w.new_label("done")
+    w.branch(inside)
+    w.label(inside)
+    place = len(w.lines)
+    number = Value(w.fresh(), "i64")
+    write(number)
+    later = w.op("add", number, w.const(1, "i64"))
+    w.branch_if(w.compare("icmp slt", later, Value("%end", "i64")), inside, after)
+    pairs = f"[%begin, %entry], [{later.ref}, %{inside}]"
+    w.lines.insert(place, f"  {number.ref} = phi i64 {pairs}")
+    w.label(after)
+    w.line("ret void")
+    head = f"define internal void @{name}(ptr %args, i64 %begin, i64 %end) #1 {{"
+    return "\n".join([head, "entry:", *w.lines, "}"])
 
 
 def report(w: Writer, status: Value, bad: Value, index: Value, extent: int) -> None:

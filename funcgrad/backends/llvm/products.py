@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.backends.llvm import blas
-from funcgrad.backends.llvm.frame import Frame
+from funcgrad.backends.llvm.frame import Frame, pieces_text
 from funcgrad.backends.llvm.program import Body
 from funcgrad.backends.llvm.rules import rule
 from funcgrad.backends.llvm.writer import Module, Value, Writer, float_text
@@ -229,19 +229,7 @@ class _Products:
     def text(self) -> str:
         w, args = self.w, Value("%args", "ptr")
         bases = [w.load(w.offset(args, "ptr", w.const(k, "i64")), "ptr") for k in range(3)]
-        inside, after = w.new_label("product"), w.new_label("done")
-        w.branch(inside)
-        w.label(inside)
-        place = len(w.lines)
-        i = Value(w.fresh(), "i64")
-        self._piece(bases, i)
-        later = w.op("add", i, w.const(1, "i64"))
-        w.branch_if(w.compare("icmp slt", later, Value("%end", "i64")), inside, after)
-        w.lines.insert(place, f"  {i.ref} = phi i64 [%begin, %entry], [{later.ref}, %{inside}]")
-        w.label(after)
-        w.line("ret void")
-        head = f"define internal void @{self.name}(ptr %args, i64 %begin, i64 %end) #1 {{"
-        return "\n".join([head, "entry:", *w.lines, "}"])
+        return pieces_text(w, self.name, lambda number: self._piece(bases, number))
 
     def _number(self, n: int) -> Value:
         return self.w.const(n, "i64")
