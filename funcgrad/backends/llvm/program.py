@@ -410,21 +410,19 @@ class Body:
                 bound[i] = into if chunks == 1 else Buffer(p.dtype, p.size * chunks)
                 if chunks > 1:
                     finish.append((combine_nest(p, chunks), [bound[i], into]))
-        name = self.shared.kernel(kernel)
-        self.shared.work += work_of(kernel)
+        name, work = self.shared.kernel(kernel), work_of(kernel)
+        self.shared.work += work
 
         def emit(frame: Frame) -> None:
             call_kernel(frame, name, bound, n_rows, chunk)
 
         written = [b for b, p in zip(bound, kernel.params, strict=True) if p.role != "in"]
         roles = [p.role for p in kernel.params]
-        self.shared.spent.kernels += 1
-        self.shared.spent.add(
-            [b for b, role in zip(bound, roles, strict=True) if role == "in"],
-            [b for b, role in zip(bound, roles, strict=True) if role in ("out", "partial")],
-        )
         only_read = [b for b, role in zip(bound, roles, strict=True) if role == "in"]
-        call = KernelCall(name, bound, only_read, n_rows, chunk, work_of(kernel))
+        results = [b for b, role in zip(bound, roles, strict=True) if role in ("out", "partial")]
+        self.shared.spent.kernels += 1
+        self.shared.spent.add(only_read, results)
+        call = KernelCall(name, bound, only_read, n_rows, chunk, work)
         self.steps.append(Step(emit, bound, written, kernel, call))
         for nest, arrays in finish:
             self.run(nest, arrays)

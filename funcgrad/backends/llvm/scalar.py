@@ -13,7 +13,7 @@ import numpy as np
 
 from funcgrad.backends.llvm.functions import FUNCTIONS
 from funcgrad.backends.llvm.kinds import SUPPORTED, kind_of
-from funcgrad.backends.llvm.writer import BITS, FLOATS, Value, Writer
+from funcgrad.backends.llvm.writer import BITS, FLOATS, Value, Writer, mangled
 
 Emit = Callable[..., Value]
 
@@ -51,28 +51,13 @@ def _resize(w: Writer, value: Value, have: np.dtype, kind: str) -> Value:
 
 
 def _float_to_integer(w: Writer, value: Value, want: np.dtype) -> Value:
-    # What is out of range is undefined in C and NumPy; through int64 it stays a number.
-    wide = "fptosi" if want.kind == "i" or want.itemsize < 8 else "fptoui"
+    # What is out of range is undefined in C and NumPy; a wider integer first, it stays a number.
+    through = "i32" if want.kind == "i" and want.itemsize < 8 else "i64"
+    sign = "u" if want.kind == "u" and want.itemsize == 8 else "s"
+    types = f"{mangled(through, value.lanes)}.{mangled(value.kind, value.lanes)}"
+    whole = w.call(f"llvm.fpto{sign}i.sat.{types}", through, value.lanes, [value])
     target = kind_of(want)
-    through = "i64" if want.itemsize == 8 else "i32" if want.kind == "i" else "i64"
-    suffix = "sat" if wide == "fptosi" else ""
-    if suffix:
-        whole = _saturating(w, value, through)
-    else:
-        whole = _saturating(w, value, through, unsigned=True)
     return whole if target == through else w.cast("trunc", whole, target)
-
-
-def _saturating(w: Writer, value: Value, kind: str, unsigned: bool = False) -> Value:
-    lanes = value.lanes
-    name = "fptoui" if unsigned else "fptosi"
-
-    def mangled(k: str) -> str:
-        short = {"float": "f32", "double": "f64"}.get(k, k)
-        return short if lanes == 1 else f"v{lanes}{short}"
-
-    full = f"llvm.{name}.sat.{mangled(kind)}.{mangled(value.kind)}"
-    return w.call(full, kind, lanes, [value])
 
 
 # --- tables ---------------------------------------------------------------------------
@@ -315,12 +300,6 @@ def _xlog(name: str, neutral: float) -> Emit:
     return emit
 
 
-def _power(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
-    if dtype.kind == "f":
-        return FUNCTIONS["power"](w, x, y)
-    raise NotImplementedError(dtype)
-
-
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
 
@@ -400,7 +379,6 @@ SCALAR: dict[str, Emit] = {
     "right_shift": _shift("ashr", "lshr"),
     "floor_divide": _floor_divide,
     "remainder": _remainder,
-    "power": _power,
     "deg2rad": _scaled(np.pi / 180),
     "rad2deg": _scaled(180 / np.pi),
     "xlogy": _xlog("log", 1),
@@ -410,24 +388,18 @@ SCALAR: dict[str, Emit] = {
 _PLAIN_FUNCTIONS = (
     "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh arcsin arccos arctan arctan2 "
     "arcsinh arccosh arctanh erf erfc erfinv gammaln digamma logistic cbrt hypot logaddexp "
-    "logaddexp2 sinc fmod"
+    "logaddexp2 sinc fmod power"
 ).split()
 
 
 def supports(name: str, dtype: np.dtype) -> bool:
     """Whether an operation that computes in this dtype can be written."""
-    if dtype not in SUPPORTED:
-        return False
-    if name in FUNCTIONS:
-        if name in ("floor_divide", "remainder"):
-            return dtype.kind in "fiu"
-        return dtype.kind == "f"
-    if name not in SCALAR:
+    if dtype not in SUPPORTED or name not in SCALAR:
         return False
     if name in ("floor_divide", "remainder"):
-        return dtype.kind in "iu"
+        return dtype.kind in "fiu"
     if dtype.kind == "f":
-        return name not in _INTEGER_ONLY and name != "power"
+        return name not in _INTEGER_ONLY
     return name in _FOR_INTEGERS if dtype.kind in "iu" else name in _FOR_BOOLEANS
 
 
@@ -448,7 +420,7 @@ _FOR_BOOLEANS = _EVERYWHERE | {
     *"add mul bitwise_and bitwise_or bitwise_xor invert abs".split(),
 }
 SCALAR["erfinv_of_draws"] = _function("erfinv")
-SCALAR.update({name: _function(name) for name in _PLAIN_FUNCTIONS if name in FUNCTIONS})
+SCALAR.update({name: _function(name) for name in _PLAIN_FUNCTIONS})
 
 
 def apply(w: Writer, name: str, dtype: np.dtype, args: list[Value]) -> Value:

@@ -139,7 +139,6 @@ class Loop(NamedTuple):
 
 # Statements that have an index (every tuple has an attribute of that name).
 INDEXED = (Load, Store, Combine, Position)
-Statement = Load | Op | Position | Store | Combine | Check | Loop
 
 
 class Param(NamedTuple):
