@@ -23,30 +23,43 @@ def donations(
     """The input that each result is written into, by their numbers.
 
     An input serves one result of its shape and dtype, whose writing must not come before the
-    last reading of the input.
+    last reading of the input. Best is one that the same kernel reads: what is written then lies
+    in the cache, and runs over other leaves stay independent.
     """
-    free = [k for k in donated if inputs[k].nbytes >= _LEAST_BYTES]
-    found: dict[int, int] = {}
+    last_read = {b: n for n, step in enumerate(steps) for b in step.reads}
+    first_write = {b: n for n, step in reversed([*enumerate(steps)]) for b in step.writes}
+    free: dict[Any, list[int]] = {}
+    for k in donated:
+        if inputs[k].nbytes >= _LEAST_BYTES:
+            free.setdefault(_form(graph.inputs[k]), []).append(k)
+    replaced: dict[int, list[int]] = {}
+    earlier: dict[int, list[int]] = {}
     for number, (atom, result) in enumerate(zip(graph.outputs, results, strict=True)):
-        for k in free:
-            have, want = graph.inputs[k].aval, atom.aval
-            if (have.shape, have.dtype) != (want.shape, want.dtype):
-                continue
-            if _is_safe(steps, inputs[k], result):
-                found[number] = k
-                free.remove(k)
-                break
+        at = first_write.get(result, len(steps))
+        replaced[number], earlier[number] = [], []
+        for k in free.get(_form(atom), ()):
+            read = last_read.get(inputs[k], -1)
+            if read < at:
+                earlier[number].append(k)
+            elif read == at and _may_replace(steps[at], inputs[k], result):
+                replaced[number].append(k)
+    found: dict[int, int] = {}
+    for choices in (replaced, earlier):
+        # Whoever has the fewest to choose from goes first.
+        for number in sorted(choices, key=lambda n: len(choices[n])):
+            left = [k for k in choices[number] if k not in found.values()]
+            if left and number not in found:
+                found[number] = left[0]
     return found
 
 
-def _is_safe(steps: Sequence[Step], source: Buffer, result: Buffer) -> bool:
-    """Whether `result` may lie where `source` does."""
-    reads = [n for n, step in enumerate(steps) if any(b is source for b in step.reads)]
-    writes = [n for n, step in enumerate(steps) if any(b is result for b in step.writes)]
-    if not reads or not writes or reads[-1] < writes[0]:
-        return True
-    step = steps[writes[0]]
-    if reads[-1] > writes[0] or step.kernel is None:
+def _form(atom: Any) -> tuple[Any, ...]:
+    return atom.aval.shape, atom.aval.dtype
+
+
+def _may_replace(step: Step, source: Buffer, result: Buffer) -> bool:
+    """Whether `result` may lie where `source` does, which the step that writes it reads."""
+    if step.kernel is None:
         return False
     return _replaces(step.kernel, _number(step, source), _number(step, result))
 
