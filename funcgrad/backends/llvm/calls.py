@@ -83,4 +83,5 @@ def _scatter(body: Body, eqn: Eqn) -> None:
     else:
         body.copy(body.resolve(eqn.ins[0]), View(buffer, shape, row_major(shape), 0))
     if scatter_operands(eqn)[0].aval.size:
-        body.run(*schedule(scatter_cluster(eqn), [], body.resolve, body.target))
+        found = schedule(scatter_cluster(eqn), [], body.resolve, body.target)
+        body.run(*found, body.shared.site([eqn]))

@@ -294,7 +294,7 @@ def _scan_registers(
     reads = [v.buffer for v in (*consts, *first, *xs)]
     # The slices of all steps are these arrays; the caller counts what one step takes.
     body.shared.spent.moved += sum(b.nbytes for b in (*reads, *targets)) // p["length"]
-    body.outlined("scan", write, reads, targets)
+    body.outlined("scan", write, reads, targets, body.shared.site([eqn]))
 
 
 def _copy_memory(w: Writer, source: Value, target: Value, nbytes: int) -> None:

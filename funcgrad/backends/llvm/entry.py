@@ -15,8 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.backends.llvm import engine
+from funcgrad.backends.llvm.sites import EXTENT, INDEX, REPORT_WORDS, SITE, Site, describer
 from funcgrad.backends.llvm.writer import Value, Writer
 from funcgrad.core.aval import Aval
+from funcgrad.core.source import SourceLine
 
 # Where CPython and NumPy keep what is read; `probe` compares them with what Python says.
 DATA, FLAGS, TYPE, ITEMS = 16, 64, 8, 24
@@ -33,14 +35,13 @@ STACK_ARENA = 2048
 RELEASE_WORK = 400_000
 
 # Slots of the context.
-NDARRAY, FALLBACK, ARENA, INDEX_ERROR, FIRST_FREE = range(5)
+NDARRAY, FALLBACK, ARENA, INDEX_ERROR, DESCRIBE, FIRST_FREE = range(6)
 _ARRAY_API = {"fg_PyArray_NewFromDescr": 94, "fg_PyArray_Scalar": 60}
 _PYTHON_API = (
-    "PyTuple_New PyLong_AsLongLong PyErr_Occurred PyErr_Format PyErr_NoMemory Py_IncRef "
+    "PyTuple_New PyLong_AsLongLong PyErr_Occurred PyErr_SetObject PyErr_NoMemory Py_IncRef "
     "Py_DecRef PyEval_SaveThread PyEval_RestoreThread PyMem_RawMalloc PyMem_RawFree "
-    "PyObject_Vectorcall"
+    "PyObject_Vectorcall PyObject_CallFunction"
 ).split()
-_MESSAGE = "index %lld is out of bounds for an axis of size %lld"
 
 
 class Signature(NamedTuple):
@@ -54,6 +55,7 @@ class Signature(NamedTuple):
         constants: how many arrays the program refers to.
         hosts: it calls Python functions.
         donated: the results that are written into an input, each with the input's number.
+        sites: where indices are checked.
     """
 
     ins: Sequence[Aval]
@@ -64,6 +66,7 @@ class Signature(NamedTuple):
     constants: int
     hosts: bool
     donated: dict[int, int]
+    sites: Sequence[Site] = ()
 
 
 _APART = """
@@ -143,7 +146,7 @@ class _EntryWriter:
         n_numbers = max(len(s.ins) + len(s.outs), 1)
         w.line(f"%numbers = alloca [{NUMBER * n_numbers} x i8], align 16")
         w.line("%held = alloca ptr")
-        w.line("%report = alloca [3 x i64]")
+        w.line(f"%report = alloca [{REPORT_WORDS} x i64]")
         if 0 < s.arena <= STACK_ARENA:
             w.line(f"%stack = alloca [{s.arena} x i8], align 64")
         self.ctx = w.load(self._at(Value("%self", "ptr"), DATA), "ptr")
@@ -369,21 +372,25 @@ class _EntryWriter:
         return status
 
     def _raise_index_error(self) -> None:
-        """For an index and an extent as the program has left them."""
+        """For an index, an extent and a site as the program has left them."""
         w = self.w
-        index, extent = (w.load(self._at(Value("%report", "ptr"), 8 * k), "i64") for k in (1, 2))
-        # What was negative has been counted from the end.
-        below = w.compare("icmp slt", index, w.const(0, "i64"))
-        index = w.select(below, w.op("sub", index, extent), index)
-        size = len(_MESSAGE) + 1
-        line = f'@fg_message = private constant [{size} x i8] c"{_MESSAGE}\\00"'
-        w.module.declare("fg_message", line)
-        w.module.declare("PyErr_Format", "declare ptr @PyErr_Format(ptr, ptr, ...)")
-        error = self._context(INDEX_ERROR)
-        w.line(
-            f"call ptr (ptr, ptr, ...) @PyErr_Format(ptr {error.ref}, ptr @fg_message, "
-            f"i64 {index.ref}, i64 {extent.ref})"
+        places = [self._at(Value("%report", "ptr"), 8 * k) for k in (INDEX, EXTENT, SITE)]
+        words = [w.load(place, "i64") for place in places]
+        w.module.declare("fg_words", '@fg_words = private constant [4 x i8] c"LLL\\00"')
+        w.module.declare(
+            "PyObject_CallFunction", "declare ptr @PyObject_CallFunction(ptr, ptr, ...)"
         )
+        w.module.declare("PyErr_SetObject", "declare void @PyErr_SetObject(ptr, ptr)")
+        message = Value(w.fresh(), "ptr")
+        operands = ", ".join(f"i64 {word.ref}" for word in words)
+        w.line(
+            f"{message.ref} = call ptr (ptr, ptr, ...) @PyObject_CallFunction("
+            f"ptr {self._context(DESCRIBE).ref}, ptr @fg_words, {operands})"
+        )
+        self._unless_null(message)
+        error = self._context(INDEX_ERROR)
+        w.line(f"call void @PyErr_SetObject(ptr {error.ref}, ptr {message.ref})")
+        w.line(f"call void @Py_DecRef(ptr {message.ref})")
 
     def _finish(self, status: Value) -> None:
         w, s = self.w, self.s
@@ -433,6 +440,15 @@ def native_function(address: int, ctx: Context) -> Any:
     new.restype = ctypes.py_object
     ctx.keep.append(method)
     return new(ctypes.addressof(method), ctx, None)
+
+
+def name_lines(function: Any, sites: Sequence[Site], lines: Sequence[SourceLine]) -> Any:
+    """The native function, whose index errors from now on name these lines."""
+    ctx: Context = function.__self__
+    describe = describer(sites, lines)
+    ctx.keep.append(describe)
+    ctx[DESCRIBE] = id(describe)
+    return function
 
 
 def array_function(name: str) -> int:

@@ -4,9 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from funcgrad.backends.llvm.sites import EXTENT, INDEX, RUNNING, SITE
 from funcgrad.backends.llvm.writer import Value, Writer, mangled
 from funcgrad.backends.loops.memory import Buffer, Plan
 from funcgrad.backends.loops.views import View
+
+# Of several threads, or steps, that find an index out of range the first one reports it.
+_OUTSIDE = f"""
+define internal void @fg_outside(ptr %report, i64 %index, i64 %extent) noinline cold nounwind {{
+entry:
+  %pair = cmpxchg ptr %report, i64 0, i64 1 monotonic monotonic, align 8
+  %first = extractvalue {{ i64, i1 }} %pair, 1
+  br i1 %first, label %write, label %done
+write:
+  %running.at = getelementptr i64, ptr %report, i64 {RUNNING}
+  %site = load i64, ptr %running.at
+  %index.at = getelementptr i64, ptr %report, i64 {INDEX}
+  store i64 %index, ptr %index.at
+  %extent.at = getelementptr i64, ptr %report, i64 {EXTENT}
+  store i64 %extent, ptr %extent.at
+  %site.at = getelementptr i64, ptr %report, i64 {SITE}
+  store i64 %site, ptr %site.at
+  br label %done
+done:
+  ret void
+}}
+"""
 
 
 class Frame:
@@ -15,7 +38,7 @@ class Frame:
     Attributes:
         w: takes its instructions.
         addresses: where buffers lie.
-        status: where errors are reported: that there is one, the index, the axis' length.
+        status: the report on errors.
         scratch: room for one call's arguments.
     """
 
@@ -37,6 +60,12 @@ class Frame:
         self.most_arguments = max(self.most_arguments, len(values))
         for i, value in enumerate(values):
             self.w.store(value, self.w.offset(self.scratch, "i64", self.w.const(i, "i64")))
+
+    def run_site(self, number: int) -> None:
+        """Let the indices that are checked from here on be those of a site, if it is one."""
+        if number:
+            place = self.w.offset(self.status, "i64", self.w.const(RUNNING, "i64"))
+            self.w.store(self.w.const(number, "i64"), place)
 
     def slot(self, number: int) -> Value:
         """What the program's context holds at a slot."""
@@ -104,14 +133,15 @@ def pieces_text(w: Writer, name: str, write: Callable[[Value], None]) -> str:
 
 
 def report(w: Writer, status: Value, bad: Value, index: Value, extent: int) -> None:
-    """Where any lane is bad, leave one such index (counted from the start) and the axis' length."""
+    """Where any lane is bad, report one such index (counted from the start)."""
     with w.when(w.any(bad), "outside"):
         wrong = w.select(bad, index, w.like(0, index))
         if index.lanes > 1:
             name = f"llvm.vector.reduce.umax.{mangled('i64', index.lanes)}"
             wrong = w.call(name, "i64", 1, [wrong])
-        for k, value in enumerate((w.const(1, "i64"), wrong, w.const(extent, "i64"))):
-            w.store(value, w.offset(status, "i64", w.const(k, "i64")))
+        w.module.define("fg_outside", _OUTSIDE)
+        operands = f"ptr {status.ref}, i64 {wrong.ref}, i64 {extent}"
+        w.line(f"call void @fg_outside({operands})")
 
 
 def call_kernel(frame: Frame, name: str, buffers: Sequence[Buffer], count: int, chunk: int) -> None:

@@ -14,6 +14,7 @@ from funcgrad.backends.llvm.batch import batched
 from funcgrad.backends.llvm.donation import copies_itself, donations
 from funcgrad.backends.llvm.frame import Frame
 from funcgrad.backends.llvm.program import Body, Compiled
+from funcgrad.backends.llvm.sites import Lines
 from funcgrad.backends.llvm.writer import Module, Value, Writer
 from funcgrad.backends.loops.decompose import decompose
 from funcgrad.backends.loops.memory import Buffer
@@ -36,11 +37,13 @@ class Native:
         shared: its kernels and constants.
         signature: how it is called.
         text: its LLVM IR.
+        lines: the user's, where indices are checked.
     """
 
     def __init__(self, graph: Graph, single: bool, donated: Sequence[int] = ()):
+        self.lines = Lines(graph)
         self.graph = graph = fold_updates(decompose(graph))
-        self.shared = Compiled(engine.vector_bytes())
+        self.shared = Compiled(engine.vector_bytes(), self.lines)
         inputs = [Buffer(v.aval.dtype, max(v.aval.size, 1), "given") for v in graph.inputs]
         results = [Buffer(a.aval.dtype, max(a.aval.size, 1), "given") for a in graph.outputs]
         views = [contiguous(b, v.aval.shape) for b, v in zip(inputs, graph.inputs, strict=True)]
@@ -59,6 +62,7 @@ class Native:
             len(self.constants),
             bool(self.shared.hosts),
             pairs,
+            [*self.shared.sites],
         )
         module = self.shared.module
         given = [*inputs, *self.constants, *results]
@@ -97,7 +101,8 @@ class Native:
     def function(self) -> Any:
         """The native function of flat leaves."""
         linked.register()
-        return linked.function(engine.compile_ir(self.text), self.parts)
+        made = linked.function(engine.compile_ir(self.text), self.parts)
+        return entry.name_lines(made, self.signature.sites, self.lines.found)
 
 
 def _main(module: Module, body: Body, plan: Any, given: Sequence[Buffer], first_host: int) -> str:

@@ -17,6 +17,7 @@ from funcgrad.backends.llvm.frame import Frame, call_kernel
 from funcgrad.backends.llvm.kinds import SUPPORTED
 from funcgrad.backends.llvm.loops import write_kernel
 from funcgrad.backends.llvm.rules import RULES
+from funcgrad.backends.llvm.sites import Lines, Site
 from funcgrad.backends.llvm.small import Small, can_be_small, is_elementwise, load_view, store_array
 from funcgrad.backends.llvm.writer import Module, Value, Writer
 from funcgrad.backends.loops.kernels import chunking, combine_nest, copy_nest, work_of
@@ -91,11 +92,14 @@ class Compiled:
         kernels: each kernel with its name, once.
         constants: the buffers of constant arrays, by the array's id.
         hosts: Python functions that the program calls.
+        sites: where indices are checked, with their numbers, from 1 on.
     """
 
-    def __init__(self, vector_bytes: int):
+    def __init__(self, vector_bytes: int, lines: Lines):
         self.module = Module()
         self.vector_bytes = vector_bytes
+        self.lines = lines
+        self.sites: dict[Site, int] = {}
         self.kernels: dict[str, tuple[str, Kernel]] = {}
         self.functions: dict[str, str] = {}
         self.constants: dict[int, Buffer] = {}
@@ -123,6 +127,11 @@ class Compiled:
             head = f"define internal void @{name}(ptr %args) {attributes} {{"
             self.module.define(name, f"{head}\nentry:\n{body}\n}}")
         return self.functions[body]
+
+    def site(self, eqns: Iterable[Eqn]) -> int:
+        """The number of the site where these equations are computed; 0 if they check nothing."""
+        found = self.lines.site(eqns)
+        return self.sites.setdefault(found, len(self.sites) + 1) if found else 0
 
     def layout(self, view: View) -> int:
         """The number of a view's dtype, dimensions and strides in bytes, for array objects."""
@@ -279,7 +288,8 @@ class Body:
             outputs = self.outputs_of(cluster)
             if outputs:
                 again = self._computed_again(cluster)
-                self.run(*schedule(cluster, outputs, self.resolve, self.target, again))
+                found = schedule(cluster, outputs, self.resolve, self.target, again)
+                self.run(*found, self.shared.site((*again, *cluster.eqns)))
         elif cluster.kind == "small":
             self._small(cluster)
         else:
@@ -328,7 +338,7 @@ class Body:
 
         sources, results = [v.buffer for v in reads.values()], [t for _, t in targets]
         self.shared.spent.add(sources, results)
-        self.outlined("small", write, sources, results)
+        self.outlined("small", write, sources, results, self.shared.site(cluster.eqns))
 
     def outlined(
         self,
@@ -336,6 +346,7 @@ class Body:
         write: Callable[[Frame], None],
         reads: Sequence[Buffer],
         writes: Sequence[Buffer],
+        site: int = 0,
     ) -> None:
         """A step whose instructions are a function of their own; equal ones are written once."""
         buffers = list(dict.fromkeys([*reads, *writes]))
@@ -351,6 +362,7 @@ class Body:
             write(inner)
             inner.w.line("ret void")
             name = self.shared.function(wish, [*inner.w.rooms, *inner.w.lines])
+            frame.run_site(site)
             frame.pass_arguments([*(frame.address(b) for b in buffers), frame.status])
             frame.w.line(f"call void @{name}(ptr {frame.scratch.ref})")
 
@@ -396,8 +408,12 @@ class Body:
             return
         self.run(copy_nest(source, destination), [source.buffer, destination.buffer])
 
-    def run(self, kernel: Kernel, buffers: Sequence[Buffer | None]) -> None:
-        """A step that runs a kernel, and one that combines what its chunks have accumulated."""
+    def run(self, kernel: Kernel, buffers: Sequence[Buffer | None], site: int = 0) -> None:
+        """A step that runs a kernel, and one that combines what its chunks have accumulated.
+
+        Args:
+            site: the number of the site of its checks.
+        """
         n_rows, chunk = chunking(kernel)
         chunks = -(-n_rows // chunk)
         bound: list[Any] = list(buffers)
@@ -414,6 +430,7 @@ class Body:
         self.shared.work += work
 
         def emit(frame: Frame) -> None:
+            frame.run_site(site)
             call_kernel(frame, name, bound, n_rows, chunk)
 
         written = [b for b, p in zip(bound, kernel.params, strict=True) if p.role != "in"]
@@ -422,7 +439,8 @@ class Body:
         results = [b for b, role in zip(bound, roles, strict=True) if role in ("out", "partial")]
         self.shared.spent.kernels += 1
         self.shared.spent.add(only_read, results)
-        call = KernelCall(name, bound, only_read, n_rows, chunk, work)
+        # Runs that are joined have no site of their own.
+        call = None if site else KernelCall(name, bound, only_read, n_rows, chunk, work)
         self.steps.append(Step(emit, bound, written, kernel, call))
         for nest, arrays in finish:
             self.run(nest, arrays)

@@ -17,6 +17,7 @@ import numpy as np
 
 from funcgrad.backends.llvm import cache as disk
 from funcgrad.backends.llvm import engine, entry, linked
+from funcgrad.backends.llvm.sites import Lines
 from funcgrad.core.graph import Graph, graphs_in
 from funcgrad.core.printing import format_graph
 
@@ -35,7 +36,9 @@ def name(graph: Graph, single: bool, donated: Sequence[int]) -> str | None:
     params = (v for part in _parts(graph) for e in part.eqns for v in e.params.values())
     if not all(map(_is_plain, params)):
         return None
-    text = [repr((single, tuple(donated), np.__version__)), _compiler(), format_graph(graph)]
+    # Which equations share a line tells what of it the program's report distinguishes.
+    state = (single, tuple(donated), np.__version__, Lines(graph).pattern)
+    text = [repr(state), _compiler(), format_graph(graph)]
     text += [f"{v.dtype.str} {v.shape} {v.tobytes().hex()}" for v in values]
     return disk.key("\n".join(text), 0)
 
@@ -74,7 +77,7 @@ def put(known: str, text: str, parts: linked.Parts) -> None:
     s = parts.signature
     head = {
         "code": engine.code_name(text),
-        "signature": [s.arena, s.work, s.single, list(s.donated.items())],
+        "signature": [s.arena, s.work, s.single, list(s.donated.items()), s.sites],
         "constants": [[c.dtype.str, c.shape] for c in parts.constants],
     }
     data = b"".join(c.tobytes() for c in parts.constants)
@@ -99,8 +102,8 @@ def function(known: str, graph: Graph) -> Any:
         # Aligned as the code expects it.
         constants.append(array.copy())
         start += array.nbytes
-    arena, work, single, donated = head["signature"]
-    signature = entry.Signature(
-        graph.in_avals, graph.out_avals, arena, work, single, len(constants), False, dict(donated)
-    )
-    return linked.function(code, linked.Parts(signature, constants))
+    arena, work, single, donated, sites = head["signature"]
+    taken = (graph.in_avals, graph.out_avals, arena, work, single, len(constants))
+    signature = entry.Signature(*taken, False, dict(donated), sites)
+    made = linked.function(code, linked.Parts(signature, constants))
+    return entry.name_lines(made, sites, Lines(graph).found)
