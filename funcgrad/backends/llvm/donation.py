@@ -60,7 +60,7 @@ def _form(atom: Any) -> tuple[Any, ...]:
 def _may_replace(step: Step, source: Buffer, result: Buffer) -> bool:
     """Whether `result` may lie where `source` does, which the step that writes it reads."""
     if step.kernel is None:
-        return False
+        return any(b is source for b in step.replaceable)
     return _replaces(step.kernel, _number(step, source), _number(step, result))
 
 

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import re
 import threading
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -35,6 +36,7 @@ define i32 @probe(i32 %a) {
 # LLVM is used by one thread at a time. A fork waits for it, as the child couldn't.
 _lock = threading.RLock()
 _symbols: dict[str, int] = {}
+_later: dict[str, Callable[[], int]] = {}
 
 
 class Code:
@@ -110,6 +112,12 @@ def register_symbol(name: str, address: int) -> None:
         _symbols[name] = address
 
 
+def register_later(name: str, find: Callable[[], int]) -> None:
+    """Lets IR call what `find` gives the address of, once some IR does."""
+    with _lock:
+        _later[name] = find
+
+
 @cache
 def available() -> str | None:
     """None where native code can be made and run; else the reason why not."""
@@ -129,7 +137,8 @@ def available() -> str | None:
 def _resolve(name: str) -> int:
     """A symbol's address, found in the process if need be."""
     if name not in _symbols:
-        _symbols[name] = _process_symbol(name)
+        find = _later.get(name)
+        _symbols[name] = find() if find else _process_symbol(name)
     return _symbols[name]
 
 

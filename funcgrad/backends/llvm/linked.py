@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.backends.llvm import entry, guard, pool
+from funcgrad.backends.llvm import entry, guard, pool, tiles
 
 Layout = tuple[np.dtype, tuple[int, ...]]
 
@@ -94,3 +94,4 @@ def register() -> None:
     entry.register_symbols()
     pool.load()
     guard.load()
+    tiles.register()

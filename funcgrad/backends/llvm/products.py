@@ -1,9 +1,11 @@
-"""Matrix products: NumPy's BLAS, called by pointer, each product cut into pieces for our threads.
+"""Matrix products, each cut into pieces for our threads: by our own tiles, or by NumPy's BLAS.
 
-What BLAS can read in place (transposed, or rows at a distance) is passed as it is. The pieces
-depend on the shapes alone and each is computed by one thread, so that results are the same for
-any number of threads. The library's own threads stay out of it meanwhile: its idle ones would
-spin for milliseconds after each product, and take the cores from the kernels between.
+Tiles are for matrices that the caches hold, BLAS, called by pointer, for small ones, for which
+it has code of its own, and for large ones, which it copies into a better order. What can be read
+in place (transposed, or rows at a distance) is passed as it is. The pieces depend on the shapes
+alone and each is computed by one thread, so that results are the same for any number of threads.
+The library's own threads stay out of it meanwhile: its idle ones would spin for milliseconds
+after each product, and take the cores from the kernels between.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.backends.llvm import blas
+from funcgrad.backends.llvm import blas, tiles
 from funcgrad.backends.llvm.frame import Frame, pieces_text
-from funcgrad.backends.llvm.program import Body
+from funcgrad.backends.llvm.program import Body, Step
 from funcgrad.backends.llvm.rules import rule
-from funcgrad.backends.llvm.writer import Module, Value, Writer, float_text
+from funcgrad.backends.llvm.writer import BITS, Module, Value, Writer, float_text
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Eqn
@@ -32,6 +34,13 @@ LARGE_PIECE_WORK = 128 << 20
 FEW_PIECES, MOST_PIECES = 8, 64
 # The sides of pieces are multiples of this, which suits the library's inner loops.
 GRAIN = 32
+# Of a matrix b of more bytes the library reads its own copy faster than tiles read b.
+MOST_TILED_BYTES = 2 << 20
+# The part of a row of tiles that must be of use.
+FILLED = 0.85
+# Multiplications that are worth a piece where tiles compute it; a piece has so many tiles above
+# each other, so that what they share is read often enough.
+TILED_WORK, TILES_HIGH, MOST_TILED = 2 << 20, 4, 32
 
 
 class Product(NamedTuple):
@@ -44,7 +53,9 @@ class Product(NamedTuple):
         transposed: for a and b, whether they are.
         lead: the axes of matrices; `steps` are their strides in a and b.
         cuts: into how many parts rows and columns are cut.
-        scale, adds: what the product is multiplied by, and whether it is added to c.
+        scale, adds: what the product is multiplied by, and whether it is added to a matrix:
+            to a fourth one where tiles compute it, else to c.
+        tiled: whether our own code computes it.
     """
 
     kind: str
@@ -56,25 +67,24 @@ class Product(NamedTuple):
     cuts: tuple[int, int]
     scale: float
     adds: bool
+    tiled: bool
 
 
 @rule("matmul")
 def _matmul(body: Body, eqn: Eqn) -> None:
     if _can_call(eqn):
-        _write(body, eqn.ins, body.target(eqn.outs[0]), 1.0, adds=False)
+        _write(body, eqn.ins, body.target(eqn.outs[0]))
     else:
         body.host(eqn)
 
 
 @rule("add_product")
 def _add_product(body: Body, eqn: Eqn) -> None:
-    if not _can_call(eqn):
+    if _can_call(eqn):
+        w, *operands = eqn.ins
+        _write(body, operands, body.target(eqn.outs[0]), eqn.params["scale"], body.resolve(w))
+    else:
         body.host(eqn)
-        return
-    w, *operands = eqn.ins
-    source, target = body.resolve(w), body.target(eqn.outs[0])
-    body.copy(source, View(target, source.shape, row_major(source.shape), 0))
-    _write(body, operands, target, eqn.params["scale"], adds=True)
 
 
 def _can_call(eqn: Eqn) -> bool:
@@ -85,35 +95,55 @@ def _can_call(eqn: Eqn) -> bool:
     return found is not None and floats and min(sizes) > 0 and max(sizes) <= found.limit
 
 
-def _write(body: Body, operands: Sequence[Any], target: Buffer, scale: float, adds: bool) -> None:
-    """A step that computes a product."""
+def _write(
+    body: Body,
+    operands: Sequence[Any],
+    target: Buffer,
+    scale: float = 1.0,
+    source: View | None = None,
+) -> None:
+    """A step that computes a product, times `scale` and added to `source` where there is one."""
     found = blas.find()
     assert found is not None
     dtype = target.dtype
     x, y = (_matrix(body, atom, dtype, side) for side, atom in enumerate(operands))
     product = _product(x, y, dtype, found.set_threads is not None)
-    product = product._replace(scale=scale, adds=adds)
+    product = product._replace(scale=scale, adds=source is not None)
+    views = [x, y, _whole(target)]
+    if source is not None and product.tiled:
+        views.append(body.contiguous_copy(source))
+    elif source is not None:
+        body.copy(source, View(target, source.shape, row_major(source.shape), 0))
     work = prod(product.lead) * prod(product.sizes)
     body.shared.work += work // 4
     pieces = prod(product.lead) * prod(product.cuts)
     # Of many small products each piece takes several.
-    chunk = max(1, PIECE_WORK * pieces // (2 * work))
+    chunk = max(1, (TILED_WORK if product.tiled else PIECE_WORK) * pieces // (2 * work))
+    if product.tiled:
+        shared = chunk < pieces
+    else:
+        shared = found.set_threads is not None and work > ALONE
+    call = "fg_parallel" if product.tiled else "fg_products"
 
     def emit(frame: Frame) -> None:
         w = frame.w
         name = _name(product)
         w.module.define(name, _Products(w.module, name, product).text())
-        frame.pass_arguments([_start(frame, v) for v in (x, y, _whole(target))])
+        frame.pass_arguments([_start(frame, v) for v in views])
         where = f"ptr {frame.scratch.ref}, i64"
-        if found.set_threads is not None and work > ALONE:
-            w.module.declare("fg_products", "declare void @fg_products(ptr, ptr, i64, i64)")
-            w.line(f"call void @fg_products(ptr @{name}, {where} {pieces}, i64 {chunk})")
+        if shared:
+            w.module.declare(call, f"declare void @{call}(ptr, ptr, i64, i64)")
+            w.line(f"call void @{call}(ptr @{name}, {where} {pieces}, i64 {chunk})")
         else:
             w.line(f"call void @{name}({where} 0, i64 {pieces})")
 
     body.shared.spent.calls += prod(product.lead)
-    body.shared.spent.add([x.buffer, y.buffer], [target])
-    body.step(emit, [x.buffer, y.buffer, *([target] if adds else [])], [target])
+    reads = [v.buffer for v in (x, y, *views[3:])]
+    body.shared.spent.add(reads, [target])
+    before = [target] if product.adds and not product.tiled else []
+    # A tile is read where it is then written.
+    own = [b for b in reads[2:] if b not in reads[:2]]
+    body.steps.append(Step(emit, [*reads, *before], [target], replaceable=own))
 
 
 def _whole(buffer: Buffer) -> View:
@@ -163,17 +193,31 @@ def _product(x: View, y: View, dtype: np.dtype, may_cut: bool) -> Product:
         rows, lead = rows * prod(lead), ()
         x = View(x.buffer, (rows, inner), x.strides[-2:], x.offset)
     (lda, turned_a), (ldb, turned_b) = _leading(x) or (0, False), _leading(y) or (0, False)
+    kind = "float" if dtype.itemsize == 4 else "double"
+    sizes = (rows, columns, inner)
+    tiled = _suits_tiles(kind, sizes)
+    cuts = _tiled_cuts if tiled else _cuts if may_cut else _whole_piece
     return Product(
-        "float" if dtype.itemsize == 4 else "double",
-        (rows, columns, inner),
+        kind,
+        sizes,
         (lda, ldb),
         (turned_a, turned_b),
         lead,
         (_steps(x, lead), _steps(y, lead)),
-        _cuts(rows, columns, inner) if may_cut else (1, 1),
+        cuts(*sizes),
         1.0,
         False,
+        tiled,
     )
+
+
+def _suits_tiles(kind: str, sizes: tuple[int, int, int]) -> bool:
+    rows, columns, inner = sizes
+    if not tiles.available() or prod(sizes) < ALONE or rows < tiles.height():
+        return False
+    wide = tiles.width(kind)
+    filled = columns / (-(-columns // wide) * wide)
+    return filled >= FILLED and inner * columns * BITS[kind] // 8 <= MOST_TILED_BYTES
 
 
 def _steps(view: View, lead: Sequence[int]) -> tuple[int, ...]:
@@ -189,6 +233,21 @@ def _one_matrix(x: View) -> bool:
         if x.shape[i] > 1 and x.strides[i] != x.strides[i + 1] * x.shape[i + 1]:
             return False
     return x.strides[-1] == 1
+
+
+def _whole_piece(rows: int, columns: int, inner: int) -> tuple[int, int]:
+    return 1, 1
+
+
+def _tiled_cuts(rows: int, columns: int, inner: int) -> tuple[int, int]:
+    """Pieces of whole rows as far as they are high enough, then parts of rows."""
+    enough = min(rows * columns * inner // TILED_WORK, MOST_TILED)
+    high = wide = 1
+    while 2 * high <= enough and rows // (2 * high) >= TILES_HIGH * tiles.height():
+        high *= 2
+    while 2 * high * wide <= enough and columns // (2 * wide) >= GRAIN:
+        wide *= 2
+    return high, wide
 
 
 def _cuts(rows: int, columns: int, inner: int) -> tuple[int, int]:
@@ -213,6 +272,8 @@ def _name(product: Product) -> str:
         *product.sizes, *product.leading, *map(int, product.transposed), *product.cuts,
         *product.lead, *product.steps[0], *product.steps[1],
     ]  # fmt: skip
+    if product.tiled:
+        numbers.append("tiled")
     if product.adds:
         numbers += ["plus", float_text(product.scale, product.kind)]
     return f"product.{product.kind}.{'.'.join(map(str, numbers))}"
@@ -228,7 +289,8 @@ class _Products:
 
     def text(self) -> str:
         w, args = self.w, Value("%args", "ptr")
-        bases = [w.load(w.offset(args, "ptr", w.const(k, "i64")), "ptr") for k in range(3)]
+        count = 4 if self.p.tiled and self.p.adds else 3
+        bases = [w.load(w.offset(args, "ptr", w.const(k, "i64")), "ptr") for k in range(count)]
         return pieces_text(w, self.name, lambda number: self._piece(bases, number))
 
     def _number(self, n: int) -> Value:
@@ -248,12 +310,20 @@ class _Products:
         i, part = self._split(i, p.cuts[0])
         first_row, high = self._range(part, rows, p.cuts[0])
         a, b = (self._matrix(base, i, steps) for base, steps in zip(bases, p.steps, strict=False))
-        c = w.offset(bases[2], p.kind, w.op("mul", i, self._number(rows * columns)))
+        ends = [
+            w.offset(base, p.kind, w.op("mul", i, self._number(rows * columns)))
+            for base in bases[2:]
+        ]
         (lda, ldb), (turned_a, turned_b) = p.leading, p.transposed
         a = self._along(a, first_row, 1 if turned_a else lda)
         b = self._along(b, first_column, ldb if turned_b else 1)
-        c = self._along(self._along(c, first_row, columns), first_column, 1)
-        self._call(a, b, c, high, wide)
+        ends = [self._along(self._along(c, first_row, columns), first_column, 1) for c in ends]
+        if p.tiled:
+            self._call_tiles(
+                a, b, ends[0], ends[-1] if p.adds else Value("null", "ptr"), high, wide
+            )
+        else:
+            self._call_library(a, b, ends[0], high, wide)
 
     def _matrix(self, base: Value, number: Value, steps: Sequence[int]) -> Value:
         """Where the operand's matrix of this number begins."""
@@ -277,7 +347,23 @@ class _Products:
         first = w.intrinsic("umin", w.op("mul", part, length), self._number(n))
         return first, w.intrinsic("umin", w.op("sub", self._number(n), first), length)
 
-    def _call(self, a: Value, b: Value, c: Value, rows: Value, columns: Value) -> None:
+    def _call_tiles(
+        self, a: Value, b: Value, c: Value, source: Value, rows: Value, columns: Value
+    ) -> None:
+        w, p = self.w, self.p
+        steps = [(1, far) if turned else (far, 1) for far, turned in zip(*self.p[2:4], strict=True)]
+        texts = [f"i64 {one}, i64 {two}" for one, two in steps]
+        name, whole = tiles.symbol(p.kind), p.sizes[1]
+        matrix = "ptr, i64, i64"
+        types = f"{matrix}, {matrix}, ptr, i64, ptr, i64, {p.kind}, i64, i64, i64"
+        w.module.declare(name, f"declare void @{name}({types})")
+        w.line(
+            f"call void @{name}(ptr {a.ref}, {texts[0]}, ptr {b.ref}, {texts[1]}, ptr {c.ref}, "
+            f"i64 {whole}, ptr {source.ref}, i64 {whole}, {p.kind} {w.const(p.scale, p.kind).ref}, "
+            f"i64 {rows.ref}, i64 {columns.ref}, i64 {p.sizes[2]})"
+        )
+
+    def _call_library(self, a: Value, b: Value, c: Value, rows: Value, columns: Value) -> None:
         w, p = self.w, self.p
         name = "fg_sgemm" if p.kind == "float" else "fg_dgemm"
         flags = [blas.TRANSPOSED if turned else blas.PLAIN for turned in p.transposed]

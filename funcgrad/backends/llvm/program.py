@@ -58,6 +58,7 @@ class Step(NamedTuple):
 
     Attributes:
         kernel, call: the loop nest, if that is all it runs, on the arrays `reads`.
+        replaceable: what it reads at no other place than it then writes: the result may lie there.
     """
 
     emit: Callable[[Frame], None]
@@ -65,6 +66,7 @@ class Step(NamedTuple):
     writes: Sequence[Buffer]
     kernel: Kernel | None = None
     call: KernelCall | None = None
+    replaceable: Sequence[Buffer] = ()
 
 
 @dataclass
