@@ -13,7 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.llvm.frame import Frame
+from funcgrad.backends.llvm.frame import Frame, counted
+from funcgrad.backends.llvm.interrupts import (
+    due,
+    end_if_reported,
+    end_if_stopped,
+    rounds,
+    stopped,
+)
 from funcgrad.backends.llvm.kinds import memory_kind
 from funcgrad.backends.llvm.program import Body
 from funcgrad.backends.llvm.rules import rule
@@ -28,6 +35,10 @@ from funcgrad.core.graph import Eqn, Graph
 
 # A body in registers may have so many numbers in all of its values.
 REGISTER_NUMBERS = 6000
+# Rounds in registers between two looks for signals.
+REGISTER_ROUNDS = 4096
+# What a round through memory takes beside its kernels' work.
+CALL_WORK = 50
 BOOL = np.dtype(bool)
 
 
@@ -83,32 +94,28 @@ def run_small(small: Small, graph: Graph, inputs: Iterable[Value]) -> list[Value
     return [inner.value(a) for a in graph.outputs]
 
 
-def counted(
+def _times(
     w: Writer,
+    status: Value,
     length: int,
     carry: Sequence[Value],
-    step: Callable[[Value, list[Value]], Sequence[Value]],
+    step: Callable[..., Sequence[Value]],
 ) -> list[Value]:
-    """`length` > 0 rounds of `carry = step(i, carry)`."""
-    inside, after = w.new_label("loop"), w.new_label("done")
-    start = w.block
-    w.branch(inside)
-    w.label(inside)
-    place = len(w.lines)
-    i = Value(w.fresh(), "i64")
-    phis = [Value(w.fresh(), c.kind, c.lanes) for c in carry]
-    found = step(i, phis)
-    later = w.op("add", i, w.const(1, "i64"))
-    back = w.block
-    more = w.compare("icmp slt", later, w.const(length, "i64"))
-    w.branch_if(more, inside, after)
-    first = [w.const(0, "i64"), *carry]
-    w.lines[place:place] = [
-        f"  {p.ref} = phi {p.type} [{a.ref}, %{start}], [{b.ref}, %{back}]"
-        for p, a, b in zip([i, *phis], first, [later, *found], strict=True)
-    ]
-    w.label(after)
-    return list(found)
+    """`length` rounds of `carry = step(i, *carry)`; many can be interrupted, a block at a time."""
+    first, end = w.const(0, "i64"), w.const(length, "i64")
+    if length < 4 * REGISTER_ROUNDS:
+        return counted(w, first, end, 1, step, carry)
+
+    def block(values: list[Value]) -> list[Value]:
+        begin, *inner = values
+        far = w.op("add", begin, w.const(REGISTER_ROUNDS, "i64"))
+        stop = w.intrinsic("smin", far, end)
+        return [stop, *counted(w, begin, stop, 1, step, inner)]
+
+    def more(values: list[Value]) -> Value:
+        return w.compare("icmp slt", values[0], end)
+
+    return _repeated(w, status, [first, *carry], more, block, 1)[1:]
 
 
 def _repeated(
@@ -117,27 +124,34 @@ def _repeated(
     carry: Sequence[Value],
     test: Callable[[list[Value]], Value],
     step: Callable[[list[Value]], Sequence[Value]],
+    every: int,
 ) -> list[Value]:
     """Rounds of `carry = step(carry)` while `test(carry)` and all went well.
 
     What follows an index out of range is not what it should be: it might never end the loop.
+    Signals are looked for after every so many rounds.
     """
     head, inside, after = w.new_label("head"), w.new_label("loop"), w.new_label("done")
     start = w.block
     w.branch(head)
     w.label(head)
     place = len(w.lines)
+    number = Value(w.fresh(), "i64")
     phis = [Value(w.fresh(), c.kind, c.lanes) for c in carry]
     wanted = test(phis)
     fine = w.compare("icmp eq", w.load(status, "i64"), w.const(0, "i64"))
     w.branch_if(w.op("and", wanted, fine), inside, after)
     w.label(inside)
     found = step(phis)
+    later = w.op("add", number, w.const(1, "i64"))
+    with w.when(due(w, number, every), "look"):
+        stopped(w, status)
     back = w.block
     w.branch(head)
+    first = [w.const(0, "i64"), *carry]
     w.lines[place:place] = [
         f"  {p.ref} = phi {p.type} [{a.ref}, %{start}], [{b.ref}, %{back}]"
-        for p, a, b in zip(phis, carry, found, strict=True)
+        for p, a, b in zip([number, *phis], first, [later, *found], strict=True)
     ]
     w.label(after)
     return phis
@@ -170,14 +184,18 @@ def _scan_small(small: Small, eqn: Eqn) -> list[Value]:
     consts, carry = values[: p["n_consts"]], values[p["n_consts"] :]
     if not p["length"]:
         return carry
-    return counted(
-        small.w, p["length"], carry, lambda i, c: run_small(small, p["body"], [*consts, *c])
-    )
+
+    def step(i: Value, *carry: Value) -> list[Value]:
+        return run_small(small, p["body"], [*consts, *carry])
+
+    return _times(small.w, small.status, p["length"], carry, step)
 
 
 def _while_small(small: Small, eqn: Eqn) -> list[Value]:
-    p = eqn.params
-    values = [small.value(a) for a in eqn.ins]
+    return _while_values(small, eqn.params, [small.value(a) for a in eqn.ins])
+
+
+def _while_values(small: Small, p: dict[str, Any], values: Sequence[Value]) -> list[Value]:
     consts, carry = values[: p["n_consts"]], values[p["n_consts"] :]
     return _repeated(
         small.w,
@@ -185,6 +203,7 @@ def _while_small(small: Small, eqn: Eqn) -> list[Value]:
         carry,
         lambda c: run_small(small, p["cond"], [*consts, *c])[0],
         lambda c: run_small(small, p["body"], [*consts, *c]),
+        REGISTER_ROUNDS,
     )
 
 
@@ -232,7 +251,7 @@ def _scan(body: Body, eqn: Eqn) -> None:
     before, spent = body.shared.work, replace(body.shared.spent)
     write = _scan_registers if in_registers(p["body"]) else _scan_buffers
     write(body, eqn, consts, first, xs, targets)
-    body.shared.work = before + (body.shared.work - before + 50) * length
+    body.shared.work = before + (body.shared.work - before + CALL_WORK) * length
     body.shared.spent.repeat(spent, length)
 
 
@@ -277,7 +296,7 @@ def _scan_registers(
             for group in (consts, first)
         )
 
-        def step(i: Value, carry: list[Value]) -> list[Value]:
+        def step(i: Value, *carry: Value) -> list[Value]:
             i = _number(w, i, p)
             slices = [
                 load_view(w, _slice_address(frame, x, i), _slice(x), x.buffer.dtype) for x in xs
@@ -287,7 +306,7 @@ def _scan_registers(
                 store_array(w, y, _slice_address(frame, stack, i), stack.buffer.dtype)
             return found[:n_carry]
 
-        final = counted(w, p["length"], start, step)
+        final = _times(w, frame.status, p["length"], start, step)
         for target, value in zip(targets, final, strict=False):
             store_array(w, value, frame.address(target), target.dtype)
 
@@ -295,6 +314,7 @@ def _scan_registers(
     # The slices of all steps are these arrays; the caller counts what one step takes.
     body.shared.spent.moved += sum(b.nbytes for b in (*reads, *targets)) // p["length"]
     body.outlined("scan", write, reads, targets, body.shared.site([eqn]))
+    body.step(end_if_reported, [], [])
 
 
 def _copy_memory(w: Writer, source: Value, target: Value, nbytes: int) -> None:
@@ -338,7 +358,7 @@ class _Carry:
 def _scan_buffers(
     body: Body, eqn: Eqn, consts: Any, first: Any, xs: Any, targets: list[Buffer]
 ) -> None:
-    p, n_carry = eqn.params, eqn.params["n_carry"]
+    p, n_carry, before = eqn.params, eqn.params["n_carry"], body.shared.work
     graph = simple(p["body"])
     carry = _Carry(body, [a.aval for a in graph.outputs[:n_carry]], first)
     # Checks of kernels know no elements before the first.
@@ -349,12 +369,15 @@ def _scan_buffers(
     stacks = [_whole(t, o.aval) for t, o in zip(targets, eqn.outs, strict=True)][n_carry:]
     inner, inner_plan = _inner(body, graph, [*consts, *carry.views, *slices], [*carry.next, *parts])
     workspace = _workspace(inner_plan.size)
+    every = rounds(body.shared.work - before + CALL_WORK)
 
     def emit(frame: Frame) -> None:
         w = frame.w
         frame.place(inner_plan, frame.address(workspace))
 
-        def step(i: Value, pointers: list[Value]) -> list[Value]:
+        def step(i: Value, *pointers: Value) -> list[Value]:
+            if every < p["length"]:
+                end_if_stopped(frame, i, every)
             i = _number(w, i, p)
             later = carry.enter(frame, pointers)
             for buffer, view in zip((*pieces, *parts), (*xs, *stacks), strict=True):
@@ -362,7 +385,8 @@ def _scan_buffers(
             inner.emit(frame)
             return later
 
-        final = counted(w, p["length"], carry.start(frame), step)
+        length = w.const(p["length"], "i64")
+        final = counted(w, w.const(0, "i64"), length, 1, step, carry.start(frame))
         carry.finish(frame, final, targets)
 
     reads = [v.buffer for v in (*consts, *first, *xs)]
@@ -374,16 +398,46 @@ def _while(body: Body, eqn: Eqn) -> None:
     p = eqn.params
     n_consts = p["n_consts"]
     views = [body.resolve(a) for a in eqn.ins]
-    consts, first = views[:n_consts], views[n_consts:]
     targets = [body.target(o) for o in eqn.outs]
+    body.shared.work += 1 << 20
+    if in_registers(p["cond"]) and in_registers(p["body"]):
+        _while_registers(body, eqn, views, targets)
+    else:
+        _while_buffers(body, eqn, views[:n_consts], views[n_consts:], targets)
+
+
+def _while_registers(
+    body: Body, eqn: Eqn, views: Sequence[View], targets: Sequence[Buffer]
+) -> None:
+    def write(frame: Frame) -> None:
+        w = frame.w
+        small = Small(w, lambda atom: Value("poison", "i64"), frame.status)
+        values = [load_view(w, frame.address(v.buffer), v, v.buffer.dtype) for v in views]
+        for target, value in zip(targets, _while_values(small, eqn.params, values), strict=True):
+            store_array(w, value, frame.address(target), target.dtype)
+
+    reads = [v.buffer for v in views]
+    body.outlined("while", write, reads, targets, body.shared.site([eqn]))
+    body.step(end_if_reported, [], [])
+
+
+def _while_buffers(
+    body: Body,
+    eqn: Eqn,
+    consts: Sequence[View],
+    first: Sequence[View],
+    targets: Sequence[Buffer],
+) -> None:
+    p = eqn.params
     carry = _Carry(body, [o.aval for o in eqn.outs], first)
     inputs = [*consts, *carry.views]
     flag = _given(p["cond"].outputs[0].aval)
     room = Buffer(BOOL, 1)
+    before = body.shared.work
     test, test_plan = _inner(body, p["cond"], inputs, [flag])
     inner, inner_plan = _inner(body, p["body"], inputs, carry.next)
     workspaces = [_workspace(test_plan.size), _workspace(inner_plan.size)]
-    body.shared.work += 1 << 20
+    every = rounds(body.shared.work - before + CALL_WORK)
 
     def emit(frame: Frame) -> None:
         w = frame.w
@@ -401,7 +455,8 @@ def _while(body: Body, eqn: Eqn) -> None:
             inner.emit(frame)
             return later
 
-        final = _repeated(w, frame.status, carry.start(frame), holds, step)
+        final = _repeated(w, frame.status, carry.start(frame), holds, step, every)
+        end_if_reported(frame)
         carry.finish(frame, final, targets)
 
     reads = [v.buffer for v in (*consts, *first)]

@@ -40,7 +40,8 @@ _ARRAY_API = {"fg_PyArray_NewFromDescr": 94, "fg_PyArray_Scalar": 60}
 _PYTHON_API = (
     "PyTuple_New PyLong_AsLongLong PyErr_Occurred PyErr_SetObject PyErr_NoMemory Py_IncRef "
     "Py_DecRef PyEval_SaveThread PyEval_RestoreThread PyMem_RawMalloc PyMem_RawFree "
-    "PyObject_Vectorcall PyObject_CallFunction"
+    "PyObject_Vectorcall PyObject_CallFunction PyGILState_Ensure PyGILState_Release "
+    "PyErr_CheckSignals"
 ).split()
 
 

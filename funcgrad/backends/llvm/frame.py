@@ -132,6 +132,40 @@ def pieces_text(w: Writer, name: str, write: Callable[[Value], None]) -> str:
     return "\n".join([head, "entry:", *w.lines, "}"])
 
 
+def counted(
+    w: Writer,
+    begin: Value,
+    end: Value,
+    step: int,
+    body: Callable[..., Sequence[Value] | None],
+    carry: Sequence[Value] = (),
+) -> list[Value]:
+    """A counted loop, which runs while `begin + step <= end`; the carried values behind it.
+
+    `body(i, *carry)` gives the carried values of the next round.
+    """
+    head, inside, after = w.new_label("head"), w.new_label("loop"), w.new_label("done")
+    start = w.block
+    w.branch(head)
+    w.label(head)
+    place = len(w.lines)
+    i = Value(w.fresh(), "i64")
+    phis = [Value(w.fresh(), c.kind, c.lanes) for c in carry]
+    last = w.op("add", i, w.const(step, "i64"))
+    w.branch_if(w.compare("icmp sle", last, end), inside, after)
+    w.label(inside)
+    found = body(i, *phis) or ()
+    back = w.block
+    w.branch(head)
+    pairs = zip((i, *phis), (begin, *carry), (last, *found), strict=True)
+    w.lines[place:place] = [
+        f"  {p.ref} = phi {p.type} [{first.ref}, %{start}], [{later.ref}, %{back}]"
+        for p, first, later in pairs
+    ]
+    w.label(after)
+    return phis
+
+
 def report(w: Writer, status: Value, bad: Value, index: Value, extent: int) -> None:
     """Where any lane is bad, report one such index (counted from the start)."""
     with w.when(w.any(bad), "outside"):

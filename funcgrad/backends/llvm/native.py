@@ -14,7 +14,7 @@ from funcgrad.backends.llvm.batch import batched
 from funcgrad.backends.llvm.donation import copies_itself, donations
 from funcgrad.backends.llvm.frame import Frame
 from funcgrad.backends.llvm.program import Body, Compiled
-from funcgrad.backends.llvm.sites import Lines
+from funcgrad.backends.llvm.sites import CODE, LOOKED, Lines
 from funcgrad.backends.llvm.writer import Module, Value, Writer
 from funcgrad.backends.loops.decompose import decompose
 from funcgrad.backends.loops.memory import Buffer
@@ -111,7 +111,8 @@ def _main(module: Module, body: Body, plan: Any, given: Sequence[Buffer], first_
     w = Writer(module)
     table = Value("%table", "ptr")
     status = w.load(w.offset(table, "ptr", w.const(len(given) + 2, "i64")), "ptr")
-    w.store(w.const(0, "i64"), status)
+    for word in (CODE, LOOKED):
+        w.store(w.const(0, "i64"), w.offset(status, "i64", w.const(word, "i64")))
     frame = Frame(w, status, Value("%scratch", "ptr"))
     for k, buffer in enumerate(given):
         frame.addresses[buffer] = w.load(w.offset(table, "ptr", w.const(k, "i64")), "ptr")

@@ -14,8 +14,9 @@ from funcgrad.core.graph import Eqn, Graph, graphs_in
 from funcgrad.core.source import SourceLine
 
 # The words of a report: the program's end (0: well, 1: an index out of range, 2: an exception
-# is set), of the index its value, the axis' length and the site; the site that runs.
-CODE, INDEX, EXTENT, SITE, RUNNING, REPORT_WORDS = range(6)
+# is set), of the index its value, the axis' length and the site; the site that runs; when a
+# loop last looked for signals.
+CODE, INDEX, EXTENT, SITE, RUNNING, LOOKED, REPORT_WORDS = range(7)
 
 # Pairs of an axis' size and the number of a line; -1 where none is known.
 Site = tuple[tuple[int, int], ...]
