@@ -116,17 +116,7 @@ class Frame:
 
 def pieces_text(w: Writer, name: str, write: Callable[[Value], None]) -> str:
     """`void name(ptr args, i64 begin, i64 end)`: what `write(number)` writes, for each number."""
-    inside, after = w.new_label("piece"), w.new_label("done")
-    w.branch(inside)
-    w.label(inside)
-    place = len(w.lines)
-    number = Value(w.fresh(), "i64")
-    write(number)
-    later = w.op("add", number, w.const(1, "i64"))
-    w.branch_if(w.compare("icmp slt", later, Value("%end", "i64")), inside, after)
-    pairs = f"[%begin, %entry], [{later.ref}, %{inside}]"
-    w.lines.insert(place, f"  {number.ref} = phi i64 {pairs}")
-    w.label(after)
+    counted(w, Value("%begin", "i64"), Value("%end", "i64"), 1, write)
     w.line("ret void")
     head = f"define internal void @{name}(ptr %args, i64 %begin, i64 %end) #1 {{"
     return "\n".join([head, "entry:", *w.lines, "}"])

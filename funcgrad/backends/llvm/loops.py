@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.llvm.frame import report
+from funcgrad.backends.llvm.frame import counted, report
 from funcgrad.backends.llvm.kinds import kind_of, memory_kind
 from funcgrad.backends.llvm.scalar import apply, combine, constant, convert, identity
 from funcgrad.backends.llvm.writer import Module, Value, Writer, mangled
@@ -126,7 +126,7 @@ class _KernelWriter:
         def step(i: Value) -> None:
             w.store(value, w.offset(base, kind, i))
 
-        self._count(w.const(0, "i64"), w.const(param.size, "i64"), 1, step)
+        counted(self.w, w.const(0, "i64"), w.const(param.size, "i64"), 1, step)
 
     def _rows(self, begin: Value, end: Value) -> None:
         outer = self.kernel.outer
@@ -142,7 +142,7 @@ class _KernelWriter:
         if len(outer) == 1 and outer[0].extent == 1:
             row(self.w.const(0, "i64"))
         else:
-            self._count(begin, end, 1, row)
+            counted(self.w, begin, end, 1, row)
 
     def _place_row(self, number: Value) -> None:
         """The outer axes' positions of a row."""
@@ -155,37 +155,6 @@ class _KernelWriter:
         self.positions[self.kernel.outer[0]] = rest
 
     # -- loops --------------------------------------------------------------------------
-
-    def _count(
-        self, begin: Value, end: Value, step: int, body: Any, carry: Any = ()
-    ) -> list[Value]:
-        """A counted loop, which runs while `begin + step <= end`; the carried values behind it.
-
-        `body(i, *carry)` gives the carried values of the next round.
-        """
-        w = self.w
-        head, inside, after = w.new_label("head"), w.new_label("loop"), w.new_label("done")
-        start = w.block
-        w.branch(head)
-        w.label(head)
-        place = len(w.lines)
-        i = Value(w.fresh(), "i64")
-        phis = [Value(w.fresh(), c.kind, c.lanes) for c in carry]
-        last = w.op("add", i, w.const(step, "i64"))
-        w.branch_if(w.compare("icmp sle", last, end), inside, after)
-        w.label(inside)
-        found = body(i, *phis) or ()
-        back = w.block
-        w.branch(head)
-        lines = []
-        pairs = zip((i, *phis), (begin, *carry), (last, *found), strict=True)
-        for phi, first, later in pairs:
-            lines.append(
-                f"  {phi.ref} = phi {phi.type} [{first.ref}, %{start}], [{later.ref}, %{back}]"
-            )
-        w.lines[place:place] = lines
-        w.label(after)
-        return phis
 
     def _loop(self, loop: Loop, range_: tuple[Value, Value] | None) -> None:
         """One pass; `range_` bounds the vectorised axis where threads share that."""
@@ -211,7 +180,7 @@ class _KernelWriter:
                 return nest(depth + 1, *inner)
 
             extent = w.const(around[depth].extent, "i64")
-            return self._count(w.const(0, "i64"), extent, 1, step, carry)
+            return counted(self.w, w.const(0, "i64"), extent, 1, step, carry)
 
         totals = nest(0, *start)
         self.splats = {}
@@ -255,7 +224,7 @@ class _KernelWriter:
             if unroll == 1 and not begin.ref.startswith("%") and count == 1:
                 carry = single(begin, *carry)
             else:
-                carry = self._count(begin, stop, lanes * unroll, step, carry)
+                carry = counted(self.w, begin, stop, lanes * unroll, step, carry)
         left = count % unroll
         if left:
             # A chunk's length is a multiple of what a round does, so only the end has more.
@@ -263,7 +232,7 @@ class _KernelWriter:
             if begin.ref.startswith("%"):
                 carry = self._at_end(begin, end, axis, first, stop, lanes, single, carry)
             else:
-                carry = self._count(first, whole, lanes, single, carry)
+                carry = counted(self.w, first, whole, lanes, single, carry)
         if rest:
             self.mask = _Mask(lanes, rest)
             if begin.ref.startswith("%"):
@@ -290,7 +259,7 @@ class _KernelWriter:
     ) -> list[Value]:
         w = self.w
         start = w.intrinsic("smax", begin, first)
-        return self._count(start, stop, lanes, single, carry)
+        return counted(self.w, start, stop, lanes, single, carry)
 
     def _guarded(self, test: Value, body: Any, carry: list[Value]) -> list[Value]:
         """`body(*carry)` where `test` holds, else the carried values as they are."""
