@@ -199,6 +199,7 @@ def test_what_is_seen_of_native_code() -> None:
     lowered = fg.jit(lambda x: np.sum(np.sin(x) * x), backend="llvm").lower(np.ones(1000))
     assert len(lowered.kernels) == 1
     assert "sin(" in str(lowered.kernels[0])
+    assert str(lowered.kernels) == repr(lowered.kernels) == str(lowered.kernels[0])
     assert "define ptr @fg_entry" in lowered.text
     assert "fg_entry" in lowered.assembly
     cost = lowered.cost()

@@ -18,7 +18,7 @@ from funcgrad.backends.llvm.sites import CODE, LOOKED, Lines
 from funcgrad.backends.llvm.writer import Module, Value, Writer
 from funcgrad.backends.loops.decompose import decompose
 from funcgrad.backends.loops.memory import Buffer
-from funcgrad.backends.loops.nest import Kernel
+from funcgrad.backends.loops.nest import Kernels
 from funcgrad.backends.loops.updates import fold_updates
 from funcgrad.backends.loops.views import contiguous
 from funcgrad.core.execution import Cost
@@ -75,8 +75,8 @@ class Native:
         self.text = f"{attributes}\n{module}"
 
     @property
-    def kernels(self) -> tuple[Kernel, ...]:
-        return tuple(kernel for _, kernel in self.shared.kernels.values())
+    def kernels(self) -> Kernels:
+        return Kernels(kernel for _, kernel in self.shared.kernels.values())
 
     @property
     def assembly(self) -> str:

@@ -205,6 +205,19 @@ class Kernel:
     def __str__(self) -> str:
         return _Printer(self).text()
 
+    __repr__ = __str__
+
+
+class Kernels(tuple[Kernel, ...]):
+    """Some loop nests, which print one below the other."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
+
+    __repr__ = __str__
+
 
 class _Checker:
     def __init__(self, kernel: Kernel):
