@@ -224,6 +224,19 @@ def test_costs() -> None:
     assert costs[1].bytes_moved > costs[0].bytes_moved
 
 
+@needs_llvm
+def test_readers_share_a_copy() -> None:
+    def products(a: Any, x: Any) -> Any:
+        rows = a.transpose(0, 2, 1)
+        return rows.reshape(-1, 50) @ x, rows.reshape(40, -1) @ np.ones((300, 2))
+
+    a, x = np.arange(12000.0).reshape(6, 50, 40), np.ones((50, 3))
+    run = fg.jit(products, backend="llvm")
+    assert run.lower(a, x).cost().kernels == 1
+    for have, want in zip(run(a, x), products(a, x), strict=True):
+        np.testing.assert_allclose(have, want)
+
+
 def test_what_is_seen_of_numpy_source() -> None:
     lowered = fg.jit(lambda x: np.sum(np.sin(x) * x), backend="numpy").lower(np.ones(1000))
     assert lowered.kernels == ()

@@ -173,6 +173,7 @@ class Body:
         }
         self.partition = Partition(graph, can_loop, can_be_small)
         self.targets: dict[int, Buffer] = {}
+        self.copies: dict[View, View] = {}
         self._outside = {*(view.buffer for view in inputs), *targets}
         self._give_targets(targets)
         self._read_outside = self._find_read_outside()
@@ -238,12 +239,15 @@ class Body:
         return found
 
     def contiguous_copy(self, view: View) -> View:
-        """The same elements in row-major order."""
+        """The same elements in row-major order, copied for the first who asks."""
         if view.contiguous:
             return view
-        copy = contiguous(Buffer(view.buffer.dtype, max(prod(view.shape), 1)), view.shape)
-        self.copy(view, copy)
-        return copy
+        found = self.copies.get(view)
+        if found is None:
+            buffer = Buffer(view.buffer.dtype, max(prod(view.shape), 1))
+            found = self.copies[view] = contiguous(buffer, view.shape)
+            self.copy(view, found)
+        return found
 
     def outputs_of(self, cluster: Cluster) -> list[Any]:
         """The variables of a cluster that something outside of it reads."""
