@@ -62,6 +62,10 @@ def of_scans(stop, x):
     return fg.while_loop(lambda c: c[0] < stop, round, (0, x))
 
 
+def of_calls(stop, x):
+    return fg.while_loop(lambda c: c[0] < stop, lambda c: (c[0] + 1, np.sort(c[1])), (0, x))
+
+
 def within_a_scan(stop, x):
     def inner(i, v):
         return fg.while_loop(lambda c: c[0] < stop, lambda c: (c[0] + 1, c[1] * 0.5), (0, v))[1]
@@ -90,6 +94,7 @@ WHILES = [
     in_memory,
     of_products,
     of_scans,
+    of_calls,
     within_a_scan,
     within_a_scan_in_memory,
     within_a_branch,
