@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.backends.llvm import blas, tiles
+from funcgrad.backends.llvm.epilogue import RowPieces
 from funcgrad.backends.llvm.frame import Frame, pieces_text
 from funcgrad.backends.llvm.program import Body, Step
 from funcgrad.backends.llvm.rules import rule
@@ -28,7 +29,7 @@ from funcgrad.core.graph import Eqn
 # Up to so many multiplications OpenBLAS keeps to one thread by itself.
 ALONE = 1 << 18
 # Multiplications that are worth a piece of their own.
-PIECE_WORK = 8 << 20
+PIECE_WORK = 2 << 20
 # Larger pieces share more of what the library prepares; but there must be enough for all threads.
 LARGE_PIECE_WORK = 128 << 20
 FEW_PIECES, MOST_PIECES = 8, 64
@@ -40,7 +41,7 @@ MOST_TILED_BYTES = 2 << 20
 FILLED = 0.85
 # Multiplications that are worth a piece where tiles compute it; a piece has so many tiles above
 # each other, so that what they share is read often enough.
-TILED_WORK, TILES_HIGH, MOST_TILED = 2 << 20, 4, 32
+TILED_WORK, TILES_HIGH, MOST_TILED = 1 << 20, 4, 64
 
 
 class Product(NamedTuple):
@@ -119,17 +120,22 @@ def _write(
     pieces = prod(product.lead) * prod(product.cuts)
     # Of many small products each piece takes several.
     chunk = max(1, (TILED_WORK if product.tiled else PIECE_WORK) * pieces // (2 * work))
-    if product.tiled:
-        shared = chunk < pieces
-    else:
-        shared = found.set_threads is not None and work > ALONE
+    held = found.set_threads is not None and work > ALONE
+    shared = chunk < pieces if product.tiled else held
     call = "fg_parallel" if product.tiled else "fg_products"
+
+    def arguments(frame: Frame) -> list[Value]:
+        return [_start(frame, v) for v in views]
+
+    def define(module: Module) -> str:
+        name = _name(product)
+        module.define(name, _Products(module, name, product).text())
+        return name
 
     def emit(frame: Frame) -> None:
         w = frame.w
-        name = _name(product)
-        w.module.define(name, _Products(w.module, name, product).text())
-        frame.pass_arguments([_start(frame, v) for v in views])
+        name = define(w.module)
+        frame.pass_arguments(arguments(frame))
         where = f"ptr {frame.scratch.ref}, i64"
         if shared:
             w.module.declare(call, f"declare void @{call}(ptr, ptr, i64, i64)")
@@ -143,7 +149,12 @@ def _write(
     before = [target] if product.adds and not product.tiled else []
     # A tile is read where it is then written.
     own = [b for b in reads[2:] if b not in reads[:2]]
-    body.steps.append(Step(emit, [*reads, *before], [target], replaceable=own))
+    rows = None
+    if shared and product.tiled and not product.lead and product.cuts[1] == 1:
+        high, columns, _ = product.sizes
+        part = _length(high, product.cuts[0])
+        rows = RowPieces(target, columns, high, part, arguments, define)
+    body.steps.append(Step(emit, [*reads, *before], [target], replaceable=own, rows=rows))
 
 
 def _whole(buffer: Buffer) -> View:
@@ -235,6 +246,11 @@ def _one_matrix(x: View) -> bool:
     return x.strides[-1] == 1
 
 
+def _length(n: int, cuts: int) -> int:
+    """How long the parts of a side are; the last one may be shorter, or empty."""
+    return min(-(-n // (cuts * GRAIN)) * GRAIN, n)
+
+
 def _whole_piece(rows: int, columns: int, inner: int) -> tuple[int, int]:
     return 1, 1
 
@@ -245,7 +261,7 @@ def _tiled_cuts(rows: int, columns: int, inner: int) -> tuple[int, int]:
     high = wide = 1
     while 2 * high <= enough and rows // (2 * high) >= TILES_HIGH * tiles.height():
         high *= 2
-    while 2 * high * wide <= enough and columns // (2 * wide) >= GRAIN:
+    while 2 * high * wide <= min(enough, FEW_PIECES) and columns // (2 * wide) >= GRAIN:
         wide *= 2
     return high, wide
 
@@ -343,7 +359,7 @@ class _Products:
         w = self.w
         if cuts == 1:
             return self._number(0), self._number(n)
-        length = self._number(min(-(-n // (cuts * GRAIN)) * GRAIN, n))
+        length = self._number(_length(n, cuts))
         first = w.intrinsic("umin", w.op("mul", part, length), self._number(n))
         return first, w.intrinsic("umin", w.op("sub", self._number(n), first), length)
 

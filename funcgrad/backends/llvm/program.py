@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcgrad.backends.llvm.epilogue import RowPieces, chunking_after, joined
 from funcgrad.backends.llvm.frame import Frame, call_kernel
 from funcgrad.backends.llvm.kinds import SUPPORTED
 from funcgrad.backends.llvm.loops import write_kernel
@@ -59,6 +60,7 @@ class Step(NamedTuple):
     Attributes:
         kernel, call: the loop nest, if that is all it runs, on the arrays `reads`.
         replaceable: what it reads at no other place than it then writes: the result may lie there.
+        rows: the product that it is, if its pieces are whole rows.
     """
 
     emit: Callable[[Frame], None]
@@ -67,6 +69,7 @@ class Step(NamedTuple):
     kernel: Kernel | None = None
     call: KernelCall | None = None
     replaceable: Sequence[Buffer] = ()
+    rows: RowPieces | None = None
 
 
 @dataclass
@@ -420,7 +423,10 @@ class Body:
         Args:
             site: the number of the site of its checks.
         """
-        n_rows, chunk = chunking(kernel)
+        place = None if site else self._product_before(kernel, buffers)
+        product = None if place is None else self.steps[place].rows
+        after = None if product is None else chunking_after(product, kernel, buffers)
+        n_rows, chunk = after or chunking(kernel)
         chunks = -(-n_rows // chunk)
         bound: list[Any] = list(buffers)
         finish: list[tuple[Kernel, list[Any]]] = []
@@ -447,9 +453,28 @@ class Body:
         self.shared.spent.add(only_read, results)
         # Runs that are joined have no site of their own.
         call = None if site else KernelCall(name, bound, only_read, n_rows, chunk, work)
-        self.steps.append(Step(emit, bound, written, kernel, call))
+        step = Step(emit, bound, written, kernel, call)
+        if after and product and call and place is not None:
+            old = self.steps[place]
+            reads, writes = [*old.reads, *bound], [*old.writes, *written]
+            self.steps[place] = Step(joined(product, call), reads, writes)
+        else:
+            self.steps.append(step)
         for nest, arrays in finish:
             self.run(nest, arrays)
+
+    def _product_before(self, kernel: Kernel, buffers: Sequence[Buffer | None]) -> int | None:
+        """The last step, if it is a product, that makes what a kernel reads; the kernel could
+        as well follow it at once."""
+        used = {b for b in buffers if b is not None}
+        made = {b for b, p in zip(buffers, kernel.params, strict=True) if p.role != "in"}
+        for place in reversed(range(len(self.steps))):
+            step = self.steps[place]
+            if not used.isdisjoint(step.writes):
+                return place if step.rows and step.rows.target in used else None
+            if not made.isdisjoint(step.reads):
+                return None
+        return None
 
 
 def _host_function(eqn: Eqn) -> Callable[..., None]:

@@ -27,6 +27,8 @@ CHUNKS = 64
 PARALLEL_WORK = 150_000
 # So many elements in a row suit what fetches memory ahead.
 STREAM = 16384
+# Chunks of elements begin at multiples of this, where vectors do.
+ELEMENTS = 1024
 _FUNCTION_WORK = 12
 
 
@@ -58,7 +60,7 @@ def chunking(kernel: Kernel) -> tuple[int, int]:
         count, grain = kernel.rows, 1
     else:
         loops = kernel.loops()
-        count, grain = (loops[0].axes[-1].extent if loops else 1), 1024
+        count, grain = (loops[0].axes[-1].extent if loops else 1), ELEMENTS
     work = work_of(kernel)
     if not kernel.parallel or work < PARALLEL_WORK:
         return count, count

@@ -1,0 +1,291 @@
+"""Matrix products of compiled programs: our tiles, NumPy's BLAS, and what follows row by row."""
+
+import ctypes
+
+import numpy as np
+import pytest
+
+import funcgrad as fg
+
+pytest.importorskip("llvmlite")
+
+from funcgrad.backends.llvm import engine, host, tiles
+
+RTOL = {np.float32: 3e-5, np.float64: 1e-12}
+
+
+def compiled(f, **options):
+    return fg.jit(f, backend="llvm", **options)
+
+
+def rand(*shape, dtype=np.float32, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def agree(found, expected, inner=1):
+    dtype = np.asarray(found).dtype.type
+    tolerance = RTOL[dtype] * np.sqrt(inner)
+    np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance * 4)
+
+
+def tiled(f, *args):
+    return "tiled" in f.lower(*args).text
+
+
+# -- tiles by themselves ----------------------------------------------------------------------
+
+
+@pytest.fixture(params=[64, 32])
+def by_tiles(request, monkeypatch):
+    """c = a @ b, or s + scale * (a @ b), by the function of tiles for vectors of so many bytes."""
+    if host.vector_bytes() < request.param:
+        pytest.skip("the processor has no vectors of this length")
+    monkeypatch.setattr(engine, "vector_bytes", lambda: request.param)
+    size, pointer = ctypes.c_int64, ctypes.c_void_p
+
+    def function(dtype):
+        kind, scalar = (
+            ("float", ctypes.c_float) if dtype == np.float32 else ("double", ctypes.c_double)
+        )
+        code = engine.compile_ir(tiles.text(kind))
+        matrix = (pointer, size, size)
+        kinds = (*matrix, *matrix, pointer, size, pointer, size, scalar, size, size, size)
+        return code, ctypes.CFUNCTYPE(None, *kinds)(code.address(tiles.symbol(kind)))
+
+    codes = {dtype: function(dtype) for dtype in (np.float32, np.float64)}
+
+    def strides(x):
+        return [s // x.itemsize for s in x.strides]
+
+    def run(a, b, c, s=None, scale=1.0):
+        given = (None, 0) if s is None else (s.ctypes.data, strides(s)[0])
+        codes[a.dtype.type][1](
+            *(a.ctypes.data, *strides(a), b.ctypes.data, *strides(b), c.ctypes.data, strides(c)[0]),
+            *(*given, scale, a.shape[0], b.shape[1], a.shape[1]),
+        )
+
+    return run
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tiles_of_all_sizes(by_tiles, dtype):
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        rows, columns = rng.integers(1, 80, 2)
+        inner = rng.choice([1, 2, 5, 17, 64, 511, 512, 513, 1030])
+        a, b = (rng.standard_normal(s).astype(dtype) for s in ((rows, inner), (inner, columns)))
+        turned = rng.integers(0, 2, 2)
+        a, b = (np.asfortranarray(x) if t else x for x, t in zip((a, b), turned, strict=True))
+        frame = np.full((rows + 2, columns + 3), 7, dtype)
+        c = frame[1:-1, 1 : 1 + columns]
+        s = rng.standard_normal((rows, columns)).astype(dtype) if rng.integers(2) else None
+        by_tiles(a, b, c, s, 1.0 if s is None else -0.5)
+        expected = a.astype(np.float64) @ b.astype(np.float64)
+        agree(c, expected if s is None else s - 0.5 * expected, inner)
+        c[...] = 7
+        assert (frame == 7).all(), "written beside the result"
+
+
+def test_tiles_of_far_rows(by_tiles):
+    # Rows of b so far apart that panels of it are copied.
+    a, wide = rand(100, 600), rand(600, 2048, seed=1)
+    b, c = wide[:, 3:68], np.empty((100, 65), np.float32)
+    by_tiles(a, b, c)
+    agree(c, a.astype(float) @ b, 600)
+
+
+def test_tiles_in_place(by_tiles):
+    a, b, w = rand(70, 1100), rand(1100, 50, seed=1), rand(70, 50, seed=2)
+    expected = w + 2 * (a.astype(float) @ b)
+    by_tiles(a, b, w, w, 2.0)
+    agree(w, expected, 1100)
+
+
+def test_what_is_not_finite_stays_in_its_row(by_tiles):
+    a, b, c = (
+        np.ones((30, 40), np.float32),
+        np.ones((40, 33), np.float32),
+        np.empty((30, 33), np.float32),
+    )
+    a[3, 5], a[7, 7], b[:, 32] = np.nan, np.inf, -1
+    by_tiles(a, b, c)
+    assert np.isnan(c[3]).all()
+    assert (c[7, :32] == np.inf).all()
+    assert c[7, 32] == -np.inf
+    rest = np.delete(c, [3, 7], 0)
+    assert (rest[:, :32] == 40).all()
+    assert (rest[:, 32] == -40).all()
+
+
+# -- products of programs -----------------------------------------------------------------------
+
+SHAPES = [
+    (64, 96, 784),
+    (200, 64, 300),
+    (1000, 128, 77),
+    (97, 130, 513),
+    (256, 10, 400),
+    (24, 512, 96),
+]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("rows", "columns", "inner"), SHAPES)
+def test_products_of_programs(dtype, rows, columns, inner):
+    a, b = rand(rows, inner, dtype=dtype), rand(inner, columns, dtype=dtype, seed=1)
+    expected = a.astype(np.float64) @ b
+    agree(compiled(lambda a, b: a @ b)(a, b), expected, inner)
+    agree(compiled(lambda a, b: a.T @ b)(a.T.copy(), b), expected, inner)
+    agree(compiled(lambda a, b: a @ b.T)(a, b.T.copy()), expected, inner)
+    agree(compiled(lambda a, b: (b.T @ a.T).T)(a, b), expected, inner)
+
+
+def test_batches_of_products():
+    a, b = rand(5, 70, 64), rand(5, 64, 96, seed=1)
+    f = compiled(np.matmul)
+    agree(f(a, b), np.matmul(a.astype(float), b), 64)
+    agree(f(a, b[0]), np.matmul(a.astype(float), b[0]), 64)
+    agree(f(a[:1], b), np.matmul(a[:1].astype(float), b), 64)
+
+
+def test_which_products_are_tiled():
+    if not tiles.available():
+        pytest.skip("the processor's vectors are short")
+    f = compiled(np.matmul)
+    assert tiled(f, rand(64, 784), rand(784, 512))
+    assert not tiled(f, rand(64, 784), rand(784, 10)), "most of a tile would be empty"
+    assert not tiled(f, rand(8, 8), rand(8, 64)), "small"
+    assert not tiled(f, rand(64, 2048), rand(2048, 2048)), "more than the caches hold"
+
+
+# -- with what follows ----------------------------------------------------------------------------
+
+
+def layer(x, w, b):
+    return np.maximum(x @ w + b, 0)
+
+
+def normed(x, w, b):
+    h = x @ w + b
+    h = h - np.mean(h, axis=1, keepdims=True)
+    return h / np.sqrt(np.mean(h * h, axis=1, keepdims=True) + 1e-5)
+
+
+def flat(x, w, b):
+    return np.tanh(x @ w) * 0.5 + b.sum()
+
+
+@pytest.mark.parametrize("f", [layer, normed, flat])
+@pytest.mark.parametrize("rows", [512, 500, 577])
+def test_epilogues(f, rows):
+    args = rand(rows, 300), rand(300, 96, seed=1) / 17, rand(96, seed=2)
+    agree(compiled(f)(*args), f(*(a.astype(float) for a in args)), 300)
+
+    ramp = np.linspace(0.1, 1, 96, dtype=np.float32)
+
+    def loss(*args):
+        return np.sum(f(*args) ** 2 * ramp)
+
+    slopes = compiled(fg.grad(loss, argnums=(0, 1, 2)))(*args)
+    wide = fg.grad(loss, argnums=(0, 1, 2))(*(a.astype(float) for a in args))
+    for found, expected in zip(slopes, wide, strict=True):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found / scale, expected / scale, atol=2e-5)
+
+
+def test_an_epilogue_shares_the_pieces():
+    if not tiles.available():
+        pytest.skip("the processor's vectors are short")
+    low = compiled(layer).lower(rand(512, 300), rand(300, 96), rand(96))
+    (call,) = [line for line in low.text.splitlines() if "call void @fg_parallel" in line]
+    assert "tiled.kernel" in call
+
+
+def test_what_reads_other_rows_waits():
+    x, w = rand(512, 300), rand(300, 96, seed=1)
+
+    def f(x, w):
+        h = x @ w
+        return h - h[::-1], h + np.sum(h, axis=0), np.sum(h.T * np.arange(512.0), axis=1)
+
+    for found, expected in zip(compiled(f)(x, w), f(x.astype(float), w), strict=True):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found / scale, expected / scale, atol=1e-5)
+
+
+def test_two_readers_of_a_product():
+    x, w, v = rand(512, 300), rand(300, 96, seed=1), rand(96, 96, seed=2)
+
+    def f(x, w, v):
+        h = x @ w
+        return (np.tanh(h) @ v, np.sum(h, axis=0), h)
+
+    for found, expected in zip(compiled(f)(x, w, v), f(x.astype(float), w, v), strict=True):
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(found / scale, expected / scale, atol=1e-5)
+
+
+def test_epilogues_in_a_loop():
+    w, x = rand(96, 96) / 20, rand(512, 96, seed=1)
+
+    def f(w, x):
+        def body(x, _):
+            h = np.tanh(x @ w)
+            return x + h, np.sum(h, axis=0)
+
+        return fg.scan(body, x, None, length=3)
+
+    (last, sums), (wide, wide_sums) = compiled(f)(w, x), f(w.astype(float), x.astype(float))
+    agree(last, wide, 96)
+    np.testing.assert_allclose(sums, wide_sums, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("f", [layer, normed])
+def test_any_number_of_threads_gives_the_same_bits(f):
+    args = rand(577, 300), rand(300, 96, seed=1), rand(96, seed=2)
+
+    def loss(*args):
+        return np.sum(f(*args) ** 3)
+
+    step = compiled(fg.value_and_grad(loss, argnums=(0, 1, 2)))
+    before, found = fg.config.num_threads, []
+    try:
+        for threads in (1, 2, 4):
+            fg.config.num_threads = threads
+            value, slopes = step(*args)
+            found.append([np.asarray(v).tobytes() for v in (value, *slopes)])
+    finally:
+        fg.config.num_threads = before
+    assert found[0] == found[1] == found[2]
+
+
+# -- updates --------------------------------------------------------------------------------------
+
+
+def update(w, x, y):
+    return w - 0.25 * (x.T @ y)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_updates_by_a_product(dtype):
+    w, x, y = (
+        rand(*s, dtype=dtype, seed=k) for k, s in enumerate([(200, 96), (64, 200), (64, 96)])
+    )
+    expected = update(w.astype(float), x, y)
+    kept = w.copy()
+    agree(compiled(update)(w, x, y), expected, 64)
+    np.testing.assert_array_equal(w, kept)
+
+
+def test_a_donated_parameter_is_updated_in_place():
+    w, x, y = rand(200, 96), rand(64, 200, seed=1), rand(64, 96, seed=2)
+    expected, place = update(w.astype(float), x, y), w.ctypes.data
+    new = compiled(update, donate_argnums=0)(w, x, y)
+    agree(new, expected, 64)
+    assert new.ctypes.data == place
+
+
+def test_a_donated_operand_is_not_overwritten():
+    w = rand(96, 96)
+    f = compiled(lambda w: w - 0.25 * (w @ w), donate_argnums=0)
+    agree(f(w.copy()), w - 0.25 * (w.astype(float) @ w), 96)
