@@ -117,6 +117,12 @@ def _masked_store(w: Writer, value: Value, address: Value, mask: Value) -> None:
     )
 
 
+def _prefetch(w: Writer, address: Value) -> None:
+    """Bring an element's cache line near; any address will do."""
+    w.module.declare("llvm.prefetch.p0", "declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+    w.line(f"call void @llvm.prefetch.p0(ptr {address.ref}, i32 0, i32 3, i32 1)")
+
+
 class _Loop:
     """`for (i = start; i < end; i += step)`; what `carry` holds goes from round to round.
 
@@ -160,6 +166,7 @@ class _Tile:
         a_row, a_inner, b_inner, inner = _params("a_row a_inner b_inner inner")
         columns = Value("%columns", "i64")
         self.masks = [_mask(w, columns, v * self.lanes, self.lanes) for v in range(ACROSS)]
+        self._fetch_what_is_added_to()
         starts = [self._row(Value("%a", "ptr"), a_row, r) for r in range(0, self.rows, 3)]
         empty = Value("zeroinitializer", self.kind, self.lanes)
         sums = [empty] * (self.rows * ACROSS)
@@ -192,6 +199,9 @@ class _Tile:
             _masked_load(w, w.offset(b, kind, w.const(v * n, "i64")), kind, mask)
             for v, mask in enumerate(self.masks)
         ]
+        for v in range(ACROSS):
+            # The next panel's: nothing else foresees it.
+            _prefetch(w, w.offset(b, kind, w.const((ACROSS + v) * n, "i64")))
         found: list[Value] = []
         for row in range(self.rows):
             # Three rows from one pointer: its own, one and two strides further.
@@ -200,6 +210,14 @@ class _Tile:
             for v in range(ACROSS):
                 found.append(w.intrinsic("fma", x, across[v], sums[row * ACROSS + v]))
         return found
+
+    def _fetch_what_is_added_to(self) -> None:
+        w = self.w
+        null = w.compare("icmp eq", Value("%s", "ptr"), Value("null", "ptr"))
+        base = w.select(null, Value("%c", "ptr"), Value("%s", "ptr"))
+        c_row, s_row = _params("c_row s_row")
+        for place in self._places(base, w.select(null, c_row, s_row)):
+            _prefetch(w, place)
 
     def _finish(self, sums: Sequence[Value]) -> None:
         w = self.w
