@@ -21,6 +21,7 @@ from functools import cache, partial
 from math import log2
 
 from funcgrad.backends.llvm import engine
+from funcgrad.backends.llvm.frame import counted
 from funcgrad.backends.llvm.writer import BITS, Module, Value, Writer, mangled
 
 # What is summed in one go: a panel of b of this depth stays in the second level's cache.
@@ -123,36 +124,6 @@ def _prefetch(w: Writer, address: Value) -> None:
     w.line(f"call void @llvm.prefetch.p0(ptr {address.ref}, i32 0, i32 3, i32 1)")
 
 
-class _Loop:
-    """`for (i = start; i < end; i += step)`; what `carry` holds goes from round to round.
-
-    Its body runs at least once.
-    """
-
-    def __init__(self, w: Writer, wish: str, start: Value, carry: Sequence[Value] = ()):
-        self.w = w
-        self.before, self.inside = w.block, w.new_label(wish)
-        w.branch(self.inside)
-        w.label(self.inside)
-        self._starts = [start, *carry]
-        self._place = len(w.lines)
-        self.values = [Value(w.fresh(), v.kind, v.lanes) for v in self._starts]
-        self.index, self.carry = self.values[0], self.values[1:]
-
-    def end(self, limit: Value, step: int, carry: Sequence[Value] = ()) -> None:
-        w = self.w
-        after = w.new_label("after")
-        later = w.op("add", self.index, w.const(step, "i64"))
-        more, block = w.compare("icmp slt", later, limit), w.block
-        w.branch_if(more, self.inside, after)
-        phis = [
-            f"  {v.ref} = phi {v.type} [{a.ref}, %{self.before}], [{b.ref}, %{block}]"
-            for v, a, b in zip(self.values, self._starts, [later, *carry], strict=True)
-        ]
-        w.lines[self._place : self._place] = phis
-        w.label(after)
-
-
 class _Tile:
     """`tile(a, a_row, a_inner, b, b_inner, c, c_row, s, s_row, scale, columns, inner)`."""
 
@@ -162,7 +133,7 @@ class _Tile:
         self.lanes = lanes(kind)
 
     def text(self) -> str:
-        w, zero = self.w, self.w.const(0, "i64")
+        w = self.w
         a_row, a_inner, b_inner, inner = _params("a_row a_inner b_inner inner")
         columns = Value("%columns", "i64")
         self.masks = [_mask(w, columns, v * self.lanes, self.lanes) for v in range(ACROSS)]
@@ -170,12 +141,16 @@ class _Tile:
         starts = [self._row(Value("%a", "ptr"), a_row, r) for r in range(0, self.rows, 3)]
         empty = Value("zeroinitializer", self.kind, self.lanes)
         sums = [empty] * (self.rows * ACROSS)
-        loop = _Loop(w, "inner", zero, [Value("%b", "ptr"), *starts, *sums])
-        b, places = loop.carry[0], loop.carry[1 : 1 + len(starts)]
-        sums = self._added(b, places, a_row, loop.carry[1 + len(starts) :])
-        b = w.offset(b, self.kind, b_inner)
-        places = [w.offset(p, self.kind, a_inner) for p in places]
-        loop.end(inner, 1, [b, *places, *sums])
+        count = len(starts)
+
+        def step(_: Value, b: Value, *carry: Value) -> list[Value]:
+            places, sums = carry[:count], carry[count:]
+            added = self._added(b, places, a_row, sums)
+            later = [w.offset(p, self.kind, a_inner) for p in places]
+            return [w.offset(b, self.kind, b_inner), *later, *added]
+
+        carry = [Value("%b", "ptr"), *starts, *sums]
+        sums = counted(w, w.const(0, "i64"), inner, 1, step, carry)[1 + count :]
         self._finish(sums)
         params = [
             *_params("a", "ptr"), *_params("a_row a_inner"), *_params("b", "ptr"),
@@ -259,13 +234,18 @@ def _gather_text(module: Module, kind: str) -> str:
     w, n = Writer(module), lanes(kind)
     b_inner, columns, inner = _params("b_inner columns inner")
     masks = [_mask(w, columns, v * n, n) for v in range(ACROSS)]
-    loop = _Loop(w, "row", w.const(0, "i64"), _params("panel b", "ptr"))
-    to, at = loop.carry
-    for v, mask in enumerate(masks):
-        step = w.const(v * n, "i64")
-        w.store(_masked_load(w, w.offset(at, kind, step), kind, mask), w.offset(to, kind, step))
-    to = w.offset(to, kind, w.const(width(kind), "i64"))
-    loop.end(inner, 1, [to, w.offset(at, kind, b_inner)])
+
+    def row(_: Value, to: Value, at: Value) -> list[Value]:
+        for v, mask in enumerate(masks):
+            step = w.const(v * n, "i64")
+            values = _masked_load(w, w.offset(at, kind, step), kind, mask)
+            w.store(values, w.offset(to, kind, step))
+        return [
+            w.offset(to, kind, w.const(width(kind), "i64")),
+            w.offset(at, kind, b_inner),
+        ]
+
+    counted(w, w.const(0, "i64"), inner, 1, row, _params("panel b", "ptr"))
     params = [*_params("panel b", "ptr"), b_inner, columns, inner]
     return _function("gather", params, [*w.lines, "  ret void"], True)
 
@@ -274,25 +254,28 @@ def _turn_text(module: Module, kind: str) -> str:
     """`turn(panel, b, b_column, columns, inner)`: columns of b, each of which lies in a row."""
     w, n = Writer(module), lanes(kind)
     b_column, columns, inner = _params("b_column columns inner")
-    zero = w.const(0, "i64")
-    group = _Loop(w, "group", zero)
+    zero, side = w.const(0, "i64"), w.const(n, "i64")
     last = w.op("sub", columns, w.const(1, "i64"))
-    starts = []
-    for lane in range(n):
-        # Beyond the last column any numbers do.
-        number = w.op("add", group.index, w.const(lane, "i64"))
-        number = w.op("mul", w.intrinsic("umin", number, last), b_column)
-        starts.append(w.offset(Value("%b", "ptr"), kind, number))
-    to = w.offset(Value("%panel", "ptr"), kind, group.index)
-    loop = _Loop(w, "block", zero)
-    mask = _mask(w, w.op("sub", inner, loop.index), 0, n)
-    rows = [_masked_load(w, w.offset(p, kind, loop.index), kind, mask) for p in starts]
-    for lane, row in enumerate(_transposed(w, rows)):
-        number = w.op("add", loop.index, w.const(lane, "i64"))
-        number = w.op("mul", number, w.const(width(kind), "i64"))
-        w.store(row, w.offset(to, kind, number))
-    loop.end(inner, n)
-    group.end(columns, n)
+
+    def square(starts: Sequence[Value], to: Value, begin: Value) -> None:
+        mask = _mask(w, w.op("sub", inner, begin), 0, n)
+        rows = [_masked_load(w, w.offset(p, kind, begin), kind, mask) for p in starts]
+        for lane, row in enumerate(_transposed(w, rows)):
+            number = w.op("add", begin, w.const(lane, "i64"))
+            w.store(row, w.offset(to, kind, w.op("mul", number, w.const(width(kind), "i64"))))
+
+    def group(number: Value) -> None:
+        first = w.op("mul", number, side)
+        starts = []
+        for lane in range(n):
+            # Beyond the last column any numbers do.
+            column = w.intrinsic("umin", w.op("add", first, w.const(lane, "i64")), last)
+            starts.append(w.offset(Value("%b", "ptr"), kind, w.op("mul", column, b_column)))
+        to = w.offset(Value("%panel", "ptr"), kind, first)
+        count = _parts(w, inner, n)
+        counted(w, zero, count, 1, lambda k: square(starts, to, w.op("mul", k, side)))
+
+    counted(w, zero, _parts(w, columns, n), 1, group)
     params = [*_params("panel b", "ptr"), b_column, columns, inner]
     return _function("turn", params, [*w.lines, "  ret void"], True)
 
@@ -318,35 +301,26 @@ def _rows_text(module: Module, kind: str) -> str:
     """`rows(a, a_row, a_inner, b, b_inner, c, c_row, s, s_row, scale, rows, columns, inner)`:
     the tiles of a panel, from the highest to the lowest."""
     w = Writer(module)
-    rows = Value("%rows", "i64")
-    done = w.const(0, "i64")
-    for high in HEIGHTS[engine.vector_bytes()]:
-        before, enough, after = w.block, w.new_label("enough"), w.new_label("next")
-        left = w.op("sub", rows, done)
-        w.branch_if(w.compare("icmp sge", left, w.const(high, "i64")), enough, after)
-        w.label(enough)
-        loop = _Loop(w, "tile", done)
+    null = Value("null", "ptr")
+    nothing = w.compare("icmp eq", Value("%s", "ptr"), null)
+
+    def tile(high: int, row: Value) -> list[Value]:
         a, c, s = (
-            w.offset(
-                Value(f"%{x}", "ptr"), kind, w.op("mul", loop.index, Value(f"%{x}_row", "i64"))
-            )
+            w.offset(Value(f"%{x}", "ptr"), kind, w.op("mul", row, Value(f"%{x}_row", "i64")))
             for x in "acs"
-        )
-        s = w.select(
-            w.compare("icmp eq", Value("%s", "ptr"), Value("null", "ptr")), Value("null", "ptr"), s
         )
         w.line(
             f"call void @tile{high}(ptr {a.ref}, i64 %a_row, i64 %a_inner, ptr %b, i64 %b_inner, "
-            f"ptr {c.ref}, i64 %c_row, ptr {s.ref}, i64 %s_row, {kind} %scale, i64 %columns, "
-            f"i64 %inner)"
+            f"ptr {c.ref}, i64 %c_row, ptr {w.select(nothing, null, s).ref}, i64 %s_row, "
+            f"{kind} %scale, i64 %columns, i64 %inner)"
         )
-        whole = w.op("sub", rows, w.const(high - 1, "i64"))
-        later = w.op("add", loop.index, w.const(high, "i64"))
-        loop.end(whole, high)
-        end = w.block
-        w.branch(after)
-        w.label(after)
-        done = w.phi("i64", 1, (done, before), (later, end))
+        return [w.op("add", row, w.const(high, "i64"))]
+
+    done = w.const(0, "i64")
+    for high in HEIGHTS[engine.vector_bytes()]:
+        (done,) = counted(
+            w, done, Value("%rows", "i64"), high, lambda row, _, high=high: tile(high, row), [done]
+        )
     params = [
         *_params("a", "ptr"), *_params("a_row a_inner"), *_params("b", "ptr"), *_params("b_inner"),
         *_params("c", "ptr"), *_params("c_row"), *_params("s", "ptr"), *_params("s_row"),
@@ -367,37 +341,49 @@ def _blocks_text(module: Module, kind: str) -> str:
     copied = w.op("and", far, tall)
     across = w.compare("icmp ne", b_column, one)
 
-    block = _Loop(
-        w, "depth", zero, [Value("%s", "ptr"), Value("%s_row", "i64"), Value("%scale", kind)]
-    )
-    first = w.op("mul", block.index, depth)
-    left = w.intrinsic("smin", depth, w.op("sub", inner, first))
-    a = w.offset(Value("%a", "ptr"), kind, w.op("mul", first, Value("%a_inner", "i64")))
-    b = w.offset(Value("%b", "ptr"), kind, w.op("mul", first, b_inner))
-    strip = _Loop(w, "strip", zero)
-    wide = w.intrinsic("smin", w.const(width(kind), "i64"), w.op("sub", columns, strip.index))
-    part = w.offset(b, kind, w.op("mul", strip.index, b_column))
-    place, step = _panel(w, (part, b_inner, b_column, wide, left), panel, across, copied, kind)
-    c = w.offset(Value("%c", "ptr"), kind, strip.index)
-    source, source_row, scale = block.carry
-    null = w.compare("icmp eq", source, Value("null", "ptr"))
-    given = w.select(null, source, w.offset(source, kind, strip.index))
-    w.line(
-        f"call void @rows(ptr {a.ref}, i64 %a_row, i64 %a_inner, ptr {place.ref}, i64 {step.ref}, "
-        f"ptr {c.ref}, i64 %c_row, ptr {given.ref}, i64 {source_row.ref}, {kind} {scale.ref}, "
-        f"i64 %rows, i64 {wide.ref}, i64 {left.ref})"
-    )
-    strip.end(columns, width(kind))
-    # What later blocks give is added to what the first one left.
-    plain = w.select(null, w.const(1.0, kind), scale)
+    wide = w.const(width(kind), "i64")
+
+    def block(number: Value, source: Value, source_row: Value, scale: Value) -> list[Value]:
+        first = w.op("mul", number, depth)
+        left = w.intrinsic("smin", depth, w.op("sub", inner, first))
+        a = w.offset(Value("%a", "ptr"), kind, w.op("mul", first, Value("%a_inner", "i64")))
+        b = w.offset(Value("%b", "ptr"), kind, w.op("mul", first, b_inner))
+        null = w.compare("icmp eq", source, Value("null", "ptr"))
+
+        def strip(number: Value) -> None:
+            begin = w.op("mul", number, wide)
+            count = w.intrinsic("smin", wide, w.op("sub", columns, begin))
+            part = w.offset(b, kind, w.op("mul", begin, b_column))
+            operand = (part, b_inner, b_column, count, left)
+            place, step = _panel(w, operand, panel, across, copied, kind)
+            c = w.offset(Value("%c", "ptr"), kind, begin)
+            given = w.select(null, source, w.offset(source, kind, begin))
+            w.line(
+                f"call void @rows(ptr {a.ref}, i64 %a_row, i64 %a_inner, ptr {place.ref}, "
+                f"i64 {step.ref}, ptr {c.ref}, i64 %c_row, ptr {given.ref}, i64 {source_row.ref}, "
+                f"{kind} {scale.ref}, i64 %rows, i64 {count.ref}, i64 {left.ref})"
+            )
+
+        counted(w, zero, _parts(w, columns, width(kind)), 1, strip)
+        # What later blocks give is added to what the first one left.
+        plain = w.select(null, w.const(1.0, kind), scale)
+        return [Value("%c", "ptr"), Value("%c_row", "i64"), plain]
+
     count = w.op("udiv", w.op("add", inner, w.op("sub", depth, one)), depth)
-    block.end(count, 1, [Value("%c", "ptr"), Value("%c_row", "i64"), plain])
+    given = [Value("%s", "ptr"), Value("%s_row", "i64"), Value("%scale", kind)]
+    counted(w, zero, count, 1, block, given)
     params = [
         *_params("a", "ptr"), *_params("a_row a_inner"), *_params("b", "ptr"),
         *_params("b_inner b_column"), *_params("c", "ptr"), *_params("c_row"), *_params("s", "ptr"),
         *_params("s_row"), Value("%scale", kind), *_params("rows columns inner"),
     ]  # fmt: skip
     return _function(symbol(kind), params, [*w.lines, "  ret void"], False)
+
+
+def _parts(w: Writer, length: Value, part: int) -> Value:
+    """How many parts, the last one perhaps shorter, cover a length."""
+    more = w.op("add", length, w.const(part - 1, "i64"))
+    return w.op("udiv", more, w.const(part, "i64"))
 
 
 def _depth(w: Writer, inner: Value) -> Value:
