@@ -7,14 +7,17 @@ loop works on vectors of a fixed number of lanes; what is left over is one maske
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.llvm.access import Access, Mask, windows
 from funcgrad.backends.llvm.frame import counted, report
 from funcgrad.backends.llvm.kinds import kind_of, memory_kind
 from funcgrad.backends.llvm.scalar import apply, combine, constant, convert, identity
-from funcgrad.backends.llvm.writer import Module, Value, Writer, mangled
+from funcgrad.backends.llvm.writer import Module, Value, Writer
+from funcgrad.backends.loops.kernels import ELEMENTS
 from funcgrad.backends.loops.nest import (
     Axis,
     Check,
@@ -28,6 +31,7 @@ from funcgrad.backends.loops.nest import (
     Param,
     Position,
     Ref,
+    Rows,
     Store,
 )
 
@@ -41,32 +45,11 @@ def write_kernel(module: Module, name: str, kernel: Kernel, vector_bytes: int) -
     return _KernelWriter(module, name, kernel, vector_bytes).text()
 
 
-class _Mask:
-    """Which lanes of a vector are elements at all."""
-
-    def __init__(self, lanes: int, count: int):
-        self.lanes = lanes
-        self.count = count
-
-    @property
-    def text(self) -> str:
-        bits = ", ".join(f"i1 {'true' if i < self.count else 'false'}" for i in range(self.lanes))
-        return f"<{bits}>"
-
-
-class _KernelWriter:
+class _KernelWriter(Access):
     def __init__(self, module: Module, name: str, kernel: Kernel, vector_bytes: int):
-        self.kernel = kernel
+        super().__init__(Writer(module), kernel)
         self.name = name
         self.vector_bytes = vector_bytes
-        self.w = Writer(module)
-        self.values: dict[Ref, Value] = {}
-        self.positions: dict[Axis, Value] = {}
-        self.bases: list[Value] = []
-        # Set while the statements of a vector loop are written.
-        self.vector_axis: Axis | None = None
-        self.lanes = 1
-        self.mask: _Mask | None = None
         self.splats: dict[Any, Value] = {}
 
     # -- the function -------------------------------------------------------------------
@@ -88,9 +71,10 @@ class _KernelWriter:
         if kernel.outer:
             self._rows(begin, end)
         else:
+            count = max([loop.axes[-1].extent for loop in kernel.loops()], default=1)
             for s in kernel.body:
                 if type(s) is Loop:
-                    self._loop(s, (begin, end))
+                    self._loop(s, self._share(s.axes[-1].extent, begin, end, count))
                 else:
                     self._statement(s)
         w.line("ret void")
@@ -133,16 +117,42 @@ class _KernelWriter:
 
         def row(number: Value) -> None:
             self._place_row(number)
-            for s in self.kernel.body:
-                if type(s) is Loop:
-                    self._loop(s, None)
-                else:
-                    self._statement(s)
+            self._row(self.kernel.body)
 
         if len(outer) == 1 and outer[0].extent == 1:
             row(self.w.const(0, "i64"))
         else:
             counted(self.w, begin, end, 1, row)
+
+    def _row(self, body: Sequence[Any]) -> None:
+        for s in body:
+            if type(s) is Loop:
+                self._loop(s, None)
+            elif type(s) is Rows:
+                self._some_rows(s)
+            else:
+                self._statement(s)
+
+    def _some_rows(self, s: Rows) -> None:
+        w, here = self.w, self.positions[s.axis]
+        low = w.compare("icmp sge", here, w.const(s.begin, "i64"))
+        high = w.compare("icmp slt", here, w.const(s.end, "i64"))
+        with w.when(w.op("and", low, high), "rows"):
+            self._row(s.body)
+
+    def _share(self, extent: int, begin: Value, end: Value, count: int) -> tuple[Value, Value]:
+        """A chunk's part of an axis, as it is part of another, longer one."""
+        if extent == count:
+            return begin, end
+        w = self.w
+
+        def place(bound: Value) -> Value:
+            scaled = w.op("mul", bound, w.const(extent, "i64"))
+            rounds = w.op("udiv", scaled, w.const(count * ELEMENTS, "i64"))
+            return w.op("mul", rounds, w.const(ELEMENTS, "i64"))
+
+        is_last = w.compare("icmp eq", end, w.const(count, "i64"))
+        return place(begin), w.select(is_last, w.const(extent, "i64"), place(end))
 
     def _place_row(self, number: Value) -> None:
         """The outer axes' positions of a row."""
@@ -164,6 +174,7 @@ class _KernelWriter:
         unroll = next((u for n, u in _UNROLL if len(loop.body) <= n), 1) if loop.reductions else 1
         unroll = max(1, min(unroll, axis.extent // lanes))
         self._hoist(loop, lanes)
+        self.windows = windows(loop.body, axis, self.kernel.params)
         start = [
             constant(w, identity(r.op, r.value.dtype), r.value.dtype, lanes)
             for r in loop.reductions
@@ -234,7 +245,7 @@ class _KernelWriter:
             else:
                 carry = counted(self.w, first, whole, lanes, single, carry)
         if rest:
-            self.mask = _Mask(lanes, rest)
+            self.mask = Mask(lanes, rest)
             if begin.ref.startswith("%"):
                 last = w.const(axis.extent, "i64")
                 carry = self._guarded(
@@ -282,6 +293,7 @@ class _KernelWriter:
     ) -> None:
         """The body for one vector, added to the totals of the u-th repetition."""
         self.positions[axis] = i
+        self.wide, self.waiting = {}, {}
         for s in loop.body:
             self._statement(s)
         for k, r in enumerate(loop.reductions):
@@ -383,111 +395,6 @@ class _KernelWriter:
             return found if found is not None else self.w.splat(value, lanes)
         return value
 
-    def _address_terms(self, index: Index) -> tuple[Value, int]:
-        """The scalar part of an index (vector axis at its first lane), and the step of lanes."""
-        w = self.w
-        total = w.const(index.const, "i64")
-        for axis, step in index.terms:
-            term = self.positions[axis]
-            if step != 1:
-                term = w.op("mul", term, w.const(step, "i64"))
-            total = term if total.ref == "0" else w.op("add", total, term)
-        for ref, step in index.dynamic:
-            if self.values[ref].lanes > 1:
-                continue
-            term = w.op("mul", self.values[ref], w.const(step, "i64"))
-            total = term if total.ref == "0" else w.op("add", total, term)
-        lane_step = index.step(self.vector_axis) if self.vector_axis is not None else 0
-        return total, lane_step
-
-    def _lane_terms(self, index: Index) -> list[tuple[Value, int]]:
-        return [(self.values[r], s) for r, s in index.dynamic if self.values[r].lanes > 1]
-
-    def _load(self, array: int, index: Index, dtype: np.dtype) -> Value:
-        w, kind = self.w, memory_kind(dtype)
-        start, step = self._address_terms(index)
-        scattered = self._lane_terms(index)
-        address = w.offset(self.bases[array], kind, start)
-        if self.lanes == 1 or (step == 0 and not scattered):
-            value = w.load(address, kind)
-        elif step == 1 and not scattered:
-            value = self._load_vector(address, kind)
-        elif step == -1 and not scattered and self.mask is None:
-            first = w.offset(address, kind, w.const(1 - self.lanes, "i64"))
-            value = w.shuffle(w.load(first, kind, self.lanes), range(self.lanes)[::-1])
-        else:
-            value = self._load_lanes(address, kind, step, scattered)
-        return self._from_memory(value, dtype)
-
-    def _load_vector(self, address: Value, kind: str) -> Value:
-        w, lanes = self.w, self.lanes
-        if self.mask is None:
-            return w.load(address, kind, lanes)
-        mask = Value(self.mask.text, "i1", lanes)
-        zero = w.const(0, kind, lanes)
-        name = f"llvm.masked.load.{mangled(kind, lanes)}.p0"
-        w.module.declare(name, f"declare {zero.type} @{name}(ptr, i32, {mask.type}, {zero.type})")
-        result = Value(w.fresh(), kind, lanes)
-        w.line(
-            f"{result.ref} = call {zero.type} @{name}(ptr {address.ref}, i32 {_align(kind)}, "
-            f"{mask.type} {mask.ref}, {zero.type} {zero.ref})"
-        )
-        return result
-
-    def _load_lanes(self, address: Value, kind: str, step: int, scattered: list[Any]) -> Value:
-        """Element by element."""
-        w = self.w
-        count = self.mask.count if self.mask is not None else self.lanes
-        value = w.const(0, kind, self.lanes)
-        for lane in range(count):
-            value = w.insert(
-                value, w.load(self._lane(address, kind, step, scattered, lane), kind), lane
-            )
-        return value
-
-    def _lane(self, address: Value, kind: str, step: int, scattered: list[Any], lane: int) -> Value:
-        w = self.w
-        place = w.const(lane * step, "i64")
-        for value, scale in scattered:
-            term = w.op("mul", w.extract(value, lane), w.const(scale, "i64"))
-            place = term if place.ref == "0" else w.op("add", place, term)
-        return address if place.ref == "0" else w.offset(address, kind, place)
-
-    def _store(self, array: int, index: Index, value: Value) -> None:
-        w = self.w
-        dtype = self.kernel.params[array].dtype
-        kind = memory_kind(dtype)
-        value = self._to_memory(value, dtype)
-        start, step = self._address_terms(index)
-        scattered = self._lane_terms(index)
-        address = w.offset(self.bases[array], kind, start)
-        if value.lanes == 1 or (step == 1 and not scattered and self.mask is None):
-            w.store(value, address)
-        elif step == 1 and not scattered:
-            self._store_masked(value, address, kind)
-        elif step == -1 and not scattered and self.mask is None:
-            first = w.offset(address, kind, w.const(1 - self.lanes, "i64"))
-            w.store(w.shuffle(value, range(self.lanes)[::-1]), first)
-        else:
-            count = self.mask.count if self.mask is not None else self.lanes
-            for lane in range(count):
-                w.store(w.extract(value, lane), self._lane(address, kind, step, scattered, lane))
-
-    def _store_masked(self, value: Value, address: Value, kind: str) -> None:
-        w = self.w
-        assert self.mask is not None
-        if self.mask.count == 1:
-            # LLVM 22 writes as many bytes as there were before a conversion to smaller integers.
-            w.store(w.extract(value, 0), address)
-            return
-        mask = Value(self.mask.text, "i1", value.lanes)
-        name = f"llvm.masked.store.{mangled(kind, value.lanes)}.p0"
-        w.module.declare(name, f"declare void @{name}({value.type}, ptr, i32, {mask.type})")
-        w.line(
-            f"call void @{name}({value.type} {value.ref}, ptr {address.ref}, i32 {_align(kind)}, "
-            f"{mask.type} {mask.ref})"
-        )
-
     def _accumulate(self, s: Combine) -> None:
         dtype = self.kernel.params[s.array].dtype
         vector = self.vector_axis is not None
@@ -513,14 +420,6 @@ class _KernelWriter:
             new = self._combine(s.op, dtype, old, w.extract(value, lane))
             w.store(self._to_memory(new, dtype), place)
 
-    def _from_memory(self, value: Value, dtype: np.dtype) -> Value:
-        if dtype != BOOL:
-            return value
-        return self.w.compare("icmp ne", value, self.w.like(0, value))
-
-    def _to_memory(self, value: Value, dtype: np.dtype) -> Value:
-        return self.w.cast("zext", value, "i8") if dtype == BOOL else value
-
     def _position(self, index: Index, dtype: np.dtype) -> Value:
         w = self.w
         start, step = self._address_terms(index)
@@ -540,7 +439,3 @@ class _KernelWriter:
         if self.mask is not None and value.lanes > 1:
             bad = w.op("and", bad, Value(self.mask.text, "i1", value.lanes))
         report(w, self.status, bad, value, s.extent)
-
-
-def _align(kind: str) -> int:
-    return {"i8": 1, "i16": 2, "i32": 4, "float": 4}.get(kind, 8)

@@ -6,21 +6,27 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from funcgrad.backends.loops.nest import INDEXED, Axis, Index, Kernel, Loop
+from funcgrad.backends.loops.nest import INDEXED, Axis, Index, Kernel, Loop, Rows
 
 
 def collapse(kernel: Kernel) -> None:
     """Merge neighbouring axes that every access steps through as through one."""
-    indices = [s.index for s in kernel.statements() if isinstance(s, INDEXED)]
+    statements = list(kernel.statements())
+    indices = [s.index for s in statements if isinstance(s, INDEXED)]
+    indices += [Index(0, ((s.axis, 1),)) for s in statements if type(s) is Rows]
     changes: dict[Axis, Axis | None] = {}
     kernel.outer = merge_axes(kernel.outer, indices, changes)
-    body: list[Any] = []
-    for s in kernel.body:
-        if type(s) is Loop:
-            s = Loop(merge_axes(s.axes, indices, changes), s.body, s.reductions)
-        body.append(s)
+    kernel.body = [_with_longer_loops(s, indices, changes) for s in kernel.body]
     kernel.setup = [renamed(s, changes) for s in kernel.setup]
-    kernel.body = [renamed(s, changes) for s in body]
+    kernel.body = [renamed(s, changes) for s in kernel.body]
+
+
+def _with_longer_loops(s: Any, indices: list[Index], changes: dict[Axis, Axis | None]) -> Any:
+    if type(s) is Loop:
+        return Loop(merge_axes(s.axes, indices, changes), s.body, s.reductions)
+    if type(s) is Rows:
+        return s._replace(body=[_with_longer_loops(x, indices, changes) for x in s.body])
+    return s
 
 
 def merge_axes(
@@ -48,8 +54,8 @@ def merge_axes(
 
 
 def renamed(s: Any, changes: dict[Axis, Axis | None]) -> Any:
-    if type(s) is Loop:
-        return Loop(s.axes, [renamed(x, changes) for x in s.body], s.reductions)
+    if type(s) in (Loop, Rows):
+        return s._replace(body=[renamed(x, changes) for x in s.body])
     if not isinstance(s, INDEXED):
         return s
     terms = []

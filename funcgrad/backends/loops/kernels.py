@@ -35,12 +35,12 @@ _FUNCTION_WORK = 12
 def work_of(kernel: Kernel) -> int:
     """Scalar operations, roughly."""
     total = 0
-    for loop in kernel.loops():
+    for loop, rows in kernel.passes():
         cost = 1
         for s in loop.body:
             cost += _FUNCTION_WORK if type(s) is Op and s.name in _SLOW else 1
-        total += cost * prod(a.extent for a in loop.axes)
-    return kernel.rows * max(total, 1)
+        total += rows * cost * prod(a.extent for a in loop.axes)
+    return max(total, kernel.rows)
 
 
 _SLOW = frozenset(
@@ -59,8 +59,8 @@ def chunking(kernel: Kernel) -> tuple[int, int]:
     if kernel.outer:
         count, grain = kernel.rows, 1
     else:
-        loops = kernel.loops()
-        count, grain = (loops[0].axes[-1].extent if loops else 1), ELEMENTS
+        count = max([loop.axes[-1].extent for loop in kernel.loops()], default=1)
+        grain = ELEMENTS
     work = work_of(kernel)
     if not kernel.parallel or work < PARALLEL_WORK:
         return count, count

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -137,6 +138,15 @@ class Loop(NamedTuple):
     reductions: list[Reduction]
 
 
+class Rows(NamedTuple):
+    """Statements for the rows whose position on an axis lies in a range."""
+
+    axis: Axis
+    begin: int
+    end: int
+    body: list[Any]
+
+
 # Statements that have an index (every tuple has an attribute of that name).
 INDEXED = (Load, Store, Combine, Position)
 
@@ -158,8 +168,8 @@ class Kernel:
 
     Attributes:
         params: the arrays; statements name them by number.
-        outer: the axes that count rows; without any, the innermost axis of the only loop is
-            what threads share.
+        outer: the axes that count rows; without any, what threads share is the axis of each
+            loop, of which every chunk takes an equal part.
         setup: statements that depend on no axis.
         body: the statements of a row.
         parallel: whether rows may be computed in any order, and several at once.
@@ -178,20 +188,21 @@ class Kernel:
             rows *= axis.extent
         return rows
 
+    def passes(self) -> list[tuple[Loop, int]]:
+        """Its loops, and in how many rows each of them runs."""
+        return list(_passes(self.body, self.rows))
+
     def loops(self) -> list[Loop]:
-        return [s for s in self.body if type(s) is Loop]
+        return [loop for loop, _ in self.passes()]
 
     @property
     def elements(self) -> int:
         """How many elements its passes visit in all."""
-        each = [int(np.prod([a.extent for a in loop.axes])) for loop in self.loops()]
-        return self.rows * max(sum(each), 1)
+        each = [rows * prod(a.extent for a in loop.axes) for loop, rows in self.passes()]
+        return max(sum(each), self.rows)
 
     def statements(self) -> Iterator[Any]:
-        for statement in (*self.setup, *self.body):
-            yield statement
-            if type(statement) is Loop:
-                yield from statement.body
+        return _statements((*self.setup, *self.body))
 
     def check(self) -> Kernel:
         """Verify scoping, types and that constant bounds of accesses lie within the arrays.
@@ -219,10 +230,26 @@ class Kernels(tuple[Kernel, ...]):
     __repr__ = __str__
 
 
+def _passes(body: Sequence[Any], rows: int) -> Iterator[tuple[Loop, int]]:
+    for s in body:
+        if type(s) is Loop:
+            yield s, rows
+        elif type(s) is Rows:
+            yield from _passes(s.body, rows * (s.end - s.begin) // s.axis.extent)
+
+
+def _statements(body: Sequence[Any]) -> Iterator[Any]:
+    for s in body:
+        yield s
+        if type(s) in (Loop, Rows):
+            yield from _statements(s.body)
+
+
 class _Checker:
     def __init__(self, kernel: Kernel):
         self.kernel = kernel
         self.known: set[Ref] = set()
+        self.ranges: dict[Axis, tuple[int, int]] = {}
 
     def run(self) -> None:
         kernel = self.kernel
@@ -241,6 +268,12 @@ class _Checker:
                 self.known = before
                 for r in s.reductions:
                     self._define(r.out)
+            elif type(s) is Rows:
+                before = set(self.known)
+                self.ranges[s.axis] = (s.begin, s.end)
+                self.block(s.body, axes)
+                self.known = before
+                del self.ranges[s.axis]
             else:
                 self._statement(s, axes)
 
@@ -267,9 +300,11 @@ class _Checker:
             self._read(ref, s)
         if type(s) is Position or s.index.dynamic:
             return
-        reach = [step * (axis.extent - 1) for axis, step in s.index.terms]
-        low = s.index.const + sum(r for r in reach if r < 0)
-        high = s.index.const + sum(r for r in reach if r > 0)
+        low = high = s.index.const
+        for axis, step in s.index.terms:
+            begin, end = self.ranges.get(axis, (0, axis.extent))
+            ends = (step * begin, step * (end - 1))
+            low, high = low + min(ends), high + max(ends)
         if low < 0 or high >= self.kernel.params[s.array].size:
             size = self.kernel.params[s.array].size
             raise GraphError(f"{s}: elements {low} to {high} of an array of {size}")
@@ -345,6 +380,10 @@ class _Printer:
                 line = f"{place} = {s.op}({place}, {self._value(s.value)})"
             elif kind is Check:
                 line = f"check 0 <= {self._value(s.value)} < {s.extent}"
+            elif kind is Rows:
+                self.lines.append(f"{indent}if {s.begin} <= {self._axis(s.axis)} < {s.end}:")
+                self._block(s.body, indent + "  ")
+                continue
             else:
                 self._loop(s, indent)
                 continue

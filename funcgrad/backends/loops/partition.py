@@ -35,6 +35,10 @@ LEAST_ROW = 16
 
 VIEWS = ("reshape", "transpose", "broadcast_to", "index", "flip", "stop_gradient")
 GATHERS = ("gather", "dynamic_index")
+# What puts arrays into a larger one.
+ASSEMBLES = ("embed", "concatenate")
+# Of more parts an array is put together by as many copies.
+MOST_PARTS = 8
 REDUCES = {
     "sum": "add",
     "prod": "mul",
@@ -93,6 +97,7 @@ class Partition:
         self.can_be_small = can_be_small
         self.clusters: list[Cluster] = []
         self.made_by: dict[int, Eqn] = {id(o): e for e in graph.eqns for o in e.outs}
+        self.order = {id(e): i for i, e in enumerate(graph.eqns)}
         self.home: dict[int, Cluster] = {}
         self.readers: dict[int, list[Cluster]] = {}
         self.unrolled = _unrolled_extents(graph)
@@ -112,10 +117,15 @@ class Partition:
             return
         if self.can_be_small(eqn) and _is_small(eqn):
             self._join_small(eqn)
-        elif self.can_loop(eqn) and all(_size(a) for a in (*eqn.ins, *eqn.outs)):
+        elif self._loops(eqn) and all(_size(a) for a in (*eqn.ins, *eqn.outs)):
             self._join_loops(eqn)
         else:
             self._enter(self._new("call"), eqn)
+
+    def _loops(self, eqn: Eqn) -> bool:
+        if eqn.prim.name in ASSEMBLES:
+            return self.can_be_small(eqn) and len(eqn.ins) <= MOST_PARTS
+        return self.can_loop(eqn)
 
     def _place_view(self, eqn: Eqn) -> None:
         """A view costs nothing: it goes with what it is a view of, where it can."""
@@ -256,13 +266,14 @@ class Partition:
                     given = [writer.labels.get(id(a)) for a in eqn.ins]
                     out = id(eqn.outs[0])
                     want = reader.reduced.get(out, reader.labels.get(out))
-                    if want is None or eqn.prim.name in GATHERS or not _agree(given, want):
+                    if want is None or eqn.prim.name in (*GATHERS, *ASSEMBLES):
+                        return False
+                    if not _agree(given, want):
                         return False
         return True
 
     def _merge(self, cluster: Cluster, other: Cluster) -> None:
-        order = {id(e): i for i, e in enumerate(self.graph.eqns)}
-        cluster.eqns = sorted([*cluster.eqns, *other.eqns], key=lambda e: order[id(e)])
+        cluster.eqns = sorted([*cluster.eqns, *other.eqns], key=lambda e: self.order[id(e)])
         cluster.labels = {**other.labels, **cluster.labels}
         cluster.reduced |= other.reduced
         cluster.ended |= other.ended
@@ -313,6 +324,10 @@ class Partition:
             return self._labels_of_gather(cluster, eqn)
         if name == "scatter_zeros":
             return self._labels_of_one_hot(cluster, eqn)
+        if name in ASSEMBLES:
+            # An operand has other axes; it is read from memory or computed where it is needed.
+            inside = any(id(a) in cluster.labels for a in eqn.ins)
+            return None if inside else self._spread(cluster, eqn.outs[0].aval.shape, ())
         return self._spread(cluster, eqn.outs[0].aval.shape, eqn.ins)
 
     def _spread(

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from funcgrad.backends.loops.nest import Axis, Ref
+from funcgrad.backends.loops.nest import Index
 from funcgrad.core.graph import Eqn
 
-# A position on an axis of a value: `const + sum(axis * step) + value`.
-Place = tuple[int, tuple[tuple[Axis, int], ...], Ref | None]
-ZERO: Place = (0, (), None)
+# A position on an axis of a value.
+Place = Index
+ZERO = Index(0)
+
+
+def mapped(place: Place, start: int, step: int) -> Place:
+    """`start + step * place`."""
+    terms = tuple((axis, step * s) for axis, s in place.terms)
+    return Index(start + step * place.const, terms, tuple((r, step * s) for r, s in place.dynamic))
+
+
+def unmapped(place: Place, start: int, step: int) -> Place:
+    """`(place - start) / step`, where that is a whole number for all of the axes' positions."""
+    terms = tuple((axis, s // step) for axis, s in place.terms)
+    return Index((place.const - start) // step, terms)
+
+
+def positions(entry: Any, n: int) -> range:
+    """The positions that an entry of an index names on an axis of that length."""
+    return range(*slice(*entry).indices(n)) if type(entry) is tuple else range(n)[entry:][:1]
 
 
 def broadcast(atom: Any, places: tuple[Place, ...]) -> tuple[Place, ...]:
@@ -32,8 +49,15 @@ def through_view(eqn: Eqn, places: tuple[Place, ...]) -> tuple[Place, ...]:
     if name == "reshape":
         supply = iter(p for n, p in zip(eqn.outs[0].aval.shape, places, strict=True) if n != 1)
         return tuple(ZERO if n == 1 else next(supply) for n in shape)
+    if name == "flip":
+        axes = eqn.params["axes"]
+        turned = [mapped(p, n - 1, -1) for n, p in zip(shape, places, strict=True)]
+        return tuple(turned[i] if i in axes else p for i, p in enumerate(places))
     if name == "index":
         supply = iter(places)
-        idx = zip(shape, eqn.params["idx"], strict=True)
-        return tuple(next(supply) if type(e) is tuple else (e % n, (), None) for n, e in idx)
+        found = []
+        for n, e in zip(shape, eqn.params["idx"], strict=True):
+            r = positions(e, n)
+            found.append(mapped(next(supply) if type(e) is tuple else ZERO, r.start, r.step))
+        return tuple(found)
     return places

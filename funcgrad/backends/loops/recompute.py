@@ -1,38 +1,62 @@
-"""Values that are cheaper to compute again than to write to memory and read back."""
+"""Values that are computed where they are read rather than written to memory and read back.
+
+Those of a few operations are computed again by each reader. Others go to their only reader, which
+reads them by a view: a part of an array that is put together, say, goes right into its place.
+"""
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.loops.partition import SMALL, VIEWS, Cluster, Partition
+from funcgrad.backends.loops.partition import (
+    ASSEMBLES,
+    GATHERS,
+    REDUCES,
+    SMALL,
+    VIEWS,
+    Cluster,
+    Partition,
+)
 from funcgrad.core.graph import Eqn, Var
 
 # So many cheap operations on so many arrays take no longer than reading one more array.
 MOST_OPERATIONS = 4
 MOST_ARRAYS = 2
+# Or some more, if that is not done too often.
+MORE_OPERATIONS = 8
+MOST_WORK = 20
 CHEAP = frozenset(
     "add sub mul neg square abs where masked maximum minimum equal not_equal less less_equal "
     "greater greater_equal logical_and logical_or logical_not convert invert share gate sign "
-    "isfinite isnan isinf copysign floor ceil rint trunc".split()
+    "isfinite isnan isinf copysign floor ceil rint trunc embed concatenate".split()
 )
+
+
+# The readers of a value, and the views by which they read it.
+Uses = dict[int, list[tuple[Eqn, Any]]]
 
 
 def recomputed(partition: Partition, read_outside: set[int]) -> dict[int, list[Eqn]]:
     """The equations that each reader of a value computes it by, by the value's id.
 
-    Such a value is read by loops alone, and follows by a few operations from arrays that are in
-    memory anyway.
+    Such a value is read by loops alone. It follows by a few operations from arrays that are in
+    memory anyway, or has one reader.
     """
     kept = {id(partition.root(a)) for a in partition.graph.outputs}
+    uses: Uses = {}
     for eqn in partition.graph.eqns:
         home = partition.home.get(id(eqn.outs[0])) if eqn.outs else None
-        if eqn.prim.name in VIEWS and not _keeps_axes(eqn):
-            kept.add(id(partition.root(eqn.ins[0])))
-        if eqn.prim.name in VIEWS or (home is not None and home.kind == "loops"):
+        if eqn.prim.name in VIEWS:
+            if not _keeps_axes(eqn):
+                kept.add(id(partition.root(eqn.ins[0])))
             continue
-        kept.update(id(partition.root(a)) for a in eqn.ins)
+        for atom in eqn.ins:
+            uses.setdefault(id(partition.root(atom)), []).append((eqn, atom))
+        if home is None or home.kind != "loops":
+            kept.update(id(partition.root(a)) for a in eqn.ins)
     found: dict[int, list[Eqn]] = {}
     for eqn in partition.graph.eqns:
         home = partition.home.get(id(eqn.outs[0])) if eqn.outs else None
@@ -40,24 +64,48 @@ def recomputed(partition: Partition, read_outside: set[int]) -> dict[int, list[E
             continue
         for var in eqn.outs:
             if id(var) in read_outside and id(var) not in kept and var.aval.size > SMALL:
-                steps = _steps(partition, eqn, read_outside, found)
+                steps = _steps(partition, eqn, uses, read_outside, found)
+                if steps is None:
+                    steps = _moved(partition, eqn, uses, read_outside, found)
                 if steps is not None:
                     found[id(var)] = steps
     return found
 
 
 def _keeps_axes(eqn: Eqn) -> bool:
-    """Whether a view's elements can be asked for by the places of its operand's axes."""
+    """Whether each axis of a view's operand has places that follow from those of one axis."""
     if eqn.prim.name == "reshape":
         before, after = eqn.ins[0].aval.shape, eqn.outs[0].aval.shape
         return [n for n in before if n != 1] == [n for n in after if n != 1]
-    return eqn.prim.name in ("transpose", "broadcast_to", "stop_gradient")
+    return True
 
 
 def _steps(
-    partition: Partition, last: Eqn, read_outside: set[int], found: dict[int, list[Eqn]]
+    partition: Partition,
+    last: Eqn,
+    uses: Uses,
+    read_outside: set[int],
+    found: dict[int, list[Eqn]],
 ) -> list[Eqn] | None:
     """The equations from arrays in memory to this one's result; None if they are too many."""
+    steps, arrays = _closure(partition, last, read_outside, found)
+    names = [e.prim.name for e in steps if e.prim.name not in (*VIEWS, *ASSEMBLES)]
+    if any(n not in CHEAP for n in names) or len(arrays) > MOST_ARRAYS:
+        return None
+    if len(names) > MOST_OPERATIONS:
+        home = partition.home[id(last.outs[0])]
+        readers = [(e, a) for e, a in uses[id(last.outs[0])] if _home(partition, e) is not home]
+        # Each puts the value at another place, while others that read one view meet.
+        times = len({id(e) if e.prim.name in ASSEMBLES else id(a) for e, a in readers})
+        if len(names) > MORE_OPERATIONS or len(names) * times > MOST_WORK:
+            return None
+    return steps
+
+
+def _closure(
+    partition: Partition, last: Eqn, read_outside: set[int], found: dict[int, list[Eqn]]
+) -> tuple[list[Eqn], set[int]]:
+    """The equations from arrays in memory to this one's result, and these arrays."""
     steps: dict[int, Eqn] = {}
     arrays: set[int] = set()
     waiting = [last]
@@ -65,8 +113,6 @@ def _steps(
         eqn = waiting.pop()
         if id(eqn) in steps:
             continue
-        if eqn.prim.name not in CHEAP and eqn.prim.name not in VIEWS:
-            return None
         steps[id(eqn)] = eqn
         home = partition.home.get(id(eqn.outs[0]))
         for atom in eqn.ins:
@@ -77,11 +123,79 @@ def _steps(
             elif made is not None and _goes_on(partition, home, made, atom, read_outside, found):
                 waiting.append(made)
             else:
-                arrays.add(id(partition.root(atom)))
-    operations = sum(e.prim.name not in VIEWS for e in steps.values())
-    if operations > MOST_OPERATIONS or len(arrays) > MOST_ARRAYS:
+                # Of an array's parts each element reads one.
+                whole = eqn.prim.name == "concatenate"
+                arrays.add(id(eqn) if whole else id(partition.root(atom)))
+    return list(steps.values()), arrays
+
+
+def _moved(
+    partition: Partition,
+    last: Eqn,
+    uses: Uses,
+    read_outside: set[int],
+    found: dict[int, list[Eqn]],
+) -> list[Eqn] | None:
+    """The equations that go with a value to its only reader; None if something else needs them,
+    or would then be computed more than once."""
+    (var,) = last.outs
+    readers = uses.get(id(var), [])
+    if len(readers) != 1 or not _takes(partition, *readers[0]):
         return None
-    return list(steps.values())
+    steps, arrays = _closure(partition, last, read_outside, found)
+    if len(arrays) > _most_arrays(partition, last, read_outside):
+        return None
+    inside = set(map(id, steps))
+    beside = readers[0][0]
+    if _has_equal_parts(beside):
+        for atom in beside.ins:
+            made = partition.made_by.get(id(partition.root(atom)))
+            if made is not None and len(uses[id(made.outs[0])]) == 1:
+                inside.update(map(id, _closure(partition, made, read_outside, found)[0]))
+    costly: set[int] = set()
+    for eqn in sorted(steps, key=lambda e: partition.order[id(e)]):
+        name = eqn.prim.name
+        if name in _NEVER_MOVED or len(eqn.outs) != 1:
+            return None
+        cheap = name in CHEAP or name in VIEWS
+        if cheap and not any(id(a) in costly for a in eqn.ins):
+            continue
+        costly.add(id(eqn.outs[0]))
+        if eqn is not last and name not in VIEWS:
+            if any(id(reader) not in inside for reader, _ in uses[id(eqn.outs[0])]):
+                return None
+    return steps
+
+
+_NEVER_MOVED = frozenset((*REDUCES, *GATHERS, "scatter_zeros"))
+
+
+def _takes(partition: Partition, reader: Eqn, atom: Any) -> bool:
+    """Whether a reader uses each element of a value at most once, in one pass."""
+    home, name = _home(partition, reader), reader.prim.name
+    if home is None or home.kind != "loops" or home.split is not None or name in _NEVER_MOVED:
+        return False
+    if atom.aval.size > partition.root(atom).aval.size:
+        return False
+    return name in ASSEMBLES or reader.outs[0].aval.size == atom.aval.size
+
+
+def _most_arrays(partition: Partition, last: Eqn, read_outside: set[int]) -> float:
+    """How many arrays may be read elsewhere for a value: any number if for nothing else here."""
+    home = partition.home[id(last.outs[0])]
+    others = (o for e in home.eqns if e is not last for o in e.outs)
+    return MOST_ARRAYS if any(id(o) in read_outside for o in others) else inf
+
+
+def _has_equal_parts(eqn: Eqn) -> bool:
+    """Whether an array is put together of parts that are computed side by side."""
+    if eqn.prim.name != "concatenate" or len(eqn.ins) > 4:
+        return False
+    return len({a.aval.shape for a in eqn.ins}) == 1
+
+
+def _home(partition: Partition, eqn: Eqn) -> Cluster | None:
+    return partition.home.get(id(eqn.outs[0]))
 
 
 def _goes_on(

@@ -7,7 +7,6 @@ need is computed again in each if that is cheap, else kept in a scratch row.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from math import prod
@@ -16,46 +15,38 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.backends.loops.collapse import collapse
-from funcgrad.backends.loops.dtypes import BOOL, loop_dtypes
 from funcgrad.backends.loops.nest import (
     Axis,
-    Check,
     Combine,
     Index,
     Kernel,
-    Literal,
-    Load,
     Loop,
-    Op,
     Operand,
     Param,
-    Position,
     Reduction,
     Ref,
+    Rows,
     Store,
     affine,
 )
-from funcgrad.backends.loops.partition import (
-    GATHERS,
-    REDUCES,
-    UNROLLED,
-    VIEWS,
-    Cluster,
-    iota_axis,
-    is_iota,
-)
-from funcgrad.backends.loops.places import ZERO, Place, broadcast, through_view
+from funcgrad.backends.loops.partition import REDUCES, UNROLLED, VIEWS, Cluster
+from funcgrad.backends.loops.places import ZERO, Place, broadcast
 from funcgrad.backends.loops.recompute import CHEAP
 from funcgrad.backends.loops.scatter import SCATTERS, scatter_operands
+from funcgrad.backends.loops.tiling import Piece, Tiling, Wish, refined, whole
+from funcgrad.backends.loops.values import Values
 from funcgrad.backends.loops.views import View, row_major
-from funcgrad.core.graph import Const, Eqn
+from funcgrad.core.graph import Eqn
 from funcgrad.primitives.indexing import block_position
 
 # Beyond this many cheap operations a value is kept rather than computed in two passes.
 KEEP_COST = 14
 _COSTS = {"div": 4, "sqrt": 5, "root": 5, "reciprocal": 4, "floor_divide": 8, "remainder": 8}
-INT64 = np.dtype(np.int64)
-INT32 = np.dtype(np.int32)
+# So many pieces of the space are computed in turn, or these few where that takes long code.
+MOST_PIECES, FEW_PIECES = 6, 2
+# How often tilings are refined: where arrays are put together of such, the inner ones are
+# looked at once the outer ones are settled.
+_REFINEMENTS = 6
 
 
 class Scheduled(NamedTuple):
@@ -80,51 +71,77 @@ def schedule(
         target: the buffer that an output is written to.
         again: equations of other clusters that this one computes again.
     """
-    if cluster.split is None:
-        found = _Scheduler(cluster, outputs, resolve, target, None, again).run()
-        if found is not None:
-            return found
-        split = len(cluster.dims) - 1
-    else:
-        split = cluster.split
-    found = _Scheduler(cluster, outputs, resolve, target, split, again).run()
-    assert found is not None
+    cheap = all(e.prim.name in CHEAP or e.prim.name in VIEWS for e in (*again, *cluster.eqns))
+    most = MOST_PIECES if cheap else FEW_PIECES
+    tilings = [whole(n) for n in cluster.dims]
+    for _ in range(_REFINEMENTS):
+        found, wishes = _with_tilings(cluster, tilings, outputs, resolve, target, again)
+        better = refined(tilings, wishes, most)
+        if better == tilings:
+            break
+        tilings = better
     return found
 
 
-class _Scheduler:
+def _with_tilings(
+    cluster: Cluster, tilings: list[Tiling], *args: Any
+) -> tuple[Scheduled, list[Wish]]:
+    split = cluster.split
+    if split is None:
+        scheduler = _Scheduler(cluster, tilings, None, *args)
+        found = scheduler.run()
+        if found is not None:
+            return found, scheduler.wishes
+        long = [k for k, t in enumerate(tilings) if t.count > 1]
+        split = max(long, default=len(tilings) - 1)
+    scheduler = _Scheduler(cluster, tilings, split, *args)
+    found = scheduler.run()
+    assert found is not None
+    return found, scheduler.wishes
+
+
+class _Box(NamedTuple):
+    """A part of the space: a piece of each of some axes."""
+
+    axes: tuple[Axis, ...]
+    pieces: tuple[Piece, ...]
+
+
+class _Scheduler(Values):
     def __init__(
         self,
         cluster: Cluster,
+        tilings: Sequence[Tiling],
+        split: int | None,
         outputs: Sequence[Any],
         resolve: Callable[[Any], View],
         target: Callable[[Any], Any],
-        split: int | None,
         again: Sequence[Eqn],
     ):
+        super().__init__((*again, *cluster.eqns), resolve, target)
         self.cluster = cluster
         self.outputs = {id(o): o for o in outputs}
-        self.resolve = resolve
-        self.target = target
         self.flat = split is None
-        inner_from = 0 if split is None else split
-        self.axes = [Axis(n, k < inner_from) for k, n in enumerate(cluster.dims)]
-        self.outer = [a for a in self.axes if a.outer]
-        if split == 0:
-            self.outer = [Axis(1, True)]
-        self.inner = [a for a in self.axes if not a.outer]
-        self.made_by: dict[int, Eqn] = {id(e.outs[0]): e for e in (*again, *cluster.eqns)}
-        self.kernel = Kernel()
-        self.buffers: list[Any] = []
-        self.numbers: dict[Any, int] = {}
-        self.block: list[Any] = []
-        self.memo: dict[Any, Operand] = {}
-        self.pass_memo: dict[Any, Operand] = {}
-        self.rows: dict[Any, Operand] = {}
-        self.kept: dict[Any, tuple[int, Index]] = {}
+        self.first_inner = first = 0 if split is None else split
+        self.outer = tuple(Axis(t.count, True) for t in tilings[:first])
+        self.outer_boxes = [
+            _Box(self.outer, pieces)
+            for pieces in itertools.product(*(t.pieces for t in tilings[:first]))
+        ]
+        self.boxes = [
+            _Box(tuple(Axis(p.end - p.begin, False) for p in pieces), pieces)
+            for pieces in itertools.product(*(t.pieces for t in tilings[first:]))
+        ]
+        # Where the positions on each axis of the space lie, in the present piece of it.
+        self.spots: list[list[Place]] = [[] for _ in tilings]
         self._depth: dict[int, int] = {}
         self._cost: dict[int, int] = {}
         self.now = 0
+        # What a pass leaves for after its loops: reductions, by parts, and stores.
+        self.parts: dict[Any, tuple[Eqn, list[Operand]]] = {}
+        self.finish: list[Callable[[], None]] = []
+        self.reductions: list[Reduction] = []
+        self.first_box = True
 
     # -- the order of work --------------------------------------------------------------
 
@@ -132,20 +149,48 @@ class _Scheduler:
         roots = self._roots()
         last = max((number for number, *_ in roots), default=0)
         self._plan_kept(roots, last)
-        for number in range(last + 1):
-            self.now = number
-            self._write_pass([r for r in roots if r[0] == number])
-        self.kernel.outer = tuple(self.outer)
+        for box in self.outer_boxes:
+            self._enter_rows(box)
+            for number in range(last + 1):
+                self.now = number
+                self._write_pass([r for r in roots if r[0] == number])
+        self.kernel.outer = self.outer
+        if not self.outer and not self.flat:
+            self.kernel.outer = (Axis(1, True),)
         collapse(self.kernel)
         if self.flat and not self._is_flat():
             return None
-        if not self.flat and self.cluster.split is None and not self.kernel.outer:
+        if not self.flat and not self.kernel.outer:
             self.kernel.outer = (Axis(1, True),)
         return Scheduled(self.kernel, self.buffers)
 
+    def _enter_rows(self, box: _Box) -> None:
+        """Go on with the rows of a part of the space."""
+        self.body = self.kernel.body
+        for axis, piece in zip(box.axes, box.pieces, strict=True):
+            if piece.end - piece.begin < axis.extent:
+                guarded = Rows(axis, piece.begin, piece.end, [])
+                self.body.append(guarded)
+                self.body = guarded.body
+        # What a value is depends on the part, even where it is one number.
+        self.memo, self.rows, self.kept = {}, {}, {}
+        for number, (axis, piece) in enumerate(zip(box.axes, box.pieces, strict=True)):
+            self.reach[axis], self.rounds[axis] = (piece.begin, piece.end), (number, 0)
+            self.spots[number] = [Index(s, ((axis, piece.step),)) for s in piece.starts]
+
+    def _enter_box(self, box: _Box) -> None:
+        """Go on with a part of the row."""
+        self.block, self.pass_memo, self.reductions = [], {}, []
+        for number, (axis, piece) in enumerate(
+            zip(box.axes, box.pieces, strict=True), self.first_inner
+        ):
+            self.reach[axis], self.rounds[axis] = (0, axis.extent), (number, piece.begin)
+            first = piece.step * piece.begin
+            self.spots[number] = [Index(s + first, ((axis, piece.step),)) for s in piece.starts]
+
     def _is_flat(self) -> bool:
         loops = self.kernel.loops()
-        return len(loops) == 1 and len(loops[0].axes) == 1
+        return bool(loops) and all(len(loop.axes) == 1 for loop in loops)
 
     def _roots(self) -> list[tuple[int, str, Eqn]]:
         """What must be written: (pass, what, equation)."""
@@ -174,7 +219,7 @@ class _Scheduler:
         if self.flat:
             return False
         reduced = self._reduced_labels(eqn, labels)
-        return reduced == {k for k, a in enumerate(self.axes) if not a.outer} and bool(reduced)
+        return bool(reduced) and reduced == set(range(self.first_inner, len(self.spots)))
 
     def depth(self, atom: Any) -> int:
         """The first pass in which a value can be known."""
@@ -217,9 +262,10 @@ class _Scheduler:
 
     def _is_inner(self, atom: Any) -> bool:
         labels = self.cluster.labels.get(id(atom))
-        return labels is not None and any(
-            x is not None and x != UNROLLED and not self.axes[x].outer for x in labels
-        )
+        return labels is not None and self._has_inner(labels)
+
+    def _has_inner(self, labels: Any) -> bool:
+        return any(x is not None and x != UNROLLED and x >= self.first_inner for x in labels)
 
     def cost(self, atom: Any) -> int:
         """What it takes to compute a value of inner axes again, in cheap operations."""
@@ -238,27 +284,32 @@ class _Scheduler:
     # -- one pass -----------------------------------------------------------------------
 
     def _write_pass(self, roots: list[tuple[int, str, Eqn]]) -> None:
-        self.block, self.pass_memo = [], {}
-        reductions: list[Reduction] = []
-        finish: list[Callable[[], None]] = []
-        for _, what, eqn in roots:
-            if what == "reduce":
-                self._write_reduce(eqn, reductions, finish)
-                continue
-            for places in self._each(eqn, what):
-                if what == "store":
-                    self._write_output(eqn.outs[0], places, finish)
-                elif what == "scatter":
-                    self._write_scatter(eqn, places)
-                else:
-                    self._write_combine(eqn, places, reductions, finish)
-        for key in self.to_keep:
-            if self.first_use[key] == self.now:
-                self._keep(self.made_by[key].outs[0])
-        if self.block or reductions:
-            self.kernel.body.append(Loop(tuple(self.inner), self.block, reductions))
-        for step in finish:
+        self.parts, self.finish = {}, []
+        for box in self.boxes:
+            self._enter_box(box)
+            self.first_box = box is self.boxes[0]
+            for _, what, eqn in roots:
+                for places in self._each(eqn, what):
+                    self._write_root(what, eqn, places)
+                if what == "reduce":
+                    self._write_reduce(eqn)
+            for key in self.to_keep:
+                if self.first_use[key] == self.now:
+                    self._keep(self.made_by[key].outs[0], box.axes)
+            if self.block or self.reductions:
+                self.body.append(Loop(box.axes, self.block, self.reductions))
+        for (_, kept), (eqn, parts) in self.parts.items():
+            self._finish_reduce(eqn, kept, parts)
+        for step in self.finish:
             step()
+
+    def _write_root(self, what: str, eqn: Eqn, places: tuple[Place, ...]) -> None:
+        if what == "store":
+            self._write_output(eqn.outs[0], places)
+        elif what == "scatter":
+            self._write_scatter(eqn, places)
+        elif what == "combine":
+            self._write_combine(eqn, places)
 
     def _each(self, eqn: Eqn, what: str) -> list[tuple[Place, ...]]:
         """The places of a result; of reductions those of the operand, one for each kept element
@@ -276,42 +327,45 @@ class _Scheduler:
             if label is None:
                 choices.append([ZERO])
             elif label == UNROLLED:
-                choices.append([(k, (), None) for k in range(n)])
+                choices.append([Index(k) for k in range(n)])
             else:
-                choices.append([(0, ((self.axes[label], 1),), None)])
+                choices.append(self.spots[label])
         return list(itertools.product(*choices))
 
-    def _write_output(self, var: Any, places: tuple[Place, ...], finish: list[Any]) -> None:
+    def _write_output(self, var: Any, places: tuple[Place, ...]) -> None:
         index = self._linear(places, row_major(var.aval.shape), 0)
+        inner = self.flat or self._has_inner(self.cluster.labels[id(var)])
 
         def store() -> None:
             value = self.value(var, places)
-            number = self._result(var)
-            self._emit(Store(number, index, value), max(index.level, 1) if not self.flat else 2)
+            self._emit(Store(self._result(var), index, value), 2 if inner else 1)
 
-        if index.level == 2:
+        if inner:
             store()
-        else:
-            finish.append(store)
+        elif self.first_box:
+            self.finish.append(store)
 
-    def _write_reduce(self, eqn: Eqn, reductions: list[Reduction], finish: list[Any]) -> None:
-        var = eqn.outs[0]
-        parts: dict[tuple[Place, ...], list[tuple[Place, ...]]] = {}
+    def _write_reduce(self, eqn: Eqn) -> None:
+        """The part of a row's reductions that this part of the row has."""
+        groups: dict[tuple[Place, ...], list[tuple[Place, ...]]] = {}
         for places in self._each(eqn, "reduce"):
-            parts.setdefault(self._kept_places(eqn, places), []).append(places)
-        for kept, reduced in parts.items():
-            total = self.rows[id(var), kept] = self._total(eqn, reduced, reductions)
-            if id(var) in self.outputs:
-                index = self._linear(kept, row_major(var.aval.shape), 0)
-                finish.append(functools.partial(self._store_total, var, index, total))
+            groups.setdefault(self._kept_places(eqn, places), []).append(places)
+        for kept, reduced in groups.items():
+            _, parts = self.parts.setdefault((id(eqn), kept), (eqn, []))
+            parts.append(self._total(eqn, reduced))
 
-    def _store_total(self, var: Any, index: Index, total: Ref) -> None:
-        self._emit(Store(self._result(var), index, total), 1)
+    def _finish_reduce(self, eqn: Eqn, kept: tuple[Place, ...], parts: list[Operand]) -> None:
+        var = eqn.outs[0]
+        total = parts[0]
+        for part in parts[1:]:
+            total = self._operation(REDUCES[eqn.prim.name], [total, part], var.aval.dtype)
+        self.rows[id(var), kept] = total
+        if id(var) in self.outputs:
+            index = self._linear(kept, row_major(var.aval.shape), 0)
+            self._emit(Store(self._result(var), index, total), 1)
 
-    def _total(
-        self, eqn: Eqn, reduced: Sequence[tuple[Place, ...]], reductions: list[Reduction]
-    ) -> Ref:
-        """A reduction over the pass, and over several elements of an unrolled axis."""
+    def _total(self, eqn: Eqn, reduced: Sequence[tuple[Place, ...]]) -> Ref:
+        """A reduction over the loop, and over several elements that a round of it computes."""
         dtype = eqn.outs[0].aval.dtype
         value: Operand | None = None
         for places in reduced:
@@ -320,7 +374,7 @@ class _Scheduler:
             value = self._operation(REDUCES[eqn.prim.name], pair, dtype) if pair else one
         assert value is not None
         total = Ref(dtype, 1)
-        reductions.append(Reduction(total, REDUCES[eqn.prim.name], value))
+        self.reductions.append(Reduction(total, REDUCES[eqn.prim.name], value))
         return total
 
     def _kept_places(self, eqn: Eqn, places: tuple[Place, ...]) -> tuple[Place, ...]:
@@ -329,9 +383,7 @@ class _Scheduler:
             ZERO if i in axes else p for i, p in enumerate(places) if keep or i not in axes
         )
 
-    def _write_combine(
-        self, eqn: Eqn, places: tuple[Place, ...], reductions: list[Reduction], finish: list[Any]
-    ) -> None:
+    def _write_combine(self, eqn: Eqn, places: tuple[Place, ...]) -> None:
         """A reduction over rows: accumulated in memory, a part for each chunk."""
         var, op = eqn.outs[0], REDUCES[eqn.prim.name]
         size = max(prod(var.aval.shape), 1)
@@ -349,11 +401,13 @@ class _Scheduler:
             self._emit(Combine(number, index, op, value), 2)
             return
         labels = self.cluster.reduced[id(var)]
-        if any(not self.axes[k].outer for k in self._reduced_labels(eqn, labels)):
-            total: Operand = self._total(eqn, [places], reductions)
-        else:
+        if self._has_inner(self._reduced_labels(eqn, labels)):
+            total: Operand = self._total(eqn, [places])
+        elif self.first_box or self._has_inner(labels):
             total = self._converted(self.value(eqn.ins[0], places), var.aval.dtype)
-        finish.append(lambda: self.kernel.body.append(Combine(number, index, op, total)))
+        else:
+            return
+        self.finish.append(lambda: self.body.append(Combine(number, index, op, total)))
 
     def _write_scatter(self, eqn: Eqn, places: tuple[Place, ...]) -> None:
         """Each update put, or combined, where its indices tell, one after the other."""
@@ -377,224 +431,16 @@ class _Scheduler:
         # Every update counts, also where all of them go to one place.
         self._emit(Combine(number, index, op, value) if op else Store(number, index, value), 2)
 
-    def _keep(self, var: Any) -> None:
-        """Write a value of this pass to scratch rows, one for each place that it was asked at."""
-        inner = prod(a.extent for a in self.inner)
-        strides = row_major([a.extent for a in self.inner])
+    def _keep(self, var: Any, axes: Sequence[Axis]) -> None:
+        """Write a value of this loop to scratch rows, one for each place that it was asked at."""
+        inner = prod(a.extent for a in axes)
+        strides = row_major([a.extent for a in axes])
         for asked, value in list(self.pass_memo.items()):
             if asked[0] != id(var) or type(value) is not Ref or value.level != 2:
                 continue
             number = len(self.kernel.params)
             self.kernel.params.append(Param(value.dtype, inner, "scratch"))
             self.buffers.append(None)
-            index = affine(0, list(zip(self.inner, strides, strict=True)))
+            index = affine(0, list(zip(axes, strides, strict=True)))
             self._emit(Store(number, index, value), 2)
             self.kept[asked] = (number, index)
-
-    # -- values -------------------------------------------------------------------------
-
-    def value(self, atom: Any, places: tuple[Place, ...]) -> Operand:
-        """A value's element at these places."""
-        if type(atom) is Const and not isinstance(atom.value, np.ndarray):
-            return Literal(atom.value, atom.aval.dtype)
-        key = (id(atom), places)
-        found = self.memo.get(key) or self.pass_memo.get(key) or self.rows.get(key)
-        if found is None:
-            kept = self.kept.get(key)
-            if kept is not None:
-                found = self._emit_new(Load, atom.aval.dtype, 2, *kept)
-            else:
-                found = self._computed(atom, places)
-            (self.pass_memo if found.level == 2 else self.memo)[key] = found
-        return found
-
-    def _computed(self, atom: Any, places: tuple[Place, ...]) -> Operand:
-        eqn = self.made_by.get(id(atom))
-        if eqn is None:
-            return self._counted(atom, places) if is_iota(atom) else self._load(atom, places)
-        name = eqn.prim.name
-        if name in VIEWS:
-            return self.value(eqn.ins[0], through_view(eqn, places))
-        if name in REDUCES:
-            return self._unrolled(eqn, places)
-        if name in GATHERS:
-            return self._gather(eqn, places)
-        if name == "scatter_zeros":
-            return self._one_hot(eqn, places)
-        args = []
-        for a, dtype in zip(eqn.ins, loop_dtypes(eqn), strict=True):
-            args.append(self._converted(self.value(a, broadcast(a, places)), dtype))
-        return self._operation(name, args, eqn.outs[0].aval.dtype)
-
-    def _operation(self, name: str, args: list[Operand], dtype: np.dtype) -> Operand:
-        if name == "convert":
-            return self._converted(args[0], dtype)
-        level = max(a.level for a in args)
-        out = Ref(dtype, level)
-        self._emit(Op(out, name, tuple(args)), level)
-        return out
-
-    def _converted(self, value: Operand, dtype: np.dtype) -> Operand:
-        if value.dtype == dtype:
-            return value
-        if type(value) is Literal:
-            return Literal(np.asarray(value.value).astype(dtype)[()], dtype)
-        key = ("as", value, dtype)
-        memo = self.pass_memo if value.level == 2 else self.memo
-        if key not in memo:
-            out = Ref(dtype, value.level)
-            self._emit(Op(out, "convert", (value,)), value.level)
-            memo[key] = out
-        return memo[key]
-
-    def _load(self, atom: Any, places: tuple[Place, ...]) -> Operand:
-        view = self.resolve(atom)
-        index = self._linear(places, view.strides, view.offset)
-        number = self._param(view.buffer, atom.aval.dtype, view.buffer.size, "in")
-        key = ("load", number, index)
-        memo = self.pass_memo if index.level == 2 else self.memo
-        if key not in memo:
-            memo[key] = self._emit_new(Load, atom.aval.dtype, index.level, number, index)
-        return memo[key]
-
-    def _counted(self, atom: Any, places: tuple[Place, ...]) -> Operand:
-        """An element of a constant that counts its elements: its own number."""
-        index = self._linear(places, row_major(atom.aval.shape), 0)
-        if index.dynamic:
-            return self._load(atom, places)
-        return self._converted(self._position((index.const, index.terms, None)), atom.aval.dtype)
-
-    def _unrolled(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
-        """A reduction over a short axis: its elements one after the other."""
-        axes, keep = eqn.params["axes"], eqn.params["keepdims"]
-        shape, dtype = eqn.ins[0].aval.shape, eqn.outs[0].aval.dtype
-        rest = iter(p for i, p in enumerate(places) if not (keep and i in axes))
-        around = [None if i in axes else next(rest) for i in range(len(shape))]
-        total: Operand | None = None
-        for chosen in itertools.product(*(range(shape[a]) for a in axes)):
-            supply = iter(chosen)
-            full = tuple((next(supply), (), None) if p is None else p for p in around)
-            value = self._converted(self.value(eqn.ins[0], full), dtype)
-            total = (
-                value
-                if total is None
-                else self._operation(REDUCES[eqn.prim.name], [total, value], dtype)
-            )
-        assert total is not None
-        return total
-
-    def _gather(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
-        x, *indices = eqn.ins
-        axes = eqn.params["axes"]
-        block = np.broadcast_shapes(*(i.aval.shape for i in indices))
-        start = block_position(axes)
-        own = places[start : start + len(block)]
-        rest = iter((*places[:start], *places[start + len(block) :]))
-        found = []
-        for axis, n in enumerate(x.aval.shape):
-            if axis in axes:
-                i = indices[axes.index(axis)]
-                found.append(self._indexed(i, broadcast(i, own), n))
-            else:
-                found.append(next(rest))
-        return self.value(x, tuple(found))
-
-    def _indexed(self, atom: Any, places: tuple[Place, ...], n: int) -> Place:
-        """The place that an element of an index array names."""
-        axis = iota_axis(atom)
-        if axis is not None:
-            return places[axis]
-        index = self._index(self.value(atom, places), n)
-        return (index, (), None) if isinstance(index, int) else (0, (), index)
-
-    def _one_hot(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
-        """The updates where the one index that is no count of rows names the place, else 0."""
-        updates, *indices = eqn.ins
-        axes, shape, dtype = eqn.params["axes"], eqn.params["shape"], eqn.outs[0].aval.dtype
-        rank = len(updates.aval.shape)
-        block: list[Place] = [ZERO] * rank
-        chosen = 0
-        for axis, i in zip(axes, indices, strict=True):
-            along = iota_axis(i)
-            if along is None:
-                chosen = axis
-            else:
-                block[along + rank - len(i.aval.shape)] = places[axis]
-        atom = indices[axes.index(chosen)]
-        index = self._index(self.value(atom, broadcast(atom, tuple(block))), shape[chosen])
-        value = self.value(updates, broadcast(updates, tuple(block)))
-        here = self._position(places[chosen])
-        if isinstance(index, int):
-            there: Operand = Literal(index, INT32)
-        else:
-            there = self._converted(index, INT32)
-        hit = self._operation("equal", [here, there], BOOL)
-        return self._operation("where", [hit, value, Literal(0, dtype)], dtype)
-
-    def _position(self, place: Place) -> Operand:
-        start, parts, value = place
-        if value is not None:
-            return self._converted(value, INT32)
-        index = affine(start, parts)
-        key = ("position", index)
-        memo = self.pass_memo if index.level == 2 else self.memo
-        if key not in memo:
-            memo[key] = self._emit_new(Position, INT32, index.level, index)
-        return memo[key]
-
-    def _index(self, value: Operand, n: int) -> Ref | int:
-        """An index counted from the start, checked."""
-        if type(value) is Literal:
-            return int(value.value) % n
-        if value.dtype.kind == "i":
-            value = self._converted(value, INT64)
-            below = self._operation("less", [value, Literal(0, INT64)], BOOL)
-            wrapped = self._operation("add", [value, Literal(n, INT64)], INT64)
-            value = self._operation("where", [below, wrapped, value], INT64)
-        else:
-            value = self._converted(value, np.dtype(np.uint64))
-        assert type(value) is Ref
-        self._emit(Check(value, n), value.level)
-        # Where the check fails the result does not matter, but the memory must exist.
-        limit = Literal(n, value.dtype)
-        inside = self._operation("less", [value, limit], BOOL)
-        if value.dtype == INT64:
-            positive = self._operation("greater_equal", [value, Literal(0, INT64)], BOOL)
-            inside = self._operation("logical_and", [inside, positive], BOOL)
-        safe = self._operation("where", [inside, value, Literal(0, value.dtype)], value.dtype)
-        assert type(safe) is Ref
-        return safe
-
-    # -- writing ------------------------------------------------------------------------
-
-    def _emit(self, statement: Any, level: int) -> None:
-        if level == 2:
-            self.block.append(statement)
-        elif level == 1:
-            self.kernel.body.append(statement)
-        else:
-            self.kernel.setup.append(statement)
-
-    def _emit_new(self, kind: Any, dtype: np.dtype, level: int, *args: Any) -> Ref:
-        out = Ref(dtype, level)
-        self._emit(kind(out, *args), level)
-        return out
-
-    def _param(self, buffer: Any, dtype: np.dtype, size: int, role: str) -> int:
-        if buffer not in self.numbers:
-            self.numbers[buffer] = len(self.kernel.params)
-            self.kernel.params.append(Param(dtype, size, role))
-            self.buffers.append(buffer)
-        return self.numbers[buffer]
-
-    def _result(self, var: Any) -> int:
-        return self._param(self.target(var), var.aval.dtype, max(prod(var.aval.shape), 1), "out")
-
-    def _linear(self, places: Sequence[Place], strides: Sequence[int], offset: int) -> Index:
-        const, terms, dynamic = offset, [], []
-        for (start, parts, value), stride in zip(places, strides, strict=True):
-            const += start * stride
-            terms += [(axis, step * stride) for axis, step in parts]
-            if value is not None:
-                dynamic.append((value, stride))
-        return affine(const, terms)._replace(dynamic=tuple(dynamic))
