@@ -24,6 +24,7 @@ class RowPieces(NamedTuple):
     Attributes:
         target: the result, of so many `columns`.
         count, chunk: its rows, and those of a piece.
+        call: what shares pieces among threads.
         arguments: the addresses that its function takes.
         define: enters the function of a range of pieces in a module, and gives its name.
     """
@@ -32,6 +33,7 @@ class RowPieces(NamedTuple):
     columns: int
     count: int
     chunk: int
+    call: str
     arguments: Callable[[Frame], list[Value]]
     define: Callable[[Module], str]
 
@@ -86,9 +88,9 @@ def joined(rows: RowPieces, call: KernelCall) -> Callable[[Frame], None]:
         part = rows.define(w.module)
         name = f"{part}.{call.name}.{call.count}"
         w.module.define(name, _text(w.module, name, part, len(first), call))
-        w.module.declare("fg_parallel", "declare void @fg_parallel(ptr, ptr, i64, i64)")
+        w.module.declare(rows.call, f"declare void @{rows.call}(ptr, ptr, i64, i64)")
         w.line(
-            f"call void @fg_parallel(ptr @{name}, ptr {frame.scratch.ref}, "
+            f"call void @{rows.call}(ptr @{name}, ptr {frame.scratch.ref}, "
             f"i64 {-(-call.count // call.chunk)}, i64 1)"
         )
 

@@ -21,7 +21,7 @@ from funcgrad.backends.llvm.epilogue import RowPieces
 from funcgrad.backends.llvm.frame import Frame, pieces_text
 from funcgrad.backends.llvm.program import Body, Step
 from funcgrad.backends.llvm.rules import rule
-from funcgrad.backends.llvm.writer import BITS, Module, Value, Writer, float_text
+from funcgrad.backends.llvm.writer import Module, Value, Writer, float_text
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Eqn
@@ -36,7 +36,9 @@ FEW_PIECES, MOST_PIECES = 8, 64
 # The sides of pieces are multiples of this, which suits the library's inner loops.
 GRAIN = 32
 # Of a matrix b of more bytes the library reads its own copy faster than tiles read b.
-MOST_TILED_BYTES = 2 << 20
+MOST_TILED_BYTES = 4 << 20
+# With so many rows it pays to turn b first, where its columns are what lies in a row.
+ROWS_WORTH_TURNING = 256
 # The part of a row of tiles that must be of use.
 FILLED = 0.85
 # Multiplications that are worth a piece where tiles compute it; a piece has so many tiles above
@@ -108,6 +110,8 @@ def _write(
     assert found is not None
     dtype = target.dtype
     x, y = (_matrix(body, atom, dtype, side) for side, atom in enumerate(operands))
+    if _is_worth_turning(x, y):
+        y = _row_major_copy(body, y, dtype)
     product = _product(x, y, dtype, found.set_threads is not None)
     product = product._replace(scale=scale, adds=source is not None)
     views = [x, y, _whole(target)]
@@ -150,10 +154,10 @@ def _write(
     # A tile is read where it is then written.
     own = [b for b in reads[2:] if b not in reads[:2]]
     rows = None
-    if shared and product.tiled and not product.lead and product.cuts[1] == 1:
+    if shared and not product.lead and product.cuts[0] > 1 == product.cuts[1]:
         high, columns, _ = product.sizes
         part = _length(high, product.cuts[0])
-        rows = RowPieces(target, columns, high, part, arguments, define)
+        rows = RowPieces(target, columns, high, part, call, arguments, define)
     body.steps.append(Step(emit, [*reads, *before], [target], replaceable=own, rows=rows))
 
 
@@ -179,11 +183,24 @@ def _matrix(body: Body, atom: Any, dtype: np.dtype, side: int) -> View:
         strides.insert(at, view.shape[0] if side == 0 else 1)
         view = View(view.buffer, tuple(shape), tuple(strides), view.offset)
     if view.buffer.dtype != dtype or _leading(view) is None:
-        copy = Buffer(dtype, prod(view.shape))
-        fresh = View(copy, view.shape, row_major(view.shape), 0)
-        body.copy(view, fresh)
-        return fresh
+        return _row_major_copy(body, view, dtype)
     return view
+
+
+def _row_major_copy(body: Body, view: View, dtype: np.dtype) -> View:
+    fresh = View(Buffer(dtype, prod(view.shape)), view.shape, row_major(view.shape), 0)
+    body.copy(view, fresh)
+    return fresh
+
+
+def _is_worth_turning(x: View, y: View) -> bool:
+    """Whether tiles could compute the product if y's rows lay one behind the other, which
+    takes about as long as some rows of the product."""
+    found = _leading(y)
+    if found is None or not found[1] or len(y.shape) != 2:
+        return False
+    sizes = (x.shape[-2] * prod(x.shape[:-2]), y.shape[-1], x.shape[-1])
+    return sizes[0] >= ROWS_WORTH_TURNING and _suits_tiles(y.buffer.dtype.itemsize, sizes)
 
 
 def _leading(view: View) -> tuple[int, bool] | None:
@@ -206,7 +223,7 @@ def _product(x: View, y: View, dtype: np.dtype, may_cut: bool) -> Product:
     (lda, turned_a), (ldb, turned_b) = _leading(x) or (0, False), _leading(y) or (0, False)
     kind = "float" if dtype.itemsize == 4 else "double"
     sizes = (rows, columns, inner)
-    tiled = _suits_tiles(kind, sizes)
+    tiled = not turned_b and _suits_tiles(dtype.itemsize, sizes)
     cuts = _tiled_cuts if tiled else _cuts if may_cut else _whole_piece
     return Product(
         kind,
@@ -222,13 +239,13 @@ def _product(x: View, y: View, dtype: np.dtype, may_cut: bool) -> Product:
     )
 
 
-def _suits_tiles(kind: str, sizes: tuple[int, int, int]) -> bool:
+def _suits_tiles(itemsize: int, sizes: tuple[int, int, int]) -> bool:
     rows, columns, inner = sizes
     if not tiles.available() or prod(sizes) < ALONE or rows < tiles.height():
         return False
-    wide = tiles.width(kind)
+    wide = tiles.width("float" if itemsize == 4 else "double")
     filled = columns / (-(-columns // wide) * wide)
-    return filled >= FILLED and inner * columns * BITS[kind] // 8 <= MOST_TILED_BYTES
+    return filled >= FILLED and inner * columns * itemsize <= MOST_TILED_BYTES
 
 
 def _steps(view: View, lead: Sequence[int]) -> tuple[int, ...]:
@@ -367,15 +384,15 @@ class _Products:
         self, a: Value, b: Value, c: Value, source: Value, rows: Value, columns: Value
     ) -> None:
         w, p = self.w, self.p
-        steps = [(1, far) if turned else (far, 1) for far, turned in zip(*self.p[2:4], strict=True)]
-        texts = [f"i64 {one}, i64 {two}" for one, two in steps]
+        lda, ldb = p.leading
+        row, inner = (1, lda) if p.transposed[0] else (lda, 1)
         name, whole = tiles.symbol(p.kind), p.sizes[1]
-        matrix = "ptr, i64, i64"
-        types = f"{matrix}, {matrix}, ptr, i64, ptr, i64, {p.kind}, i64, i64, i64"
+        types = f"ptr, i64, i64, ptr, i64, ptr, i64, ptr, i64, {p.kind}, i64, i64, i64"
         w.module.declare(name, f"declare void @{name}({types})")
         w.line(
-            f"call void @{name}(ptr {a.ref}, {texts[0]}, ptr {b.ref}, {texts[1]}, ptr {c.ref}, "
-            f"i64 {whole}, ptr {source.ref}, i64 {whole}, {p.kind} {w.const(p.scale, p.kind).ref}, "
+            f"call void @{name}(ptr {a.ref}, i64 {row}, i64 {inner}, ptr {b.ref}, i64 {ldb}, "
+            f"ptr {c.ref}, i64 {whole}, ptr {source.ref}, i64 {whole}, "
+            f"{p.kind} {w.const(p.scale, p.kind).ref}, "
             f"i64 {rows.ref}, i64 {columns.ref}, i64 {p.sizes[2]})"
         )
 
