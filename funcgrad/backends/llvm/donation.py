@@ -72,11 +72,10 @@ def _replaces(kernel: Kernel, sources: list[int], results: list[int]) -> bool:
     """Whether each element is read, at the place where it is then written, and not after."""
     if any(kernel.params[n].role != "out" for n in results) or len(results) != 1:
         return False
-    (store,) = stores = [
-        s for s in kernel.statements() if type(s) is Store and s.array in results
-    ] or [None]
-    if len(stores) != 1 or store is None:
+    stores = [s for s in kernel.statements() if type(s) is Store and s.array in results]
+    if len(stores) != 1:
         return False
+    (store,) = stores
     written = False
     for s in (*kernel.setup, *kernel.body):
         inside = s.body if type(s) is Loop else [s]
