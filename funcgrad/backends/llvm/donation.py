@@ -7,7 +7,7 @@ from typing import Any
 
 from funcgrad.backends.llvm.program import Step
 from funcgrad.backends.loops.memory import Buffer
-from funcgrad.backends.loops.nest import INDEXED, Kernel, Load, Loop, Store
+from funcgrad.backends.loops.nest import INDEXED, Kernel, Load, Loop, Rows, Store
 
 # A new array costs as much as writing so many bytes.
 _LEAST_BYTES = 512
@@ -74,6 +74,8 @@ def _replaces(kernel: Kernel, sources: list[int], results: list[int]) -> bool:
         return False
     stores = [s for s in kernel.statements() if type(s) is Store and s.array in results]
     if len(stores) != 1:
+        return False
+    if any(type(s) is Rows for s in kernel.body):
         return False
     (store,) = stores
     written = False
