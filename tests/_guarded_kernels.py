@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,6 +22,12 @@ from funcgrad.scipy.special import logsumexp
 FLOATS, NUMBERS = ("float64", "float32"), ("float64", "float32", "int64", "int32", "bool")
 SIZES = [*range(1, 71), 127, 128, 129, 255, 256, 257, 1023, 1024, 1025]
 ROWS = 5
+
+
+def squares(m: Any) -> list[Any]:
+    """The largest square that the elements fill, from the first on, and up to the last."""
+    elements, side = m.reshape(-1), math.isqrt(m.size)
+    return [e.reshape(side, side) for e in (elements[: side**2], elements[-(side**2) :])]
 
 
 def softmax(x: Any, axis: int) -> Any:
@@ -48,6 +55,7 @@ ON_NUMBERS: dict[str, Callable[..., Any]] = {
     "flip": lambda x, m, i: (x[::-1], m[:, ::-1], m[::-1], m[::-1, ::-1] + x),
     "steps": lambda x, m, i: (x[::2], x[1::3], m[:, ::2], m[::2, ::-3], x[-1::-2] + x[0]),
     "transpose": lambda x, m, i: (m.T, m.T + x[:, None], m.T.reshape(-1)),
+    "squares": lambda x, m, i: [s.T + s[0] for s in squares(m)],
     "join": lambda x, m, i: (np.concatenate([x, m[0], x[::-1]]), np.stack([x, m[1]], -1)),
     "pad": lambda x, m, i: (np.pad(x, 1), np.pad(m, ((0, 2), (3, 0)))),
     "roll": lambda x, m, i: (np.roll(x, 1), np.roll(m, 2, axis=1)),

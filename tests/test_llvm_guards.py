@@ -24,7 +24,14 @@ print(_guarded_kernels.run([{size}], {at_end}, ["float32"], ["{other}"]))
 
 @pytest.mark.skipif(os.name != "posix", reason="needs mprotect")
 @pytest.mark.parametrize(
-    ("size", "at_end", "other"), [(65, True, "float64"), (6, True, "bool"), (33, False, "int32")]
+    ("size", "at_end", "other"),
+    [
+        (65, True, "float64"),
+        (6, True, "bool"),
+        (33, False, "int32"),
+        (257, True, "int32"),
+        (225, False, "bool"),
+    ],
 )
 def test_no_access_goes_astray(size: int, at_end: bool, other: str) -> None:
     text = RUN.format(tests=TESTS, size=size, at_end=at_end, other=other)

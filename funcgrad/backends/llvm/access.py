@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.backends.llvm.kinds import memory_kind
+from funcgrad.backends.llvm.packing import Room, packs_of
 from funcgrad.backends.llvm.writer import Value, Writer, mangled
 from funcgrad.backends.loops.nest import Axis, Index, Kernel, Load, Param, Ref, Store
 
@@ -85,6 +86,7 @@ class Access:
         vector_axis, lanes, mask: what the loop that is being written makes vectors of.
         windows: accesses that are made together, `wide` and `waiting`: what has been loaded for
             several, and is to be stored with others.
+        rooms: where loads find elements that have been packed for them.
     """
 
     def __init__(self, w: Writer, kernel: Kernel):
@@ -99,6 +101,7 @@ class Access:
         self.windows: dict[tuple[int, Index], Window] = {}
         self.wide: dict[Any, Value] = {}
         self.waiting: dict[Any, dict[int, Value]] = {}
+        self.rooms = {(p.array, p.index): Room(w, p) for p in packs_of(kernel)}
 
     def _address_terms(self, index: Index) -> tuple[Value, int]:
         """The scalar part of an index (vector axis at its first lane), and the step of lanes."""
@@ -122,6 +125,10 @@ class Access:
 
     def _load(self, array: int, index: Index, dtype: np.dtype) -> Value:
         w, kind = self.w, memory_kind(dtype)
+        room = self.rooms.get((array, index)) if self.vector_axis is not None else None
+        if room is not None:
+            row, column = self.positions[room.pack.block], self.positions[room.pack.inner]
+            return self._from_memory(self._load_vector(room.address(row, column), kind), dtype)
         start, step = self._address_terms(index)
         scattered = self._lane_terms(index)
         address = w.offset(self.bases[array], kind, start)

@@ -7,7 +7,8 @@ loop works on vectors of a fixed number of lanes; what is left over is one maske
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,9 @@ import numpy as np
 from funcgrad.backends.llvm.access import Access, Mask, windows
 from funcgrad.backends.llvm.frame import counted, report
 from funcgrad.backends.llvm.kinds import kind_of, memory_kind
+from funcgrad.backends.llvm.packing import WIDTH, Totals, in_blocks, single_pass
 from funcgrad.backends.llvm.scalar import apply, combine, constant, convert, identity
-from funcgrad.backends.llvm.writer import Module, Value, Writer
+from funcgrad.backends.llvm.writer import BITS, Module, Value, Writer
 from funcgrad.backends.loops.kernels import ELEMENTS
 from funcgrad.backends.loops.nest import (
     Axis,
@@ -79,7 +81,7 @@ class _KernelWriter(Access):
                     self._statement(s)
         w.line("ret void")
         head = f"define internal void @{self.name}(ptr noalias %args, i64 %begin, i64 %end) #0 {{"
-        return "\n".join([head, "entry:", *w.lines, "}"])
+        return "\n".join([head, "entry:", *w.rooms, *w.lines, "}"])
 
     def _own_part(self, base: Value, param: Param, begin: Value) -> Value:
         """Each chunk has a part of its own: the one at the chunk's number."""
@@ -121,8 +123,85 @@ class _KernelWriter(Access):
 
         if len(outer) == 1 and outer[0].extent == 1:
             row(self.w.const(0, "i64"))
+        elif self._height(outer[-1]):
+            self._packed_rows(begin, end, row)
         else:
             counted(self.w, begin, end, 1, row)
+
+    def _height(self, block: Axis) -> int:
+        """Of how many rows on this axis at a time something is packed."""
+        return max((r.pack.height for r in self.rooms.values() if r.pack.block is block), default=0)
+
+    def _packed_rows(self, begin: Value, end: Value, row: Callable[[Value], None]) -> None:
+        """Rows in blocks, none of which goes beyond an end of the last outer axis."""
+        w, (*others, last) = self.w, self.kernel.outer
+        height, extent = w.const(self._height(last), "i64"), w.const(last.extent, "i64")
+        loop = single_pass(self.kernel)
+
+        def length(i: Value) -> Value:
+            if not others:
+                return height
+            return w.intrinsic("smin", height, w.op("sub", extent, w.op("urem", i, extent)))
+
+        def block(i: Value, stop: Value) -> None:
+            if loop is not None:
+                self._pieces(loop, i, stop)
+                return
+            self._place_row(i)
+            self._fill_rooms(last, w.op("sub", stop, i), w.const(0, "i64"))
+            counted(w, i, stop, 1, row)
+
+        in_blocks(w, begin, end, length, block)
+
+    def _pieces(self, loop: Loop, begin: Value, stop: Value) -> None:
+        """A block of rows, done piece by piece."""
+        w, body = self.w, self.kernel.body
+        axis = loop.axes[-1]
+        place = next(k for k, s in enumerate(body) if s is loop)
+        lanes, unroll = self._lanes(loop), self._unroll(loop)
+        totals = Totals(w, self._neutral(loop, lanes, unroll))
+        number = functools.partial(w.op, "sub")
+
+        def start(row: Value) -> None:
+            totals.write(number(row, begin), totals.start)
+
+        def piece(left: Value, right: Value) -> None:
+            self._place_row(begin)
+            self._fill_rooms(self.kernel.outer[-1], number(stop, begin), left)
+
+            def row(i: Value) -> None:
+                self._place_row(i)
+                self._row(body[:place])
+                found = totals.read(number(i, begin))
+                found = self._passes(loop, lanes, unroll, (left, right), found)
+                totals.write(number(i, begin), found)
+
+            counted(w, begin, stop, 1, row)
+
+        def finish(i: Value) -> None:
+            self._place_row(i)
+            self._row(body[:place])
+            self._take_totals(loop, unroll, totals.read(number(i, begin)))
+            self._row(body[place + 1 :])
+
+        if loop.reductions:
+            counted(w, begin, stop, 1, start)
+        width = w.const(WIDTH, "i64")
+        extent = w.const(axis.extent, "i64")
+        in_blocks(w, w.const(0, "i64"), extent, lambda _: width, piece)
+        if body[place + 1 :]:
+            counted(w, begin, stop, 1, finish)
+
+    def _fill_rooms(self, block: Axis, count: Value, column: Value) -> None:
+        """Pack so many rows, from where the axis stands."""
+        w = self.w
+        for room in self.rooms.values():
+            pack = room.pack
+            if pack.block is block:
+                start, _ = self._address_terms(pack.around)
+                base = w.offset(self.bases[pack.array], pack.kind, start)
+                lanes = 8 * self.vector_bytes // BITS[pack.kind]
+                room.fill(self.positions[block], count, column, base, lanes)
 
     def _row(self, body: Sequence[Any]) -> None:
         for s in body:
@@ -168,36 +247,64 @@ class _KernelWriter(Access):
 
     def _loop(self, loop: Loop, range_: tuple[Value, Value] | None) -> None:
         """One pass; `range_` bounds the vectorised axis where threads share that."""
-        w = self.w
-        *around, axis = loop.axes
-        lanes = self._lanes(loop)
-        unroll = next((u for n, u in _UNROLL if len(loop.body) <= n), 1) if loop.reductions else 1
-        unroll = max(1, min(unroll, axis.extent // lanes))
-        self._hoist(loop, lanes)
-        self.windows = windows(loop.body, axis, self.kernel.params)
-        start = [
-            constant(w, identity(r.op, r.value.dtype), r.value.dtype, lanes)
+        lanes, unroll = self._lanes(loop), self._unroll(loop)
+        start = self._neutral(loop, lanes, unroll)
+        self._take_totals(loop, unroll, self._passes(loop, lanes, unroll, range_, start))
+
+    def _unroll(self, loop: Loop) -> int:
+        most = next((u for n, u in _UNROLL if len(loop.body) <= n), 1) if loop.reductions else 1
+        return max(1, min(most, loop.axes[-1].extent // self._lanes(loop)))
+
+    def _neutral(self, loop: Loop, lanes: int, unroll: int) -> list[Value]:
+        return [
+            constant(self.w, identity(r.op, r.value.dtype), r.value.dtype, lanes)
             for r in loop.reductions
             for _ in range(unroll)
         ]
+
+    def _take_totals(self, loop: Loop, unroll: int, totals: Sequence[Value]) -> None:
+        for k, r in enumerate(loop.reductions):
+            parts = list(totals[k * unroll : (k + 1) * unroll])
+            self.values[r.out] = self._across(r.op, r.value.dtype, parts)
+
+    def _passes(
+        self,
+        loop: Loop,
+        lanes: int,
+        unroll: int,
+        range_: tuple[Value, Value] | None,
+        totals: Sequence[Value],
+    ) -> list[Value]:
+        """The vectorised loop, within those around it; the totals in vectors."""
+        w = self.w
+        *around, axis = loop.axes
+        self._hoist(loop, lanes)
+        self.windows = windows(loop.body, axis, self.kernel.params)
         begin, end = range_ or (w.const(0, "i64"), w.const(axis.extent, "i64"))
 
         def nest(depth: int, *carry: Value) -> list[Value]:
             if depth == len(around):
                 return self._vector_loop(loop, axis, lanes, unroll, begin, end, list(carry))
+            outside = around[depth]
 
             def step(i: Value, *inner: Value) -> list[Value]:
-                self.positions[around[depth]] = i
+                self.positions[outside] = i
                 return nest(depth + 1, *inner)
 
-            extent = w.const(around[depth].extent, "i64")
-            return counted(self.w, w.const(0, "i64"), extent, 1, step, carry)
+            def block(i: Value, stop: Value, *inner: Value) -> list[Value]:
+                self.positions[outside] = i
+                self._fill_rooms(outside, w.op("sub", stop, i), w.const(0, "i64"))
+                return counted(w, i, stop, 1, step, inner)
 
-        totals = nest(0, *start)
+            none, extent = w.const(0, "i64"), w.const(outside.extent, "i64")
+            height = w.const(self._height(outside), "i64")
+            if height.ref == "0":
+                return counted(w, none, extent, 1, step, carry)
+            return in_blocks(w, none, extent, lambda _: height, block, carry)
+
+        found = nest(0, *totals)
         self.splats = {}
-        for k, r in enumerate(loop.reductions):
-            parts = totals[k * unroll : (k + 1) * unroll]
-            self.values[r.out] = self._across(r.op, r.value.dtype, parts)
+        return found
 
     def _vector_loop(
         self,

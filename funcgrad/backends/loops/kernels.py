@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 from typing import Any
 
@@ -30,6 +31,10 @@ STREAM = 16384
 # Chunks of elements begin at multiples of this, where vectors do.
 ELEMENTS = 1024
 _FUNCTION_WORK = 12
+# Rows shorter than this, or fewer, are read as they come, and so are elements near each other.
+_SHORTEST, FEWEST, _NEAR = 32, 4, 4
+# Of others so many make a chunk at least.
+_TOGETHER = 8
 
 
 def work_of(kernel: Kernel) -> int:
@@ -70,7 +75,26 @@ def chunking(kernel: Kernel) -> tuple[int, int]:
     if kept:
         chunks = min(chunks, max(1, kernel.elements // (4 * kept)))
     chunk = -(-count // chunks)
+    if any(block.outer for _, block, _ in far_loads(kernel)):
+        # Neighbouring rows share the cache lines that they read.
+        chunk = max(chunk, min(_TOGETHER, kernel.rows // 4))
     return count, -(-chunk // grain) * grain
+
+
+def far_loads(kernel: Kernel) -> Iterator[tuple[Load, Axis, Axis]]:
+    """Loads that step along the inner axis by many elements, and along the one around it by one;
+    with these two axes, the inner one last."""
+    for loop in kernel.body:
+        axes = (*kernel.outer, *loop.axes) if type(loop) is Loop else ()
+        if len(axes) < 2:
+            continue
+        block, inner = axes[-2:]
+        if block.extent < FEWEST or inner.extent < _SHORTEST:
+            continue
+        for s in loop.body:
+            if type(s) is Load and kernel.params[s.array].role == "in" and not s.index.dynamic:
+                if s.index.step(block) == 1 and abs(s.index.step(inner)) > _NEAR:
+                    yield s, block, inner
 
 
 def copy_nest(source: View, destination: View) -> Kernel:

@@ -1,0 +1,82 @@
+"""Kernels that read or write arrays in steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import funcgrad as fg
+
+pytest.importorskip("llvmlite")
+
+
+def softmax(x: Any) -> Any:
+    e = np.exp(x - np.max(x, 1, keepdims=True))
+    return e / np.sum(e, 1, keepdims=True)
+
+
+# Of two arrays of the same shape, of which the first is a transposed view within the program.
+PROGRAMS: dict[str, Callable[..., Any]] = {
+    "add": lambda t, y: t + y,
+    "scale": lambda t, y: t * 2,
+    "rows": lambda t, y: t * y[:, :1] + y[0],
+    "sum": lambda t, y: np.sum(t * y),
+    "row sums": lambda t, y: np.sum(t * y, 1),
+    "column sums": lambda t, y: np.sum(t * y, 0),
+    "extremes": lambda t, y: (np.max(t * y, 1), t - y),
+    "softmax": lambda t, y: softmax(t + y),
+    "reversed": lambda t, y: t[:, ::-1] + y,
+    "parts": lambda t, y: t[1:, 2:] * y[:-1, :-2],
+    "several": lambda t, y: t[1:] + t[:-1] * y[1:],
+}
+
+
+def arrays(shape: tuple[int, ...], dtype: str) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(sum(shape))
+    x, y = (rng.integers(-99, 99, shape).astype(dtype) for _ in "xy")
+    return x, y
+
+
+def agree(found: Any, expected: Any) -> None:
+    for f, e in zip(fg.tree.leaves(found), fg.tree.leaves(expected), strict=True):
+        np.testing.assert_array_equal(np.asarray(f), np.asarray(e))
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "int8", "bool"])
+@pytest.mark.parametrize("shape", [(37, 33), (5, 300), (4, 259), (700, 521)])
+def test_transposed_views_give_what_copies_give(
+    name: str, dtype: str, shape: tuple[int, ...]
+) -> None:
+    if dtype == "bool" and name not in ("rows", "sum"):
+        return
+    program = PROGRAMS[name]
+    y, x = arrays(shape, dtype)
+    x = np.ascontiguousarray(x.T)
+    viewed = fg.jit(lambda x, y: program(x.T, y), backend="llvm")(x, y)
+    copied = fg.jit(program, backend="llvm")(np.ascontiguousarray(x.T), y)
+    agree(viewed, copied)
+
+
+@pytest.mark.parametrize("order", [(0, 2, 1), (1, 0, 2), (2, 1, 0), (0, 3, 2, 1), (3, 0, 1, 2)])
+def test_axes_in_any_order(order: tuple[int, ...]) -> None:
+    shape = (3, 41, 7, 50)[-len(order) :]
+    x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    y = np.ones(x.transpose(order).shape, np.float32)
+    for program in (PROGRAMS["add"], PROGRAMS["sum"]):
+        found = fg.jit(lambda x, y, p=program: p(x.transpose(order), y), backend="llvm")(x, y)
+        copied = fg.jit(program, backend="llvm")(np.ascontiguousarray(x.transpose(order)), y)
+        np.testing.assert_allclose(found, copied, 1e-6)
+
+
+def test_several_threads_and_pieces_of_a_block() -> None:
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((1003, 1003), dtype=np.float32) for _ in "xy")
+    for name in ("add", "sum", "row sums", "softmax", "column sums"):
+        program = PROGRAMS[name]
+        viewed = fg.jit(lambda x, y, p=program: p(x.T, y), backend="llvm")(x, y)
+        copied = fg.jit(program, backend="llvm")(np.ascontiguousarray(x.T), y)
+        np.testing.assert_allclose(viewed, copied, 2e-5, 2e-5)
