@@ -49,7 +49,7 @@ def by_tiles(request, monkeypatch):
         )
         code = engine.compile_ir(tiles.text(kind))
         first = (pointer, size, size)
-        kinds = (*first, *(pointer, size) * 3, scalar, size, size, size)
+        kinds = (*first, *(pointer, size) * 3, scalar, *[size] * 4)
         return code, ctypes.CFUNCTYPE(None, *kinds)(code.address(tiles.symbol(kind)))
 
     codes = {dtype: function(dtype) for dtype in (np.float32, np.float64)}
@@ -68,7 +68,7 @@ def by_tiles(request, monkeypatch):
                 c.ctypes.data,
                 strides(c)[0],
             ),
-            *(*given, scale, a.shape[0], b.shape[1], a.shape[1]),
+            *(*given, scale, a.shape[0], b.shape[1], a.shape[1], strides(b)[1]),
         )
 
     return run
@@ -81,8 +81,8 @@ def test_tiles_of_all_sizes(by_tiles, dtype):
         rows, columns = rng.integers(1, 80, 2)
         inner = rng.choice([1, 2, 5, 17, 64, 511, 512, 513, 1030])
         a, b = (rng.standard_normal(s).astype(dtype) for s in ((rows, inner), (inner, columns)))
-        if rng.integers(2):
-            a = np.asfortranarray(a)
+        turned = rng.integers(0, 2, 2)
+        a, b = (np.asfortranarray(x) if t else x for x, t in zip((a, b), turned, strict=True))
         frame = np.full((rows + 2, columns + 3), 7, dtype)
         c = frame[1:-1, 1 : 1 + columns]
         s = rng.standard_normal((rows, columns)).astype(dtype) if rng.integers(2) else None
@@ -152,6 +152,25 @@ def test_batches_of_products():
     agree(f(a, b), np.matmul(a.astype(float), b), 64)
     agree(f(a, b[0]), np.matmul(a.astype(float), b[0]), 64)
     agree(f(a[:1], b), np.matmul(a[:1].astype(float), b), 64)
+
+
+BROADCAST = {
+    "gradient": lambda x, w: fg.grad(lambda v: np.sum(np.sum(x @ v, axis=0) * x[:, :1]))(
+        np.stack([w, w, w])
+    ),
+    "no batches of its own": lambda x, w: x @ np.broadcast_to(w, (5, *w.shape)),
+    "one row, many times": lambda x, w: np.broadcast_to(x[:1], (5, 1, 64)) @ w,
+    "equal rows": lambda x, w: np.broadcast_to(x[:1], (5, 64)) @ w,
+    "some batches of its own": lambda x, w: x[:, None] @ np.broadcast_to(w, (2, 70, *w.shape)),
+    "batches of rows": lambda x, w: np.broadcast_to(x, (2, 3, 70, 64)) @ w,
+    "an axis of length one": lambda x, w: x.reshape(7, 1, 10, 64) @ w,
+}
+
+
+@pytest.mark.parametrize("name", BROADCAST)
+def test_broadcast_operands(name):
+    x, w, f = rand(70, 64, dtype=np.float64), rand(64, 96, dtype=np.float64), BROADCAST[name]
+    agree(compiled(f)(x, w), fg.jit(f, backend="numpy")(x, w), 64)
 
 
 def test_which_products_are_tiled():
@@ -291,7 +310,39 @@ def test_a_donated_parameter_is_updated_in_place():
     assert new.ctypes.data == place
 
 
+def test_an_epilogue_writes_into_donated_memory():
+    m, x, y = rand(512, 96), rand(512, 300, seed=1), rand(300, 96, seed=2)
+    expected, place = 0.5 * m + np.tanh(x.astype(float) @ y), m.ctypes.data
+    f = compiled(lambda m, x, y: 0.5 * m + np.tanh(x @ y), donate_argnums=0)
+    new = f(m, x, y)
+    np.testing.assert_allclose(new, expected, rtol=1e-4, atol=1e-4)
+    assert new.ctypes.data == place
+
+
+def test_an_operand_is_not_overwritten_by_an_epilogue():
+    x, y = rand(512, 512), rand(512, 512, seed=1)
+    f = compiled(lambda x, y: x + np.tanh(x @ y), donate_argnums=0)
+    np.testing.assert_allclose(
+        f(x.copy(), y), x + np.tanh(x.astype(float) @ y), rtol=1e-3, atol=1e-4
+    )
+
+
 def test_a_donated_operand_is_not_overwritten():
     w = rand(96, 96)
     f = compiled(lambda w: w - 0.25 * (w @ w), donate_argnums=0)
     agree(f(w.copy()), w - 0.25 * (w.astype(float) @ w), 96)
+
+
+def test_an_update_by_nothing_keeps_what_is_no_number():
+    w, x = np.ones((600, 10), np.float32), np.ones((600, 8), np.float32)
+    x[5, 3] = np.inf
+    y = np.ones((8, 10), np.float32)
+    with np.errstate(invalid="ignore"):
+        assert np.isnan(compiled(lambda w, x, y: w - 0.0 * (x @ y))(w, x, y)[5]).all()
+
+
+def test_factors_of_an_update_are_not_multiplied():
+    w, x = np.zeros((64, 96), np.float32), np.full((64, 64), 1e-36, np.float32)
+    y = np.ones((64, 96), np.float32)
+    f = compiled(lambda w, x, y: w - 1e30 * (1e30 * (x @ y)))
+    np.testing.assert_allclose(f(w, x, y), -1e60 * 64e-36, rtol=1e-5)

@@ -72,11 +72,7 @@ def _joined(group: Sequence[Step]) -> Step:
         frame.pass_arguments(values)
         name = f"batch.{first.name}"
         w.module.define(name, _dispatcher(w.module, name, first, pieces, size))
-        w.module.declare("fg_parallel", "declare void @fg_parallel(ptr, ptr, i64, i64)")
-        w.line(
-            f"call void @fg_parallel(ptr @{name}, ptr {frame.scratch.ref}, "
-            f"i64 {len(calls) * pieces}, i64 1)"
-        )
+        frame.share(name, len(calls) * pieces, 1)
 
     return _merged(group, emit)
 

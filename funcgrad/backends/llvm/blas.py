@@ -1,6 +1,6 @@
 """The matrix products of the BLAS that NumPy has loaded, for native code to call.
 
-`find` gives IR the symbols `fg_sgemm`, `fg_dgemm`, `fg_sgemv` and `fg_dgemv`, which are CBLAS's:
+`register` gives IR the symbols `fg_sgemm`, `fg_dgemm`, `fg_sgemv` and `fg_dgemv`, CBLAS's own:
 
     void fg_sgemm(i32 order, i32 transa, i32 transb, i64 m, i64 n, i64 k, float alpha,
                   ptr a, i64 lda, ptr b, i64 ldb, float beta, ptr c, i64 ldc)
@@ -21,7 +21,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +51,7 @@ class Blas(NamedTuple):
     """A library of matrix products that has passed the probe.
 
     Attributes:
+        addresses: where its functions lie, by the names of `_ROUTINES`.
         limit: the largest size that its integers hold.
         spelling: how it spells the names of CBLAS's functions.
         threads: reads on how many threads it runs a product, where `set_threads` is there.
@@ -58,15 +59,28 @@ class Blas(NamedTuple):
             own, where it costs nothing; one of OpenMP's would allocate memory for each.
     """
 
+    addresses: dict[str, int]
     limit: int
     spelling: str
     threads: Callable[[], int] | None
     set_threads: Callable[[int], None] | None
 
 
+def register() -> None:
+    """Name the functions for IR; the library is looked for when the first program calls one."""
+    for name in _ROUTINES:
+        engine.register_later(f"fg_{name}", partial(_address, name))
+
+
+def _address(name: str) -> int:
+    found = find()
+    assert found is not None
+    return found.addresses[name]
+
+
 @cache
 def find() -> Blas | None:
-    """NumPy's BLAS, its functions named for IR; None where it has none that can be called."""
+    """NumPy's BLAS; None where it has none that can be called."""
     for library in _libraries():
         for spelling, wide in _SPELLINGS:
             functions = _functions(library, spelling)
@@ -75,12 +89,9 @@ def find() -> Blas | None:
                 continue
             if not all(_works(name, function) for name, function in functions.items()):
                 return None
-            for name, function in functions.items():
-                address = ctypes.cast(function, ctypes.c_void_p).value
-                assert address is not None
-                engine.register_symbol(f"fg_{name}", address)
+            places = {n: ctypes.cast(f, ctypes.c_void_p).value or 0 for n, f in functions.items()}
             limit = 2**63 - 1 if wide else 2**31 - 1
-            return Blas(limit, spelling, *_threading(library, spelling))
+            return Blas(places, limit, spelling, *_threading(library, spelling))
     return None
 
 

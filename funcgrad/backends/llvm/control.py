@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.cost import graph_flops
 from funcgrad.backends.llvm.frame import Frame, counted
 from funcgrad.backends.llvm.interrupts import (
     due,
@@ -35,8 +36,6 @@ from funcgrad.core.graph import Eqn, Graph
 
 # A body in registers may have so many numbers in all of its values.
 REGISTER_NUMBERS = 6000
-# Rounds in registers between two looks for signals.
-REGISTER_ROUNDS = 4096
 # What a round through memory takes beside its kernels' work.
 CALL_WORK = 50
 BOOL = np.dtype(bool)
@@ -100,15 +99,19 @@ def _times(
     length: int,
     carry: Sequence[Value],
     step: Callable[..., Sequence[Value]],
+    work: int,
 ) -> list[Value]:
-    """`length` rounds of `carry = step(i, *carry)`; many can be interrupted, a block at a time."""
-    first, end = w.const(0, "i64"), w.const(length, "i64")
-    if length < 4 * REGISTER_ROUNDS:
+    """`length` rounds of `carry = step(i, *carry)`, each of so many operations.
+
+    Where they take long they can be interrupted, a block at a time.
+    """
+    first, end, every = w.const(0, "i64"), w.const(length, "i64"), rounds(work)
+    if length < 4 * every:
         return counted(w, first, end, 1, step, carry)
 
     def block(values: list[Value]) -> list[Value]:
         begin, *inner = values
-        far = w.op("add", begin, w.const(REGISTER_ROUNDS, "i64"))
+        far = w.op("add", begin, w.const(every, "i64"))
         stop = w.intrinsic("smin", far, end)
         return [stop, *counted(w, begin, stop, 1, step, inner)]
 
@@ -188,7 +191,8 @@ def _scan_small(small: Small, eqn: Eqn) -> list[Value]:
     def step(i: Value, *carry: Value) -> list[Value]:
         return run_small(small, p["body"], [*consts, *carry])
 
-    return _times(small.w, small.status, p["length"], carry, step)
+    work = graph_flops(p["body"])
+    return _times(small.w, small.status, p["length"], carry, step, work)
 
 
 def _while_small(small: Small, eqn: Eqn) -> list[Value]:
@@ -203,7 +207,7 @@ def _while_values(small: Small, p: dict[str, Any], values: Sequence[Value]) -> l
         carry,
         lambda c: run_small(small, p["cond"], [*consts, *c])[0],
         lambda c: run_small(small, p["body"], [*consts, *c]),
-        REGISTER_ROUNDS,
+        rounds(graph_flops(p["cond"]) + graph_flops(p["body"])),
     )
 
 
@@ -306,7 +310,8 @@ def _scan_registers(
                 store_array(w, y, _slice_address(frame, stack, i), stack.buffer.dtype)
             return found[:n_carry]
 
-        final = _times(w, frame.status, p["length"], start, step)
+        work = graph_flops(p["body"])
+        final = _times(w, frame.status, p["length"], start, step, work)
         for target, value in zip(targets, final, strict=False):
             store_array(w, value, frame.address(target), target.dtype)
 

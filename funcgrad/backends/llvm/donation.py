@@ -72,6 +72,8 @@ def _replaces(kernel: Kernel, sources: list[int], results: list[int]) -> bool:
     """Whether each element is read, at the place where it is then written, and not after."""
     if any(kernel.params[n].role != "out" for n in results) or len(results) != 1:
         return False
+    if max(sources) >= len(kernel.params):
+        return False  # The product before the kernel reads it, too.
     stores = [s for s in kernel.statements() if type(s) is Store and s.array in results]
     if len(stores) != 1:
         return False

@@ -12,7 +12,7 @@ import importlib.util
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
@@ -80,9 +80,8 @@ def compile_ir(text: str, level: int = 1) -> Code:
     binary = disk.get(name)
     with _lock:
         # LLVM's loader would end the process over a symbol that it can't find.
-        for symbol in _DECLARED.findall(text):
-            if not symbol.startswith("llvm."):
-                _resolve(symbol)
+        for symbol in declared(text):
+            _resolve(symbol)
         found = binary is not None
         if binary is None:
             binary = bytes(_machine(level).emit_object(_optimized(text, level)))
@@ -97,12 +96,19 @@ def code_name(text: str, level: int = 1) -> str:
     return disk.key(text, level)
 
 
-def load_code(name: str) -> Code | None:
-    """Code that is in the cache by this name."""
+def declared(text: str) -> list[str]:
+    """What IR takes from outside of its module."""
+    return [name for name in _DECLARED.findall(text) if not name.startswith("llvm.")]
+
+
+def load_code(name: str, symbols: Iterable[str]) -> Code | None:
+    """Code that is in the cache by this name, and takes these symbols from outside."""
     binary = disk.get(name)
     if binary is None:
         return None
     with _lock:
+        for symbol in symbols:
+            _resolve(symbol)
         return Code("", 1, loader.load(binary, _resolve, _symbols))
 
 

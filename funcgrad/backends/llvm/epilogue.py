@@ -88,11 +88,7 @@ def joined(rows: RowPieces, call: KernelCall) -> Callable[[Frame], None]:
         part = rows.define(w.module)
         name = f"{part}.{call.name}.{call.count}"
         w.module.define(name, _text(w.module, name, part, len(first), call))
-        w.module.declare(rows.call, f"declare void @{rows.call}(ptr, ptr, i64, i64)")
-        w.line(
-            f"call void @{rows.call}(ptr @{name}, ptr {frame.scratch.ref}, "
-            f"i64 {-(-call.count // call.chunk)}, i64 1)"
-        )
+        frame.share(name, -(-call.count // call.chunk), 1, rows.call)
 
     return emit
 

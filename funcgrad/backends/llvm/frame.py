@@ -61,6 +61,13 @@ class Frame:
         for i, value in enumerate(values):
             self.w.store(value, self.w.offset(self.scratch, "i64", self.w.const(i, "i64")))
 
+    def share(self, name: str, count: int, chunk: int, call: str = "fg_parallel") -> None:
+        """Run a function of a range over [0, count) on all threads, with the passed arguments."""
+        self.w.module.declare(call, f"declare void @{call}(ptr, ptr, i64, i64)")
+        self.w.line(
+            f"call void @{call}(ptr @{name}, ptr {self.scratch.ref}, i64 {count}, i64 {chunk})"
+        )
+
     def run_site(self, number: int) -> None:
         """Let the indices that are checked from here on be those of a site, if it is one."""
         if number:
@@ -175,7 +182,4 @@ def call_kernel(frame: Frame, name: str, buffers: Sequence[Buffer], count: int, 
     if chunk >= count:
         w.line(f"call void @{name}(ptr {frame.scratch.ref}, i64 0, i64 {count})")
         return
-    w.module.declare("fg_parallel", "declare void @fg_parallel(ptr, ptr, i64, i64)")
-    w.line(
-        f"call void @fg_parallel(ptr @{name}, ptr {frame.scratch.ref}, i64 {count}, i64 {chunk})"
-    )
+    frame.share(name, count, chunk)

@@ -121,12 +121,18 @@ done:
 """
 
 
+def register() -> None:
+    """Name `fg_products` for IR: `fg_parallel` with the library on one thread.
+
+    It is compiled when the first program calls it.
+    """
+    engine.register_later("fg_products", _load)
+
+
 @cache
-def load() -> None:
-    """Make `fg_products` a symbol for IR: `fg_parallel` with the library on one thread."""
+def _load() -> int:
     found = blas.find()
-    if found is None or found.threads is None or found.set_threads is None:
-        return
+    assert found is not None and found.threads is not None and found.set_threads is not None
     pool.load()
     functions = {"fg_blas_threads": found.threads, "fg_blas_set_threads": found.set_threads}
     for name, function in functions.items():
@@ -138,9 +144,9 @@ def load() -> None:
     code = engine.compile_ir(text, level=0)
     # It serves programs until the process ends.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
-    engine.register_symbol("fg_products", code.address("fg_products"))
     if forks:
         _register_at_fork(*(code.address(f"fg_products_{n}") for n in ("close", "open", "reset")))
+    return code.address("fg_products")
 
 
 def _register_at_fork(before: int, in_parent: int, in_child: int) -> None:

@@ -32,7 +32,7 @@ def vector_bytes() -> int:
     # The bit and byte instructions that masks and conversions need come with these.
     if {"avx512f", "avx512vl", "avx512dq", "avx512bw"} <= flags:
         return 64
-    return 32 if "avx2" in flags else 16
+    return 32 if {"avx2", "fma"} <= flags else 16
 
 
 @cache

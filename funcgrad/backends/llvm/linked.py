@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.backends.llvm import entry, guard, pool, tiles
+from funcgrad.backends.llvm import blas, entry, guard, pool, tiles
 
 Layout = tuple[np.dtype, tuple[int, ...]]
 
@@ -93,5 +93,6 @@ def register() -> None:
     """Name what programs call."""
     entry.register_symbols()
     pool.load()
-    guard.load()
+    blas.register()
+    guard.register()
     tiles.register()

@@ -11,6 +11,7 @@ after each product, and take the cores from the kernels between.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ from funcgrad.backends.llvm.epilogue import RowPieces
 from funcgrad.backends.llvm.frame import Frame, pieces_text
 from funcgrad.backends.llvm.program import Body, Step
 from funcgrad.backends.llvm.rules import rule
-from funcgrad.backends.llvm.writer import Module, Value, Writer, float_text
+from funcgrad.backends.llvm.writer import BITS, Module, Value, Writer, float_text
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Eqn
@@ -37,8 +38,6 @@ FEW_PIECES, MOST_PIECES = 8, 64
 GRAIN = 32
 # Of a matrix b of more bytes the library reads its own copy faster than tiles read b.
 MOST_TILED_BYTES = 4 << 20
-# With so many rows it pays to turn b first, where its columns are what lies in a row.
-ROWS_WORTH_TURNING = 256
 # The part of a row of tiles that must be of use.
 FILLED = 0.85
 # Multiplications that are worth a piece where tiles compute it; a piece has so many tiles above
@@ -71,6 +70,11 @@ class Product(NamedTuple):
     scale: float
     adds: bool
     tiled: bool
+
+    @property
+    def work(self) -> int:
+        """Multiplications."""
+        return prod(self.lead) * prod(self.sizes)
 
 
 @rule("matmul")
@@ -108,25 +112,16 @@ def _write(
     """A step that computes a product, times `scale` and added to `source` where there is one."""
     found = blas.find()
     assert found is not None
-    dtype = target.dtype
-    x, y = (_matrix(body, atom, dtype, side) for side, atom in enumerate(operands))
-    if _is_worth_turning(x, y):
-        y = _row_major_copy(body, y, dtype)
-    product = _product(x, y, dtype, found.set_threads is not None)
+    x, y = (_matrix(body, atom, target.dtype, side) for side, atom in enumerate(operands))
+    product = _product(x, y, target.dtype, found.set_threads is not None)
     product = product._replace(scale=scale, adds=source is not None)
-    views = [x, y, _whole(target)]
+    views, before = [x, y, _whole(target)], []
     if source is not None and product.tiled:
         views.append(body.contiguous_copy(source))
     elif source is not None:
         body.copy(source, View(target, source.shape, row_major(source.shape), 0))
-    work = prod(product.lead) * prod(product.sizes)
-    body.shared.work += work // 4
-    pieces = prod(product.lead) * prod(product.cuts)
-    # Of many small products each piece takes several.
-    chunk = max(1, (TILED_WORK if product.tiled else PIECE_WORK) * pieces // (2 * work))
-    held = found.set_threads is not None and work > ALONE
-    shared = chunk < pieces if product.tiled else held
-    call = "fg_parallel" if product.tiled else "fg_products"
+        before.append(target)
+    sharing = _sharing(product, found.set_threads is not None)
 
     def arguments(frame: Frame) -> list[Value]:
         return [_start(frame, v) for v in views]
@@ -137,28 +132,46 @@ def _write(
         return name
 
     def emit(frame: Frame) -> None:
-        w = frame.w
-        name = define(w.module)
+        name = define(frame.w.module)
         frame.pass_arguments(arguments(frame))
-        where = f"ptr {frame.scratch.ref}, i64"
-        if shared:
-            w.module.declare(call, f"declare void @{call}(ptr, ptr, i64, i64)")
-            w.line(f"call void @{call}(ptr @{name}, {where} {pieces}, i64 {chunk})")
+        if sharing.call:
+            frame.share(name, sharing.pieces, sharing.chunk, sharing.call)
         else:
-            w.line(f"call void @{name}({where} 0, i64 {pieces})")
+            frame.w.line(f"call void @{name}(ptr {frame.scratch.ref}, i64 0, i64 {sharing.pieces})")
 
-    body.shared.spent.calls += prod(product.lead)
     reads = [v.buffer for v in (x, y, *views[3:])]
+    body.shared.work += product.work // 4
+    body.shared.spent.calls += prod(product.lead)
     body.shared.spent.add(reads, [target])
-    before = [target] if product.adds and not product.tiled else []
-    # A tile is read where it is then written.
-    own = [b for b in reads[2:] if b not in reads[:2]]
+    # What is added to is read where the sum is then written.
+    replaceable = [b for b in reads[2:] if b not in reads[:2]]
     rows = None
-    if shared and not product.lead and product.cuts[0] > 1 == product.cuts[1]:
-        high, columns, _ = product.sizes
-        part = _length(high, product.cuts[0])
-        rows = RowPieces(target, columns, high, part, call, arguments, define)
-    body.steps.append(Step(emit, [*reads, *before], [target], replaceable=own, rows=rows))
+    if sharing.call and not product.lead and product.cuts[0] > 1 and product.cuts[1] == 1:
+        count, columns, _ = product.sizes
+        part = _length(count, product.cuts[0])
+        rows = RowPieces(target, columns, count, part, sharing.call, arguments, define)
+    body.steps.append(Step(emit, [*reads, *before], [target], None, None, replaceable, rows))
+
+
+class _Sharing(NamedTuple):
+    """How threads share a product: so many pieces, in chunks, by a function; empty if none do."""
+
+    pieces: int
+    chunk: int
+    call: str
+
+
+def _sharing(product: Product, held: bool) -> _Sharing:
+    """Args: whether the library must be held to one thread."""
+    pieces = prod(product.lead) * prod(product.cuts)
+    # Of many small products each piece takes several.
+    least = TILED_WORK if product.tiled else PIECE_WORK
+    chunk = max(1, least * pieces // (2 * product.work))
+    if product.tiled:
+        call = "fg_parallel" if chunk < pieces else ""
+    else:
+        call = "fg_products" if held and product.work > ALONE else ""
+    return _Sharing(pieces, chunk, call)
 
 
 def _whole(buffer: Buffer) -> View:
@@ -183,24 +196,10 @@ def _matrix(body: Body, atom: Any, dtype: np.dtype, side: int) -> View:
         strides.insert(at, view.shape[0] if side == 0 else 1)
         view = View(view.buffer, tuple(shape), tuple(strides), view.offset)
     if view.buffer.dtype != dtype or _leading(view) is None:
-        return _row_major_copy(body, view, dtype)
+        fresh = View(Buffer(dtype, prod(view.shape)), view.shape, row_major(view.shape), 0)
+        body.copy(view, fresh)
+        return fresh
     return view
-
-
-def _row_major_copy(body: Body, view: View, dtype: np.dtype) -> View:
-    fresh = View(Buffer(dtype, prod(view.shape)), view.shape, row_major(view.shape), 0)
-    body.copy(view, fresh)
-    return fresh
-
-
-def _is_worth_turning(x: View, y: View) -> bool:
-    """Whether tiles could compute the product if y's rows lay one behind the other, which
-    takes about as long as some rows of the product."""
-    found = _leading(y)
-    if found is None or not found[1] or len(y.shape) != 2:
-        return False
-    sizes = (x.shape[-2] * prod(x.shape[:-2]), y.shape[-1], x.shape[-1])
-    return sizes[0] >= ROWS_WORTH_TURNING and _suits_tiles(y.buffer.dtype.itemsize, sizes)
 
 
 def _leading(view: View) -> tuple[int, bool] | None:
@@ -216,14 +215,16 @@ def _leading(view: View) -> tuple[int, bool] | None:
 def _product(x: View, y: View, dtype: np.dtype, may_cut: bool) -> Product:
     lead = tuple(np.broadcast_shapes(x.shape[:-2], y.shape[:-2]))
     rows, columns, inner = x.shape[-2], y.shape[-1], x.shape[-1]
-    if lead and not any(_steps(y, lead)) and _one_matrix(x):
+    if lead and not any(_steps(y, lead)) and _is_one_matrix(x, lead):
         # One product over the rows of all.
         rows, lead = rows * prod(lead), ()
         x = View(x.buffer, (rows, inner), x.strides[-2:], x.offset)
-    (lda, turned_a), (ldb, turned_b) = _leading(x) or (0, False), _leading(y) or (0, False)
+    found = [_leading(x), _leading(y)]
+    assert None not in found, "operands that neither BLAS nor tiles can read"
+    (lda, turned_a), (ldb, turned_b) = (f for f in found if f is not None)
     kind = "float" if dtype.itemsize == 4 else "double"
     sizes = (rows, columns, inner)
-    tiled = not turned_b and _suits_tiles(dtype.itemsize, sizes)
+    tiled = _suits_tiles(kind, sizes)
     cuts = _tiled_cuts if tiled else _cuts if may_cut else _whole_piece
     return Product(
         kind,
@@ -239,13 +240,13 @@ def _product(x: View, y: View, dtype: np.dtype, may_cut: bool) -> Product:
     )
 
 
-def _suits_tiles(itemsize: int, sizes: tuple[int, int, int]) -> bool:
+def _suits_tiles(kind: str, sizes: tuple[int, int, int]) -> bool:
     rows, columns, inner = sizes
     if not tiles.available() or prod(sizes) < ALONE or rows < tiles.height():
         return False
-    wide = tiles.width("float" if itemsize == 4 else "double")
+    wide = tiles.width(kind)
     filled = columns / (-(-columns // wide) * wide)
-    return filled >= FILLED and inner * columns * itemsize <= MOST_TILED_BYTES
+    return filled >= FILLED and inner * columns * BITS[kind] // 8 <= MOST_TILED_BYTES
 
 
 def _steps(view: View, lead: Sequence[int]) -> tuple[int, ...]:
@@ -255,12 +256,12 @@ def _steps(view: View, lead: Sequence[int]) -> tuple[int, ...]:
     return (*(0,) * (len(lead) - len(steps)), *steps[max(len(steps) - len(lead), 0) :])
 
 
-def _one_matrix(x: View) -> bool:
-    """Whether the rows of all matrices follow each other at one distance."""
-    for i in range(len(x.shape) - 2):
-        if x.shape[i] > 1 and x.strides[i] != x.strides[i + 1] * x.shape[i + 1]:
-            return False
-    return x.strides[-1] == 1
+def _is_one_matrix(x: View, lead: Sequence[int]) -> bool:
+    """Whether x has all matrices, and their rows follow each other at one distance."""
+    if x.shape[:-2] != tuple(lead) or x.strides[-1] != 1:
+        return False
+    pairs = pairwise(zip(x.shape[:-1], x.strides[:-1], strict=True))
+    return all(far == n * near > 0 for (_, far), (n, near) in pairs)
 
 
 def _length(n: int, cuts: int) -> int:
@@ -384,16 +385,18 @@ class _Products:
         self, a: Value, b: Value, c: Value, source: Value, rows: Value, columns: Value
     ) -> None:
         w, p = self.w, self.p
-        lda, ldb = p.leading
-        row, inner = (1, lda) if p.transposed[0] else (lda, 1)
+        a_strides, b_strides = (
+            (1, far) if turned else (far, 1)
+            for far, turned in zip(p.leading, p.transposed, strict=True)
+        )
         name, whole = tiles.symbol(p.kind), p.sizes[1]
-        types = f"ptr, i64, i64, ptr, i64, ptr, i64, ptr, i64, {p.kind}, i64, i64, i64"
+        types = f"ptr, i64, i64, ptr, i64, ptr, i64, ptr, i64, {p.kind}, i64, i64, i64, i64"
         w.module.declare(name, f"declare void @{name}({types})")
         w.line(
-            f"call void @{name}(ptr {a.ref}, i64 {row}, i64 {inner}, ptr {b.ref}, i64 {ldb}, "
-            f"ptr {c.ref}, i64 {whole}, ptr {source.ref}, i64 {whole}, "
+            f"call void @{name}(ptr {a.ref}, i64 {a_strides[0]}, i64 {a_strides[1]}, ptr {b.ref}, "
+            f"i64 {b_strides[0]}, ptr {c.ref}, i64 {whole}, ptr {source.ref}, i64 {whole}, "
             f"{p.kind} {w.const(p.scale, p.kind).ref}, "
-            f"i64 {rows.ref}, i64 {columns.ref}, i64 {p.sizes[2]})"
+            f"i64 {rows.ref}, i64 {columns.ref}, i64 {p.sizes[2]}, i64 {b_strides[1]})"
         )
 
     def _call_library(self, a: Value, b: Value, c: Value, rows: Value, columns: Value) -> None:

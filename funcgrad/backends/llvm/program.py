@@ -41,6 +41,8 @@ from funcgrad.core.graph import Const, Eqn, Graph, Var
 
 # Programs of more scalar operations have their glue compiled quickly rather than well.
 LARGE_WORK = 200_000
+# Kernels follow products that were at most so many steps ago.
+NEAR_STEPS = 16
 
 
 class KernelCall(NamedTuple):
@@ -58,7 +60,8 @@ class Step(NamedTuple):
     """One action: what it touches, and how it is written.
 
     Attributes:
-        kernel, call: the loop nest, if that is all it runs, on the arrays `reads`.
+        kernel: a loop nest that it runs on the first of the arrays `reads`.
+        call: how, if that is all it runs.
         replaceable: what it reads at no other place than it then writes: the result may lie there.
         rows: the product that it is, if its pieces are whole rows.
     """
@@ -456,8 +459,8 @@ class Body:
         step = Step(emit, bound, written, kernel, call)
         if after and product and call and place is not None:
             old = self.steps[place]
-            reads, writes = [*old.reads, *bound], [*old.writes, *written]
-            self.steps[place] = Step(joined(product, call), reads, writes)
+            reads, writes = [*bound, *old.reads], [*old.writes, *written]
+            self.steps[place] = Step(joined(product, call), reads, writes, kernel)
         else:
             self.steps.append(step)
         for nest, arrays in finish:
@@ -465,10 +468,10 @@ class Body:
 
     def _product_before(self, kernel: Kernel, buffers: Sequence[Buffer | None]) -> int | None:
         """The last step, if it is a product, that makes what a kernel reads; the kernel could
-        as well follow it at once."""
+        as well follow it at once. What lies far back is no longer in the cache."""
         used = {b for b in buffers if b is not None}
         made = {b for b, p in zip(buffers, kernel.params, strict=True) if p.role != "in"}
-        for place in reversed(range(len(self.steps))):
+        for place in reversed(range(len(self.steps))[-NEAR_STEPS:]):
             step = self.steps[place]
             if not used.isdisjoint(step.writes):
                 return place if step.rows and step.rows.target in used else None

@@ -77,6 +77,7 @@ def put(known: str, text: str, parts: linked.Parts) -> None:
     s = parts.signature
     head = {
         "code": engine.code_name(text),
+        "symbols": engine.declared(text),
         "signature": [s.arena, s.work, s.single, list(s.donated.items()), s.sites],
         "constants": [[c.dtype.str, c.shape] for c in parts.constants],
     }
@@ -92,7 +93,7 @@ def function(known: str, graph: Graph) -> Any:
     line, _, data = kept.partition(b"\n")
     head = json.loads(line)
     linked.register()
-    code = engine.load_code(head["code"])
+    code = engine.load_code(head["code"], head["symbols"])
     if code is None:
         return None
     constants, start = [], 0

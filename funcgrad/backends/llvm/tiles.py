@@ -1,16 +1,18 @@
 """Matrix products in our own code: tiles of the result that stay in registers.
 
     void fg_tiles_float(ptr a, i64 a_row, i64 a_inner, ptr b, i64 b_row, ptr c, i64 c_row,
-                        ptr s, i64 s_row, float scale, i64 rows, i64 columns, i64 inner)
+                        ptr s, i64 s_row, float scale, i64 rows, i64 columns, i64 inner,
+                        i64 b_column)
 
 computes `c = s + scale * (a @ b)` on one thread; without s (null) the scale must be 1. Strides
-count elements; the elements of a row of b, c and s follow each other.
+count elements; the elements of a row of c and s follow each other, and so do those of b's rows or
+columns.
 
 A library first copies its operands into an order that suits it. For matrices that the caches
 hold, as layers have them, this costs more than it gains: here a's elements are spread over the
 lanes of a register as they are read, whatever their strides, and what comes next of b is fetched
-ahead. The scheme of panels and blocks is that of K. Goto, R. van de Geijn (2008), *Anatomy of
-High-Performance Matrix Multiplication*.
+ahead. Only of a b that lies across are panels copied. The scheme of panels and blocks is that of
+K. Goto, R. van de Geijn (2008), *Anatomy of High-Performance Matrix Multiplication*.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from funcgrad.backends.llvm.frame import counted
 from funcgrad.backends.llvm.writer import BITS, Module, Value, Writer, mangled
 
 # What is summed in one go: a panel of b of this depth stays in the second level's cache.
-DEPTH = 512
+DEPTH = 256
 # Vectors side by side in a tile.
 ACROSS = 2
 # The heights of tiles by the bytes of a vector: the higher one leaves registers for what is read.
@@ -73,9 +75,12 @@ def text(kind: str) -> str:
     high, low = HEIGHTS[engine.vector_bytes()]
     module.define("high", _Tile(module, kind, high).text("high"))
     module.define("low", _Tile(module, kind, low).text("low"))
+    module.define("turn", _turn_text(module, kind))
     module.define("panel", _panel_text(module, kind, high, low))
     module.define(symbol(kind), _blocks_text(module, kind))
-    return f"attributes #0 = {{ nounwind }}\n{module}"
+    # To make glue faster would take longer than it ever runs.
+    attributes = "attributes #0 = { nounwind }\nattributes #1 = { nounwind noinline optnone }"
+    return f"{attributes}\n{module}"
 
 
 def _params(names: str, kind: str = "i64") -> list[Value]:
@@ -91,11 +96,12 @@ def _matrices(kind: str) -> list[Value]:
     ]  # fmt: skip
 
 
-def _function(name: str, kind: str, sizes: str, lines: Sequence[str], internal: bool = True) -> str:
+def _function(
+    name: str, kind: str, sizes: str, lines: Sequence[str], scope: str = "internal ", group: int = 1
+) -> str:
     params = [*_matrices(kind), *_params(sizes)]
     names = ", ".join(f"{p.type} {p.ref}" for p in params)
-    scope = "internal " if internal else ""
-    head = f"define {scope}void @{name}({names}) #0 {{"
+    head = f"define {scope}void @{name}({names}) #{group} {{"
     return "\n".join([head, "entry:", *lines, "  ret void", "}"])
 
 
@@ -104,6 +110,27 @@ def _call(w: Writer, name: str, kind: str, given: dict[str, Value], sizes: str) 
     params = [*_matrices(kind), *_params(sizes)]
     passed = ", ".join(f"{p.type} {given.get(p.ref[1:], p).ref}" for p in params)
     w.line(f"call void @{name}({passed})")
+
+
+def _mask_before(w: Writer, limit: Value, start: int, count: int) -> Value:
+    """Which of the lanes numbered from `start` lie before `limit`."""
+    numbers = ", ".join(f"i32 {start + k}" for k in range(count))
+    limit = w.splat(w.cast("trunc", limit, "i32"), count)
+    return w.compare("icmp slt", Value(f"<{numbers}>", "i32", count), limit)
+
+
+def _masked_load(w: Writer, address: Value, kind: str, mask: Value) -> Value:
+    """What the mask leaves out is zero. Its address must be one of the program's all the same:
+    processors are slow in finding that what they may not read is not asked for."""
+    result = Value(w.fresh(), kind, mask.lanes)
+    name = f"llvm.masked.load.{mangled(kind, mask.lanes)}.p0"
+    types = f"ptr, i32, {mask.type}, {result.type}"
+    w.module.declare(name, f"declare {result.type} @{name}({types})")
+    w.line(
+        f"{result.ref} = call {result.type} @{name}(ptr {address.ref}, i32 {BITS[kind] // 8}, "
+        f"{mask.type} {mask.ref}, {result.type} zeroinitializer)"
+    )
+    return result
 
 
 class _Tile:
@@ -121,7 +148,7 @@ class _Tile:
         last = None if exact else w.op("sub", Value("%rows", "i64"), w.const(1, "i64"))
         self.numbers = [self._number(row, last) for row in range(self.rows)]
         columns = Value("%columns", "i64")
-        self.masks = [self._mask(columns, v * self.lanes) for v in range(ACROSS)]
+        self.masks = [_mask_before(w, columns, v * self.lanes, self.lanes) for v in range(ACROSS)]
         # Without s nothing is loaded of c, which gives zeros.
         (c, s), (c_row, s_row) = _params("c s", "ptr"), _params("c_row s_row")
         plus = w.compare("icmp ne", s, Value("null", "ptr"))
@@ -134,10 +161,12 @@ class _Tile:
         scale = w.splat(Value("%scale", self.kind), self.lanes)
         values = []
         for k, (x, place) in enumerate(zip(sums, given, strict=True)):
-            values.append(w.intrinsic("fma", scale, x, self._load(place, added[k % ACROSS])))
+            values.append(
+                w.intrinsic("fma", scale, x, _masked_load(w, place, self.kind, added[k % ACROSS]))
+            )
         for k, (value, place) in enumerate(zip(values, self._places(c, c_row), strict=True)):
             self._store(value, place, self.masks[k % ACROSS])
-        return _function(name, self.kind, "rows columns inner", w.lines)
+        return _function(name, self.kind, "rows columns inner", w.lines, group=0)
 
     def _number(self, row: int, last: Value | None) -> Value:
         number = self.w.const(row, "i64")
@@ -180,7 +209,9 @@ class _Tile:
         """The sums with one more product each."""
         w, found = self.w, []
         places = [w.offset(b, self.kind, self._across(v)) for v in range(2 * ACROSS)]
-        across = [self._load(p, mask) for p, mask in zip(places, self.masks, strict=False)]
+        across = [
+            _masked_load(w, p, self.kind, mask) for p, mask in zip(places, self.masks, strict=False)
+        ]
         for place in places[ACROSS:]:
             # The next panel's: nothing else foresees it.
             self._prefetch(place)
@@ -189,25 +220,6 @@ class _Tile:
             for v in range(ACROSS):
                 found.append(w.intrinsic("fma", x, across[v], sums[number * ACROSS + v]))
         return found
-
-    def _mask(self, limit: Value, start: int) -> Value:
-        """Which of the lanes numbered from `start` lie before `limit`."""
-        w, n = self.w, self.lanes
-        numbers = ", ".join(f"i32 {start + k}" for k in range(n))
-        limit = w.splat(w.cast("trunc", limit, "i32"), n)
-        return w.compare("icmp slt", Value(f"<{numbers}>", "i32", n), limit)
-
-    def _load(self, address: Value, mask: Value) -> Value:
-        w = self.w
-        result = Value(w.fresh(), self.kind, self.lanes)
-        name = f"llvm.masked.load.{mangled(self.kind, self.lanes)}.p0"
-        types = f"ptr, i32, {mask.type}, {result.type}"
-        w.module.declare(name, f"declare {result.type} @{name}({types})")
-        w.line(
-            f"{result.ref} = call {result.type} @{name}(ptr {address.ref}, "
-            f"i32 {BITS[self.kind] // 8}, {mask.type} {mask.ref}, {result.type} zeroinitializer)"
-        )
-        return result
 
     def _store(self, value: Value, address: Value, mask: Value) -> None:
         w = self.w
@@ -260,10 +272,65 @@ def _panel_text(module: Module, kind: str, high: int, low: int) -> str:
     return _function("panel", kind, sizes, w.lines)
 
 
+def _turn_text(module: Module, kind: str) -> str:
+    """`turn(to, b, b_column, columns, inner)`: a panel of b whose columns are what lies in rows.
+
+    Of as many columns as 16 bytes hold a vector each is read; then it is enough to transpose
+    within 16 bytes, and to store these one by one.
+    """
+    w, n, few = Writer(module), lanes(kind), 128 // BITS[kind]
+    to, b = _params("to b", "ptr")
+    b_column, columns, inner = sizes = _params("b_column columns inner")
+    zero, last = w.const(0, "i64"), w.op("sub", columns, w.const(1, "i64"))
+
+    def some_columns(number: Value) -> None:
+        first = w.op("mul", number, w.const(few, "i64"))
+        # Beyond the last column any numbers do.
+        numbers = [w.op("add", first, w.const(k, "i64")) for k in range(few)]
+        places = [w.op("mul", w.intrinsic("umin", k, last), b_column) for k in numbers]
+        starts = [w.offset(b, kind, k) for k in places]
+        target = w.offset(to, kind, first)
+
+        def some_rows(number: Value) -> None:
+            begin = w.op("mul", number, w.const(n, "i64"))
+            mask = _mask_before(w, w.op("sub", inner, begin), 0, n)
+            found = [_masked_load(w, w.offset(p, kind, begin), kind, mask) for p in starts]
+            place = w.offset(target, kind, w.op("mul", begin, w.const(width(kind), "i64")))
+            turned = _transposed(w, found, few)
+            for k in range(n):
+                part = w.shuffle(turned[k % few], range(k // few * few, (k // few + 1) * few))
+                w.store(part, w.offset(place, kind, w.const(k * width(kind), "i64")))
+
+        counted(w, zero, _parts(w, inner, w.const(n, "i64")), 1, some_rows)
+
+    counted(w, zero, _parts(w, columns, w.const(few, "i64")), 1, some_columns)
+    names = ", ".join(f"{p.type} {p.ref}" for p in (to, b, *sizes))
+    head = f"define internal void @turn({names}) #1 {{"
+    return "\n".join([head, "entry:", *w.lines, "  ret void", "}"])
+
+
+def _transposed(w: Writer, rows: Sequence[Value], few: int) -> list[Value]:
+    """Vectors whose groups of so many lanes are rows of squares: those of the transposed ones."""
+    found, n = list(rows), rows[0].lanes
+    for level in range(few.bit_length() - 1):
+        far = 1 << level
+        own = [k if not k & far else n + (k ^ far) for k in range(n)]
+        other = [k ^ far if not k & far else n + k for k in range(n)]
+        for k in range(few):
+            if not k & far:
+                a, b = found[k], found[k | far]
+                found[k], found[k | far] = w.shuffle(a, own, b), w.shuffle(a, other, b)
+    return found
+
+
 def _blocks_text(module: Module, kind: str) -> str:
     """Blocks of about equal depth, and in each its panels."""
     w, sizes = Writer(module), "rows columns inner"
-    inner, columns = _params("inner columns")
+    inner, columns, b_column = _params("inner columns b_column")
+    turned = Value("%turned", "ptr")
+    room = (DEPTH + 16) * width(kind)
+    w.line(f"{turned.ref} = alloca [{room} x {kind}], align 64")
+    across = w.compare("icmp ne", b_column, w.const(1, "i64"))
     zero, wide = w.const(0, "i64"), w.const(width(kind), "i64")
     blocks = _parts(w, inner, w.const(DEPTH, "i64"))
     depth = _parts(w, inner, blocks)
@@ -277,11 +344,18 @@ def _blocks_text(module: Module, kind: str) -> str:
         def panel(number: Value) -> None:
             begin = w.op("mul", number, wide)
             count = w.intrinsic("smin", wide, w.op("sub", columns, begin))
-            places = {"b": b, "c": Value("%c", "ptr"), "s": source}
-            given = {name: w.offset(place, kind, begin) for name, place in places.items()}
+            c, s = (w.offset(place, kind, begin) for place in (Value("%c", "ptr"), source))
             none = Value("null", "ptr")
-            given["s"] = w.select(w.compare("icmp eq", source, none), none, given["s"])
-            given |= {"a": a, "s_row": source_row, "columns": count, "inner": left}
+            s = w.select(w.compare("icmp eq", source, none), none, s)
+            part = w.offset(b, kind, w.op("mul", begin, b_column))
+            with w.when(across, "turn"):
+                w.line(
+                    f"call void @turn(ptr {turned.ref}, ptr {part.ref}, i64 {b_column.ref}, "
+                    f"i64 {count.ref}, i64 {left.ref})"
+                )
+            b_row = w.select(across, wide, Value("%b_row", "i64"))
+            given = {"a": a, "b": w.select(across, turned, part), "b_row": b_row, "c": c, "s": s}
+            given |= {"s_row": source_row, "columns": count, "inner": left}
             _call(w, "panel", kind, given, sizes)
 
         counted(w, zero, _parts(w, columns, wide), 1, panel)
@@ -289,7 +363,7 @@ def _blocks_text(module: Module, kind: str) -> str:
         return _params("c", "ptr") + _params("c_row")
 
     counted(w, zero, blocks, 1, block, _params("s", "ptr") + _params("s_row"))
-    return _function(symbol(kind), kind, sizes, w.lines, internal=False)
+    return _function(symbol(kind), kind, f"{sizes} b_column", w.lines, scope="")
 
 
 def _parts(w: Writer, length: Value, part: Value) -> Value:

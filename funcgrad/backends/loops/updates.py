@@ -72,8 +72,12 @@ def _scaled_product(
         return None
     for factor, rest in (eqn.ins, eqn.ins[::-1]):
         value = factor.value if type(factor) is Const else None
+        product = made.get(id(rest))
+        if product is None or product.prim.name != "matmul" or uses[id(rest)] != 1:
+            continue
         if isinstance(value, (int, float, np.floating)) and not isinstance(value, bool):
-            inner = _scaled_product(rest, made, uses)
-            if inner is not None:
-                return float(value) * inner[0], inner[1]
+            rounded = product.outs[0].aval.dtype.type(value)
+            # A library may leave out the product for a factor of zero, and with it its NaNs.
+            if rounded.dtype.kind == "f" and rounded and np.isfinite(rounded):
+                return float(rounded), product
     return None
