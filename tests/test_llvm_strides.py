@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
+from funcgrad.backends.loops.nest import Combine
 
 pytest.importorskip("llvmlite")
 
@@ -80,3 +81,51 @@ def test_several_threads_and_pieces_of_a_block() -> None:
         viewed = fg.jit(lambda x, y, p=program: p(x.T, y), backend="llvm")(x, y)
         copied = fg.jit(program, backend="llvm")(np.ascontiguousarray(x.T), y)
         np.testing.assert_allclose(viewed, copied, 2e-5, 2e-5)
+
+
+# Sums over all pairs, of which each row has a part for every element.
+PAIRS: dict[str, Callable[..., Any]] = {
+    "sums": lambda p, m: np.sum((p[:, None] - p) * m, 0),
+    "both": lambda p, m: [np.sum((p[:, None] - p) * m, a) for a in (0, 1)],
+    "extremes": lambda p, m: [f(p[:, None] * p, 0) for f in (np.max, np.min)],
+    "one by one": lambda p, m: [
+        np.sum(p[:, None, k] * p[:, k] + m[0, 0], 0) for k in range(p.shape[1])
+    ],
+    "flipped": lambda p, m: np.sum((p[:, None] - p[::-1]) * m, 0)[::-1],
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("count", [1, 7, 40, 333])
+def test_parts_of_sums_may_lie_in_any_order(name: str, width: int, count: int) -> None:
+    p, m = arrays((count, width), "int64")
+    agree(fg.jit(PAIRS[name], backend="llvm")(p, m), PAIRS[name](p, m))
+
+
+@pytest.mark.parametrize("count", [12, 700])
+def test_gradients_by_positions(count: int) -> None:
+    def energy(p: Any) -> Any:
+        apart = p[:, None] - p
+        return np.sum(1.0 / np.sqrt(np.sum(apart * apart, -1) + 0.1))
+
+    for width in (2, 3, 4):
+        p = np.random.default_rng(width).standard_normal((count, width))
+        found = fg.jit(fg.grad(energy), backend="llvm")(p)
+        np.testing.assert_allclose(found, fg.grad(energy)(p), 1e-9, 1e-9)
+        again = fg.jit(fg.grad(energy), backend="llvm")(p)
+        np.testing.assert_array_equal(found, again)
+
+
+def test_parts_are_accumulated_in_order() -> None:
+    p, m = arrays((900, 3), "float32")
+    kernels = fg.jit(PAIRS["sums"], backend="llvm").lower(p, m).kernels
+    steps = [
+        s.index.step(loop.axes[-1])
+        for kernel in kernels
+        for loop in kernel.loops()
+        for s in loop.body
+        if type(s) is Combine
+    ]
+    assert steps
+    assert set(steps) == {1}

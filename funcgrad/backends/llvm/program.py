@@ -21,11 +21,12 @@ from funcgrad.backends.llvm.rules import RULES
 from funcgrad.backends.llvm.sites import Lines, Site
 from funcgrad.backends.llvm.small import Small, can_be_small, is_elementwise, load_view, store_array
 from funcgrad.backends.llvm.writer import Module, Value, Writer
-from funcgrad.backends.loops.kernels import chunking, combine_nest, copy_nest, work_of
+from funcgrad.backends.loops.kernels import chunking, copy_nest, work_of
 from funcgrad.backends.loops.memory import Buffer, Plan, Use, plan
 from funcgrad.backends.loops.nest import (
     Kernel,
 )
+from funcgrad.backends.loops.partials import combine_nest, in_order
 from funcgrad.backends.loops.partition import (
     GATHERS,
     REDUCES,
@@ -431,6 +432,7 @@ class Body:
         after = None if product is None else chunking_after(product, kernel, buffers)
         n_rows, chunk = after or chunking(kernel)
         chunks = -(-n_rows // chunk)
+        kernel, steps = in_order(kernel)
         bound: list[Any] = list(buffers)
         finish: list[tuple[Kernel, list[Any]]] = []
         for i, p in enumerate(kernel.params):
@@ -438,9 +440,11 @@ class Body:
                 bound[i] = Buffer(p.dtype, p.size * chunks)
             elif p.role == "partial":
                 into = bound[p.into]
-                bound[i] = into if chunks == 1 else Buffer(p.dtype, p.size * chunks)
-                if chunks > 1:
-                    finish.append((combine_nest(p, chunks), [bound[i], into]))
+                if chunks == 1 and i not in steps:
+                    bound[i] = into
+                    continue
+                bound[i] = Buffer(p.dtype, p.size * chunks)
+                finish.append((combine_nest(p, chunks, steps.get(i, 1)), [bound[i], into]))
         name, work = self.shared.kernel(kernel), work_of(kernel)
         self.shared.work += work
 

@@ -10,13 +10,11 @@ from funcgrad.backends.loops.collapse import merge_axes, renamed
 from funcgrad.backends.loops.nest import (
     INDEXED,
     Axis,
-    Combine,
     Kernel,
     Load,
     Loop,
     Op,
     Param,
-    Reduction,
     Ref,
     Store,
     affine,
@@ -125,23 +123,3 @@ def _rows_of(params: list[Param], axes: list[Axis], body: list[Any]) -> Kernel:
     for axis in merged[:-1]:
         axis.outer = True
     return Kernel(params, tuple(merged[:-1]), [], [Loop(merged[-1:], body, [])])
-
-
-def combine_nest(param: Param, chunks: int) -> Kernel:
-    """A kernel that combines the chunks' parts of a reduction, in order."""
-    params = [Param(param.dtype, param.size * chunks, "in"), Param(param.dtype, param.size, "out")]
-    if param.size == 1:
-        axis = Axis(chunks, False)
-        value, total = Ref(param.dtype, 2), Ref(param.dtype, 1)
-        loop = Loop(
-            (axis,), [Load(value, 0, affine(0, [(axis, 1)]))], [Reduction(total, param.op, value)]
-        )
-        return Kernel(params, (), [], [loop, Store(1, affine(0, []), total)], parallel=False)
-    axis, later = Axis(param.size, False), Axis(chunks - 1, False)
-    first, value = Ref(param.dtype, 2), Ref(param.dtype, 2)
-    place = affine(0, [(axis, 1)])
-    start: list[Any] = [Load(first, 0, place), Store(1, place, first)]
-    behind = affine(param.size, [(later, param.size), (axis, 1)])
-    rest: list[Any] = [Load(value, 0, behind), Combine(1, place, param.op, value)]
-    body: list[Any] = [Loop((axis,), start, []), Loop((later, axis), rest, [])]
-    return Kernel(params, (), [], body, parallel=False)
