@@ -132,7 +132,17 @@ def scan_of_scans(x):
     return repeat(10**5, lambda v: repeat(10**8, lambda u: u * 0.5 + 1, v), x[0])
 
 
-@pytest.mark.parametrize("function", [scan_in_registers, scan_in_memory, scan_of_scans])
+def scans_none_of_which_is_long(x):
+    def inner(v):
+        return repeat(5000, lambda u: repeat(5000, lambda t: np.sin(t) + 1, u), v)
+
+    return repeat(5000, inner, x[:4])
+
+
+SCANS = [scan_in_registers, scan_in_memory, scan_of_scans, scans_none_of_which_is_long]
+
+
+@pytest.mark.parametrize("function", SCANS)
 def test_long_scans_end(function):
     run, x = fg.jit(function, backend="llvm"), np.ones(500)
     with alarm(0.2, give_up), pytest.raises(Alarm):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,3 +119,26 @@ def test_large_constants_have_no_recipe() -> None:
     table = np.zeros(200_000)
     graph = prepare(fg.make_graph(lambda x: x + table)(table))
     assert recipe.name(graph, True, ()) is None
+
+
+_LAYER = """
+import numpy as np, funcgrad as fg
+from funcgrad.backends.llvm import loader
+if {by_llvm}:
+    def unknown(*args):
+        raise loader.UnknownObjectError
+    loader._OwnImage = unknown
+f = fg.jit(lambda x, w: np.maximum(x @ w, 0) @ w[:, :8], backend="llvm")
+print(f(np.ones((512, 96), np.float32), np.ones((96, 96), np.float32))[0, 0])
+"""
+
+
+@pytest.mark.parametrize("by_llvm", [False, True])
+def test_another_process_finds_what_a_program_calls(folder: Path, by_llvm: bool) -> None:
+    # LLVM's loader ends the process over what it can't find.
+    found = []
+    for _ in range(2):
+        command = [sys.executable, "-c", _LAYER.format(by_llvm=by_llvm)]
+        run = subprocess.run(command, env=dict(os.environ), capture_output=True, check=True)
+        found.append(float(run.stdout))
+    assert found == [96.0 * 96, 96.0 * 96]
