@@ -129,3 +129,15 @@ def test_parts_are_accumulated_in_order() -> None:
     ]
     assert steps
     assert set(steps) == {1}
+
+
+@pytest.mark.parametrize("step", [-4, -3, -2, 2, 3, 4, 5])
+@pytest.mark.parametrize("dtype", ["float32", "int64", "bool"])
+def test_steps_up_to_the_last_element(step: int, dtype: str) -> None:
+    for n in (1, 5, 32, 127, 129, 257):
+        x = (np.arange(n) % 7 < 3).astype(dtype)
+        m = np.stack([x, x[::-1], x])
+        for first in range(min(abs(step), n)):
+            part = slice(first, None, step) if step > 0 else slice(n - 1 - first, None, step)
+            program = lambda x, m, part=part: (x[part] == 0, m[:, part] > 0)  # noqa: E731
+            agree(fg.jit(program, backend="llvm")(x, m), program(x, m))

@@ -37,11 +37,13 @@ class Window(NamedTuple):
         start: the first of them, as the constant of an index.
         step: how many there are.
         whole: whether each of them is stored.
+        width: how many of the last lane's lie within the array, as far as anything reads them.
     """
 
     start: int
     step: int
     whole: bool
+    width: int
 
 
 def windows(
@@ -62,9 +64,12 @@ def windows(
             rest = rest[len(near) :]
             start = _start(near, terms, step, params[array].size)
             whole = len(near) == step
-            if start is not None and (kind is Load or whole):
+            if kind is Load or whole:
+                window = Window(near[0], step, whole, near[-1] - near[0] + 1)
+                if start is not None:
+                    window = Window(start, step, whole, step)
                 for const in near:
-                    found[array, Index(const, terms)] = Window(start, step, whole)
+                    found[array, Index(const, terms)] = window
     return found
 
 
@@ -99,7 +104,7 @@ class Access:
         self.lanes = 1
         self.mask: Mask | None = None
         self.windows: dict[tuple[int, Index], Window] = {}
-        self.wide: dict[Any, Value] = {}
+        self.wide: dict[Any, list[Value]] = {}
         self.waiting: dict[Any, dict[int, Value]] = {}
         self.rooms = {(p.array, p.index): Room(w, p) for p in packs_of(kernel)}
 
@@ -234,16 +239,25 @@ class Access:
         return self.windows.get((array, index))
 
     def _load_between(self, window: Window, array: int, index: Index, kind: str) -> Value:
-        """Every so many-th element, out of a vector that has all."""
-        w, first = self.w, index._replace(const=window.start)
+        """Every so many-th element, out of vectors that have all."""
+        w, first, lanes = self.w, index._replace(const=window.start), self.lanes
         key = (array, first)
+        # Two vectors that end where the last element does, and may share some in the middle.
+        count = (lanes - 1) * window.step + window.width
+        half = lanes * ((window.step + 1) // 2)
+        exact = window.width < window.step
         if key not in self.wide:
             start, _ = self._address_terms(first)
             address = w.offset(self.bases[array], kind, start)
-            self.wide[key] = w.load(address, kind, self.lanes * window.step)
-        place = index.const - window.start
-        picks = range(place, self.lanes * window.step, window.step)
-        return w.shuffle(self.wide[key], picks)
+            if exact:
+                end = w.offset(address, kind, w.const(count - half, "i64"))
+                self.wide[key] = [w.load(address, kind, half), w.load(end, kind, half)]
+            else:
+                self.wide[key] = [w.load(address, kind, lanes * window.step)]
+        picks = range(index.const - window.start, count, window.step)
+        if exact:
+            picks = [k if k < half else k + 2 * half - count for k in picks]
+        return w.shuffle(self.wide[key][0], picks, *self.wide[key][1:])
 
     def _store_between(self, window: Window, array: int, index: Index, value: Value) -> None:
         """Store vectors with their elements side by side, once there are all of them."""

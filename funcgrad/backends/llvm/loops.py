@@ -109,10 +109,16 @@ class _KernelWriter(Access):
             w.store(value, base)
             return
 
-        def step(i: Value) -> None:
-            w.store(value, w.offset(base, kind, i))
+        lanes = 8 * self.vector_bytes // BITS[kind]
+        lanes = lanes if param.size >= lanes else 1
+        vector, last = w.splat(value, lanes), w.const(param.size - lanes, "i64")
 
-        counted(self.w, w.const(0, "i64"), w.const(param.size, "i64"), 1, step)
+        def step(i: Value) -> None:
+            w.store(vector, w.offset(base, kind, i))
+
+        counted(self.w, w.const(0, "i64"), w.const(param.size, "i64"), lanes, step)
+        if param.size % lanes:
+            step(last)
 
     def _rows(self, begin: Value, end: Value) -> None:
         outer = self.kernel.outer
