@@ -21,8 +21,8 @@ from funcgrad.backends.loops.nest import Axis, Index, Kernel, Load, Loop, Op, Po
 
 # The rows of a block, and the columns of a piece: a multiple of what unrolled loops do at once.
 HEIGHT, WIDTH = 32, 256
-# Whole rows may take so much: the second cache holds it, and any thread's stack.
-ROOM_BYTES = 256 << 10
+# Whole rows may take so much: the second cache holds it, and the stacks of small threads.
+ROOM_BYTES = 128 << 10
 LINE_BYTES = 64
 # Larger squares take long to compile.
 _WIDEST = 16
