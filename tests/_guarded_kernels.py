@@ -55,7 +55,7 @@ ON_NUMBERS: dict[str, Callable[..., Any]] = {
     "flip": lambda x, m, i: (x[::-1], m[:, ::-1], m[::-1], m[::-1, ::-1] + x),
     "steps": lambda x, m, i: (x[::2], x[1::3], m[:, ::2], m[::2, ::-3], x[-1::-2] + x[0]),
     "transpose": lambda x, m, i: (m.T, m.T + x[:, None], m.T.reshape(-1)),
-    "squares": lambda x, m, i: [s.T + s[0] for s in squares(m)],
+    "squares": lambda x, m, i: [t + s[0] for s in squares(m) for t in (s.T, s.T[::-1])],
     "join": lambda x, m, i: (np.concatenate([x, m[0], x[::-1]]), np.stack([x, m[1]], -1)),
     "pad": lambda x, m, i: (np.pad(x, 1), np.pad(m, ((0, 2), (3, 0)))),
     "roll": lambda x, m, i: (np.roll(x, 1), np.roll(m, 2, axis=1)),

@@ -120,7 +120,9 @@ class Room:
         )
         self.left = w.intrinsic("smin", column, w.const(pack.inner.extent - pack.width, "i64"))
         step = w.const(pack.index.step(pack.inner), "i64")
-        base = w.offset(base, pack.kind, w.op("add", self.first, w.op("mul", self.left, step)))
+        forward = w.const(pack.index.step(pack.block), "i64")
+        start = w.op("add", w.op("mul", self.first, forward), w.op("mul", self.left, step))
+        base = w.offset(base, pack.kind, start)
 
         def squares(number: Value) -> None:
             start = w.intrinsic("smin", number, w.const(pack.width - side, "i64"))
@@ -135,11 +137,15 @@ class Room:
 
     def _square(self, source: Value, target: Value, row: Value, side: int) -> None:
         w, pack = self.w, self.pack
-        source = w.offset(source, pack.kind, row)
+        # The elements of a line come in the order of memory.
+        backward = pack.index.step(pack.block) < 0
+        first = w.op("sub", w.const(1 - side, "i64"), row) if backward else row
+        source = w.offset(source, pack.kind, first)
         target = w.offset(target, pack.kind, w.op("mul", row, w.const(pack.pitch, "i64")))
         step = pack.index.step(pack.inner)
         places = [w.offset(source, pack.kind, w.const(j * step, "i64")) for j in range(side)]
-        for j, line in enumerate(transposed(w, [w.load(p, pack.kind, side) for p in places])):
+        lines = transposed(w, [w.load(p, pack.kind, side) for p in places])
+        for j, line in enumerate(lines[::-1] if backward else lines):
             w.store(line, w.offset(target, pack.kind, w.const(j * pack.pitch, "i64")))
 
     def address(self, row: Value, column: Value) -> Value:

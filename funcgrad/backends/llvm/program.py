@@ -21,7 +21,7 @@ from funcgrad.backends.llvm.rules import RULES
 from funcgrad.backends.llvm.sites import Lines, Site
 from funcgrad.backends.llvm.small import Small, can_be_small, is_elementwise, load_view, store_array
 from funcgrad.backends.llvm.writer import Module, Value, Writer
-from funcgrad.backends.loops.kernels import chunking, copy_nest, work_of
+from funcgrad.backends.loops.kernels import chunking, copy_nest, neighbours_together, work_of
 from funcgrad.backends.loops.memory import Buffer, Plan, Use, plan
 from funcgrad.backends.loops.nest import (
     Kernel,
@@ -427,6 +427,7 @@ class Body:
         Args:
             site: the number of the site of its checks.
         """
+        kernel = neighbours_together(kernel)
         place = None if site else self._product_before(kernel, buffers)
         product = None if place is None else self.steps[place].rows
         after = None if product is None else chunking_after(product, kernel, buffers)

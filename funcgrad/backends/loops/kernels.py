@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -84,15 +85,37 @@ def far_loads(kernel: Kernel) -> Iterator[tuple[Load, Axis, Axis]]:
     with these two axes, the inner one last."""
     for loop in kernel.body:
         axes = (*kernel.outer, *loop.axes) if type(loop) is Loop else ()
-        if len(axes) < 2:
-            continue
-        block, inner = axes[-2:]
-        if block.extent < FEWEST or inner.extent < _SHORTEST:
-            continue
-        for s in loop.body:
-            if type(s) is Load and kernel.params[s.array].role == "in" and not s.index.dynamic:
-                if s.index.step(block) == 1 and abs(s.index.step(inner)) > _NEAR:
-                    yield s, block, inner
+        if len(axes) > 1 and axes[-2].extent >= FEWEST:
+            for s in _far_along(kernel, loop):
+                if abs(s.index.step(axes[-2])) == 1:
+                    yield s, axes[-2], axes[-1]
+
+
+def _far_along(kernel: Kernel, loop: Loop) -> Iterator[Load]:
+    inner = loop.axes[-1]
+    for s in loop.body if inner.extent >= _SHORTEST else ():
+        if type(s) is Load and kernel.params[s.array].role == "in" and not s.index.dynamic:
+            if abs(s.index.step(inner)) > _NEAR:
+                yield s
+
+
+def neighbours_together(kernel: Kernel) -> Kernel:
+    """The kernel, its rows in such an order that neighbours read neighbouring elements.
+
+    Where the inner axis is the slowest of an operand, as in `x.transpose(2, 1, 0)`, its fastest
+    becomes the last one of those that count rows.
+    """
+    in_any_order = kernel.parallel and all(p.role != "partial" for p in kernel.params)
+    if not in_any_order or len(kernel.outer) < 2 or any(far_loads(kernel)):
+        return kernel
+    for loop in kernel.body:
+        if type(loop) is Loop and len(loop.axes) == 1:
+            for s in _far_along(kernel, loop):
+                for axis in kernel.outer:
+                    if abs(s.index.step(axis)) == 1 and axis.extent >= FEWEST:
+                        others = (a for a in kernel.outer if a is not axis)
+                        return replace(kernel, outer=(*others, axis))
+    return kernel
 
 
 def copy_nest(source: View, destination: View) -> Kernel:
