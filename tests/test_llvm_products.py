@@ -43,34 +43,35 @@ def by_tiles(request, monkeypatch):
     monkeypatch.setattr(engine, "vector_bytes", lambda: request.param)
     size, pointer = ctypes.c_int64, ctypes.c_void_p
 
-    def function(dtype):
+    def function(part, kind):
+        codes.append(engine.compile_ir(tiles.text(part, kind)))
+        return codes[-1].address(tiles.symbol(part, kind))
+
+    def all_parts(dtype):
         kind, scalar = (
             ("float", ctypes.c_float) if dtype == np.float32 else ("double", ctypes.c_double)
         )
-        code = engine.compile_ir(tiles.text(kind))
         first = (pointer, size, size)
-        kinds = (*first, *(pointer, size) * 3, scalar, *[size] * 4)
-        return code, ctypes.CFUNCTYPE(None, *kinds)(code.address(tiles.symbol(kind)))
+        kinds = (*first, *(pointer, size) * 3, scalar, *[size] * 4, pointer, pointer)
+        parts = [function(part, kind) for part in tiles.PARTS]
+        return ctypes.CFUNCTYPE(None, *kinds)(parts[0]), *parts[1:]
 
-    codes = {dtype: function(dtype) for dtype in (np.float32, np.float64)}
+    codes = []
+    functions = {dtype: all_parts(dtype) for dtype in (np.float32, np.float64)}
 
     def strides(x):
         return [s // x.itemsize for s in x.strides]
 
     def run(a, b, c, s=None, scale=1.0):
+        tile, low, turn = functions[a.dtype.type]
+        low = low if a.shape[0] % tiles.shape().rows else None
+        turn = turn if strides(b)[1] != 1 else None
         given = (None, 0) if s is None else (s.ctypes.data, strides(s)[0])
-        codes[a.dtype.type][1](
-            *(
-                a.ctypes.data,
-                *strides(a),
-                b.ctypes.data,
-                strides(b)[0],
-                c.ctypes.data,
-                strides(c)[0],
-            ),
-            *(*given, scale, a.shape[0], b.shape[1], a.shape[1], strides(b)[1]),
-        )
+        places = (a.ctypes.data, *strides(a), b.ctypes.data, strides(b)[0])
+        results = (c.ctypes.data, strides(c)[0], *given, scale)
+        tile(*places, *results, a.shape[0], b.shape[1], a.shape[1], strides(b)[1], low, turn)
 
+    run.codes = codes  # They live as long.
     return run
 
 

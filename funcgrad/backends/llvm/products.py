@@ -38,11 +38,13 @@ FEW_PIECES, MOST_PIECES = 8, 64
 GRAIN = 32
 # Of a matrix b of more bytes the library reads its own copy faster than tiles read b.
 MOST_TILED_BYTES = 4 << 20
+# Rows so far apart, or a multiple of it, meet in one place of the first cache.
+WAY_BYTES = 4096
 # The part of a row of tiles that must be of use.
 FILLED = 0.85
 # Multiplications that are worth a piece where tiles compute it; a piece has so many tiles above
 # each other, so that what they share is read often enough.
-TILED_WORK, TILES_HIGH, MOST_TILED = 1 << 20, 4, 64
+TILED_WORK, TILES_HIGH, MOST_TILED = 1 << 20, 3, 64
 
 
 class Product(NamedTuple):
@@ -224,7 +226,7 @@ def _product(x: View, y: View, dtype: np.dtype, may_cut: bool) -> Product:
     (lda, turned_a), (ldb, turned_b) = (f for f in found if f is not None)
     kind = "float" if dtype.itemsize == 4 else "double"
     sizes = (rows, columns, inner)
-    tiled = _suits_tiles(kind, sizes)
+    tiled = _suits_tiles(kind, sizes) and (turned_a or lda * dtype.itemsize % WAY_BYTES > 0)
     cuts = _tiled_cuts if tiled else _cuts if may_cut else _whole_piece
     return Product(
         kind,
@@ -242,7 +244,7 @@ def _product(x: View, y: View, dtype: np.dtype, may_cut: bool) -> Product:
 
 def _suits_tiles(kind: str, sizes: tuple[int, int, int]) -> bool:
     rows, columns, inner = sizes
-    if not tiles.available() or prod(sizes) < ALONE or rows < tiles.height():
+    if not tiles.available() or prod(sizes) < ALONE or rows < tiles.shape().rows:
         return False
     wide = tiles.width(kind)
     filled = columns / (-(-columns // wide) * wide)
@@ -277,7 +279,7 @@ def _tiled_cuts(rows: int, columns: int, inner: int) -> tuple[int, int]:
     """Pieces of whole rows as far as they are high enough, then parts of rows."""
     enough = min(rows * columns * inner // TILED_WORK, MOST_TILED)
     high = wide = 1
-    while 2 * high <= enough and rows // (2 * high) >= TILES_HIGH * tiles.height():
+    while 2 * high <= enough and rows // (2 * high) >= TILES_HIGH * tiles.shape().rows:
         high *= 2
     while 2 * high * wide <= min(enough, FEW_PIECES) and columns // (2 * wide) >= GRAIN:
         wide *= 2
@@ -389,15 +391,28 @@ class _Products:
             (1, far) if turned else (far, 1)
             for far, turned in zip(p.leading, p.transposed, strict=True)
         )
-        name, whole = tiles.symbol(p.kind), p.sizes[1]
-        types = f"ptr, i64, i64, ptr, i64, ptr, i64, ptr, i64, {p.kind}, i64, i64, i64, i64"
+        name, whole = tiles.symbol("tiles", p.kind), p.sizes[1]
+        numbers, pointers = "i64, i64, i64, i64", "ptr, ptr"
+        types = f"ptr, i64, i64, ptr, i64, ptr, i64, ptr, i64, {p.kind}, {numbers}, {pointers}"
         w.module.declare(name, f"declare void @{name}({types})")
+        high, length = tiles.shape().rows, _length(p.sizes[0], p.cuts[0])
+        low = self._helper("low", p.sizes[0] % high > 0 or length % high > 0)
+        turn = self._helper("turn", p.transposed[1])
         w.line(
             f"call void @{name}(ptr {a.ref}, i64 {a_strides[0]}, i64 {a_strides[1]}, ptr {b.ref}, "
             f"i64 {b_strides[0]}, ptr {c.ref}, i64 {whole}, ptr {source.ref}, i64 {whole}, "
             f"{p.kind} {w.const(p.scale, p.kind).ref}, "
-            f"i64 {rows.ref}, i64 {columns.ref}, i64 {p.sizes[2]}, i64 {b_strides[1]})"
+            f"i64 {rows.ref}, i64 {columns.ref}, i64 {p.sizes[2]}, i64 {b_strides[1]}, "
+            f"ptr {low}, ptr {turn})"
         )
+
+    def _helper(self, part: str, needed: bool) -> str:
+        """The name of a function that tiles call; what isn't needed isn't compiled."""
+        if not needed:
+            return "null"
+        name = tiles.symbol(part, self.p.kind)
+        self.w.module.declare(name, f"declare void @{name}()")
+        return f"@{name}"
 
     def _call_library(self, a: Value, b: Value, c: Value, rows: Value, columns: Value) -> None:
         w, p = self.w, self.p

@@ -2,11 +2,12 @@
 
     void fg_tiles_float(ptr a, i64 a_row, i64 a_inner, ptr b, i64 b_row, ptr c, i64 c_row,
                         ptr s, i64 s_row, float scale, i64 rows, i64 columns, i64 inner,
-                        i64 b_column)
+                        i64 b_column, ptr low, ptr turn)
 
 computes `c = s + scale * (a @ b)` on one thread; without s (null) the scale must be 1. Strides
 count elements; the elements of a row of c and s follow each other, and so do those of b's rows or
-columns.
+columns. `low` is `fg_low_float`, or null where the rows fill tiles, and `turn` is `fg_turn_float`
+where b lies across: so only what a program needs is compiled.
 
 A library first copies its operands into an order that suits it. For matrices that the caches
 hold, as layers have them, this costs more than it gains: here a's elements are spread over the
@@ -20,6 +21,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from functools import cache, partial
+from typing import NamedTuple
 
 from funcgrad.backends.llvm import engine
 from funcgrad.backends.llvm.frame import counted
@@ -27,34 +29,49 @@ from funcgrad.backends.llvm.writer import BITS, Module, Value, Writer, mangled
 
 # What is summed in one go: a panel of b of this depth stays in the second level's cache.
 DEPTH = 256
-# Vectors side by side in a tile.
-ACROSS = 2
-# The heights of tiles by the bytes of a vector: the higher one leaves registers for what is read.
-HEIGHTS = {64: (12, 4), 32: (6, 2)}
 
 
-def symbol(kind: str) -> str:
-    return f"fg_tiles_{kind}"
+class Shape(NamedTuple):
+    """A tile has `rows` of `across` vectors, which leave registers for what is read.
+
+    Attributes:
+        group: so many rows of a are reached from one pointer.
+        low: the rows of a tile below the last whole one.
+    """
+
+    rows: int
+    across: int
+    group: int
+    low: int
+
+
+# By the bytes of a vector.
+SHAPES = {64: Shape(16, 1, 4, 4), 32: Shape(6, 2, 3, 2)}
+PARTS = ("tiles", "low", "turn")
+
+
+def symbol(part: str, kind: str) -> str:
+    return f"fg_{part}_{kind}"
 
 
 def register() -> None:
-    """Name the functions for IR; each is compiled when the first program calls it."""
-    for kind in ("float", "double"):
-        engine.register_later(symbol(kind), partial(_load, kind))
+    """Name the functions for IR; each is compiled when the first program names it."""
+    for part in PARTS:
+        for kind in ("float", "double"):
+            engine.register_later(symbol(part, kind), partial(_load, part, kind))
 
 
 def available() -> bool:
-    return engine.vector_bytes() in HEIGHTS
+    return engine.vector_bytes() in SHAPES
+
+
+def shape() -> Shape:
+    return SHAPES[engine.vector_bytes()]
 
 
 def width(kind: str) -> int:
     """The columns of a tile."""
-    return ACROSS * lanes(kind)
-
-
-def height() -> int:
-    """The rows of the higher tile."""
-    return HEIGHTS[engine.vector_bytes()][0]
+    return shape().across * lanes(kind)
 
 
 def lanes(kind: str) -> int:
@@ -62,22 +79,24 @@ def lanes(kind: str) -> int:
 
 
 @cache
-def _load(kind: str) -> int:
-    code = engine.compile_ir(text(kind))
+def _load(part: str, kind: str) -> int:
+    code = engine.compile_ir(text(part, kind))
     # It serves programs until the process ends.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
-    return code.address(symbol(kind))
+    return code.address(symbol(part, kind))
 
 
-def text(kind: str) -> str:
-    """The module that defines the function for numbers of one kind."""
-    module = Module()
-    high, low = HEIGHTS[engine.vector_bytes()]
-    module.define("high", _Tile(module, kind, high).text("high"))
-    module.define("low", _Tile(module, kind, low).text("low"))
-    module.define("turn", _turn_text(module, kind))
-    module.define("panel", _panel_text(module, kind, high, low))
-    module.define(symbol(kind), _blocks_text(module, kind))
+def text(part: str, kind: str) -> str:
+    """The module that defines a function for numbers of one kind."""
+    module, name = Module(), symbol(part, kind)
+    if part == "low":
+        module.define(name, _Tile(module, kind, shape().low, 1).text(name, ""))
+    elif part == "turn":
+        module.define(name, _turn_text(module, kind))
+    else:
+        module.define("tile", _Tile(module, kind, shape().rows, shape().group).text("tile"))
+        module.define("panel", _panel_text(module, kind))
+        module.define(name, _blocks_text(module, kind))
     # To make glue faster would take longer than it ever runs.
     attributes = "attributes #0 = { nounwind }\nattributes #1 = { nounwind noinline optnone }"
     return f"{attributes}\n{module}"
@@ -97,19 +116,27 @@ def _matrices(kind: str) -> list[Value]:
 
 
 def _function(
-    name: str, kind: str, sizes: str, lines: Sequence[str], scope: str = "internal ", group: int = 1
+    name: str,
+    kind: str,
+    sizes: str,
+    lines: Sequence[str],
+    pointers: str = "",
+    scope: str = "internal ",
+    attributes: int = 1,
 ) -> str:
-    params = [*_matrices(kind), *_params(sizes)]
+    params = [*_matrices(kind), *_params(sizes), *_params(pointers, "ptr")]
     names = ", ".join(f"{p.type} {p.ref}" for p in params)
-    head = f"define {scope}void @{name}({names}) #{group} {{"
+    head = f"define {scope}void @{name}({names}) #{attributes} {{"
     return "\n".join([head, "entry:", *lines, "  ret void", "}"])
 
 
-def _call(w: Writer, name: str, kind: str, given: dict[str, Value], sizes: str) -> None:
+def _call(
+    w: Writer, name: str, kind: str, given: dict[str, Value], sizes: str, pointers: str = ""
+) -> None:
     """A call that passes on the function's own parameters, but for those that are given."""
-    params = [*_matrices(kind), *_params(sizes)]
+    params = [*_matrices(kind), *_params(sizes), *_params(pointers, "ptr")]
     passed = ", ".join(f"{p.type} {given.get(p.ref[1:], p).ref}" for p in params)
-    w.line(f"call void @{name}({passed})")
+    w.line(f"call void {name}({passed})")
 
 
 def _mask_before(w: Writer, limit: Value, start: int, count: int) -> Value:
@@ -134,21 +161,25 @@ def _masked_load(w: Writer, address: Value, kind: str, mask: Value) -> Value:
 
 
 class _Tile:
-    """The function of a tile; `rows` are those that are left: the lower tile may have fewer."""
+    """The function of a tile; its parameter `rows` are those that are left.
 
-    def __init__(self, module: Module, kind: str, rows: int):
+    Args:
+        group: so many rows of a are reached from one pointer; with 1 there may be fewer rows.
+    """
+
+    def __init__(self, module: Module, kind: str, rows: int, group: int):
         self.w = Writer(module)
-        self.kind, self.rows = kind, rows
-        self.lanes = lanes(kind)
+        self.kind, self.rows, self.group = kind, rows, group
+        self.lanes, self.across = lanes(kind), shape().across
 
-    def text(self, name: str) -> str:
-        w = self.w
-        exact = name == "high"
+    def text(self, name: str, scope: str = "internal ") -> str:
+        w, across = self.w, self.across
+        exact = self.group > 1
         # Where there are fewer rows the last one is computed several times.
         last = None if exact else w.op("sub", Value("%rows", "i64"), w.const(1, "i64"))
         self.numbers = [self._number(row, last) for row in range(self.rows)]
         columns = Value("%columns", "i64")
-        self.masks = [_mask_before(w, columns, v * self.lanes, self.lanes) for v in range(ACROSS)]
+        self.masks = [_mask_before(w, columns, v * self.lanes, self.lanes) for v in range(across)]
         # Without s nothing is loaded of c, which gives zeros.
         (c, s), (c_row, s_row) = _params("c s", "ptr"), _params("c_row s_row")
         plus = w.compare("icmp ne", s, Value("null", "ptr"))
@@ -157,16 +188,16 @@ class _Tile:
         added = [w.select(plus, mask, none) for mask in self.masks]
         for place in given:
             self._prefetch(place)
-        sums = self._sums(3 if exact else 1)
+        sums = self._sums()
         scale = w.splat(Value("%scale", self.kind), self.lanes)
         values = []
         for k, (x, place) in enumerate(zip(sums, given, strict=True)):
             values.append(
-                w.intrinsic("fma", scale, x, _masked_load(w, place, self.kind, added[k % ACROSS]))
+                w.intrinsic("fma", scale, x, _masked_load(w, place, self.kind, added[k % across]))
             )
         for k, (value, place) in enumerate(zip(values, self._places(c, c_row), strict=True)):
-            self._store(value, place, self.masks[k % ACROSS])
-        return _function(name, self.kind, "rows columns inner", w.lines, group=0)
+            self._store(value, place, self.masks[k % across])
+        return _function(name, self.kind, "rows columns inner", w.lines, scope=scope, attributes=0)
 
     def _number(self, row: int, last: Value | None) -> Value:
         number = self.w.const(row, "i64")
@@ -177,22 +208,22 @@ class _Tile:
         w, found = self.w, []
         for number in self.numbers:
             start = w.offset(base, self.kind, w.op("mul", stride, number))
-            found += [w.offset(start, self.kind, self._across(v)) for v in range(ACROSS)]
+            found += [w.offset(start, self.kind, self._column(v)) for v in range(self.across)]
         return found
 
-    def _across(self, vector: int) -> Value:
+    def _column(self, vector: int) -> Value:
         return self.w.const(vector * self.lanes, "i64")
 
-    def _sums(self, group: int) -> list[Value]:
-        """Of the products along `inner`; so many rows of a are reached from one pointer."""
-        w = self.w
+    def _sums(self) -> list[Value]:
+        """Of the products along `inner`."""
+        w, group = self.w, self.group
         a_row, a_inner, b_row, inner = _params("a_row a_inner b_row inner")
         starts = [
             w.offset(Value("%a", "ptr"), self.kind, w.op("mul", a_row, number))
             for number in self.numbers[::group]
         ]
         steps = [w.op("mul", a_row, w.const(k, "i64")) for k in range(group)]
-        zeros = [Value("zeroinitializer", self.kind, self.lanes)] * (self.rows * ACROSS)
+        zeros = [Value("zeroinitializer", self.kind, self.lanes)] * (self.rows * self.across)
         count = len(starts)
 
         def step(_: Value, b: Value, *carry: Value) -> list[Value]:
@@ -207,18 +238,18 @@ class _Tile:
 
     def _added(self, rows: Sequence[Value], b: Value, sums: Sequence[Value]) -> list[Value]:
         """The sums with one more product each."""
-        w, found = self.w, []
-        places = [w.offset(b, self.kind, self._across(v)) for v in range(2 * ACROSS)]
+        w, count, found = self.w, self.across, []
+        places = [w.offset(b, self.kind, self._column(v)) for v in range(2 * count)]
         across = [
             _masked_load(w, p, self.kind, mask) for p, mask in zip(places, self.masks, strict=False)
         ]
-        for place in places[ACROSS:]:
+        for place in places[count:]:
             # The next panel's: nothing else foresees it.
             self._prefetch(place)
         for number, row in enumerate(rows):
             x = w.splat(w.load(row, self.kind), self.lanes)
-            for v in range(ACROSS):
-                found.append(w.intrinsic("fma", x, across[v], sums[number * ACROSS + v]))
+            for v in range(count):
+                found.append(w.intrinsic("fma", x, across[v], sums[number * count + v]))
         return found
 
     def _store(self, value: Value, address: Value, mask: Value) -> None:
@@ -253,27 +284,30 @@ def _unless_none(w: Writer, place: Value) -> Value:
     return w.select(w.compare("icmp eq", Value("%s", "ptr"), none), none, place)
 
 
-def _panel_text(module: Module, kind: str, high: int, low: int) -> str:
+def _panel_text(module: Module, kind: str) -> str:
     """All tiles of a panel of b, one below the other."""
     w, sizes = Writer(module), "rows columns inner"
     rows, done = Value("%rows", "i64"), w.const(0, "i64")
+    high, low = shape().rows, shape().low
 
     def tile(name: str, number: Value) -> None:
         left = w.op("sub", rows, number)
         _call(w, name, kind, {**_moved(w, kind, number), "rows": left}, sizes)
 
-    def high_tile(number: Value, _: Value) -> list[Value]:
-        tile("high", number)
+    def whole_tile(number: Value, _: Value) -> list[Value]:
+        tile("@tile", number)
         return [w.op("add", number, w.const(high, "i64"))]
 
-    (done,) = counted(w, done, rows, high, high_tile, [done])
+    (done,) = counted(w, done, rows, high, whole_tile, [done])
     beyond = w.op("add", rows, w.const(low - 1, "i64"))
-    counted(w, done, beyond, low, lambda number: tile("low", number))
-    return _function("panel", kind, sizes, w.lines)
+    counted(w, done, beyond, low, lambda number: tile("%low", number))
+    return _function("panel", kind, sizes, w.lines, "low")
 
 
 def _turn_text(module: Module, kind: str) -> str:
-    """`turn(to, b, b_column, columns, inner)`: a panel of b whose columns are what lies in rows.
+    """A panel of b whose columns are what lies in rows.
+
+        void fg_turn_float(ptr to, ptr b, i64 b_column, i64 columns, i64 inner)
 
     Of as many columns as 16 bytes hold a vector each is read; then it is enough to transpose
     within 16 bytes, and to store these one by one.
@@ -305,7 +339,7 @@ def _turn_text(module: Module, kind: str) -> str:
 
     counted(w, zero, _parts(w, columns, w.const(few, "i64")), 1, some_columns)
     names = ", ".join(f"{p.type} {p.ref}" for p in (to, b, *sizes))
-    head = f"define internal void @turn({names}) #1 {{"
+    head = f"define void @{symbol('turn', kind)}({names}) #1 {{"
     return "\n".join([head, "entry:", *w.lines, "  ret void", "}"])
 
 
@@ -330,7 +364,7 @@ def _blocks_text(module: Module, kind: str) -> str:
     turned = Value("%turned", "ptr")
     room = (DEPTH + 16) * width(kind)
     w.line(f"{turned.ref} = alloca [{room} x {kind}], align 64")
-    across = w.compare("icmp ne", b_column, w.const(1, "i64"))
+    across = w.compare("icmp ne", Value("%turn", "ptr"), Value("null", "ptr"))
     zero, wide = w.const(0, "i64"), w.const(width(kind), "i64")
     blocks = _parts(w, inner, w.const(DEPTH, "i64"))
     depth = _parts(w, inner, blocks)
@@ -350,20 +384,21 @@ def _blocks_text(module: Module, kind: str) -> str:
             part = w.offset(b, kind, w.op("mul", begin, b_column))
             with w.when(across, "turn"):
                 w.line(
-                    f"call void @turn(ptr {turned.ref}, ptr {part.ref}, i64 {b_column.ref}, "
+                    f"call void %turn(ptr {turned.ref}, ptr {part.ref}, i64 {b_column.ref}, "
                     f"i64 {count.ref}, i64 {left.ref})"
                 )
             b_row = w.select(across, wide, Value("%b_row", "i64"))
             given = {"a": a, "b": w.select(across, turned, part), "b_row": b_row, "c": c, "s": s}
             given |= {"s_row": source_row, "columns": count, "inner": left}
-            _call(w, "panel", kind, given, sizes)
+            _call(w, "@panel", kind, given, sizes, "low")
 
         counted(w, zero, _parts(w, columns, wide), 1, panel)
         # Later blocks are added to what the first one left.
         return _params("c", "ptr") + _params("c_row")
 
     counted(w, zero, blocks, 1, block, _params("s", "ptr") + _params("s_row"))
-    return _function(symbol(kind), kind, f"{sizes} b_column", w.lines, scope="")
+    name = symbol("tiles", kind)
+    return _function(name, kind, f"{sizes} b_column", w.lines, "low turn", "")
 
 
 def _parts(w: Writer, length: Value, part: Value) -> Value:
