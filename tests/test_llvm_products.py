@@ -179,7 +179,8 @@ def test_which_products_are_tiled():
         pytest.skip("the processor's vectors are short")
     f = compiled(np.matmul)
     assert tiled(f, rand(64, 784), rand(784, 512))
-    assert not tiled(f, rand(64, 784), rand(784, 10)), "most of a tile would be empty"
+    assert not tiled(f, rand(64, 784), rand(784, 17)), "half of the tiles would be empty"
+    assert not tiled(f, rand(64, 1024), rand(1024, 512)), "its rows meet in the cache"
     assert not tiled(f, rand(8, 8), rand(8, 64)), "small"
     assert not tiled(f, rand(64, 2048), rand(2048, 2048)), "more than the caches hold"
 

@@ -41,7 +41,7 @@ MOST_TILED_BYTES = 4 << 20
 # Rows so far apart, or a multiple of it, meet in one place of the first cache.
 WAY_BYTES = 4096
 # The part of a row of tiles that must be of use.
-FILLED = 0.85
+FILLED = 0.6
 # Multiplications that are worth a piece where tiles compute it; a piece has so many tiles above
 # each other, so that what they share is read often enough.
 TILED_WORK, TILES_HIGH, MOST_TILED = 1 << 20, 3, 64
@@ -97,11 +97,19 @@ def _add_product(body: Body, eqn: Eqn) -> None:
 
 
 def _can_call(eqn: Eqn) -> bool:
-    """Whether the library has a routine for a product."""
+    """Whether tiles or the library compute a product; who isn't needed isn't looked for."""
+    x, y = (a.aval.shape for a in eqn.ins[-2:])
+    dtype = eqn.outs[0].aval.dtype
+    if dtype.kind != "f" or not all(n for a in eqn.ins for n in a.aval.shape):
+        return False
+    if len(x) > 1 < len(y) and _suits_tiles(_kind(dtype), (x[-2], y[-1], x[-1])):
+        return True
     found = blas.find()
-    sizes = [n for a in eqn.ins for n in a.aval.shape]
-    floats = eqn.outs[0].aval.dtype.kind == "f"
-    return found is not None and floats and min(sizes) > 0 and max(sizes) <= found.limit
+    return found is not None and max((*x, *y)) <= found.limit
+
+
+def _kind(dtype: np.dtype) -> str:
+    return "float" if dtype.itemsize == 4 else "double"
 
 
 def _write(
@@ -112,10 +120,8 @@ def _write(
     source: View | None = None,
 ) -> None:
     """A step that computes a product, times `scale` and added to `source` where there is one."""
-    found = blas.find()
-    assert found is not None
     x, y = (_matrix(body, atom, target.dtype, side) for side, atom in enumerate(operands))
-    product = _product(x, y, target.dtype, found.set_threads is not None)
+    product = _product(x, y, target.dtype)
     product = product._replace(scale=scale, adds=source is not None)
     views, before = [x, y, _whole(target)], []
     if source is not None and product.tiled:
@@ -123,7 +129,7 @@ def _write(
     elif source is not None:
         body.copy(source, View(target, source.shape, row_major(source.shape), 0))
         before.append(target)
-    sharing = _sharing(product, found.set_threads is not None)
+    sharing = _sharing(product)
 
     def arguments(frame: Frame) -> list[Value]:
         return [_start(frame, v) for v in views]
@@ -163,8 +169,7 @@ class _Sharing(NamedTuple):
     call: str
 
 
-def _sharing(product: Product, held: bool) -> _Sharing:
-    """Args: whether the library must be held to one thread."""
+def _sharing(product: Product) -> _Sharing:
     pieces = prod(product.lead) * prod(product.cuts)
     # Of many small products each piece takes several.
     least = TILED_WORK if product.tiled else PIECE_WORK
@@ -172,7 +177,7 @@ def _sharing(product: Product, held: bool) -> _Sharing:
     if product.tiled:
         call = "fg_parallel" if chunk < pieces else ""
     else:
-        call = "fg_products" if held and product.work > ALONE else ""
+        call = "fg_products" if _is_held() and product.work > ALONE else ""
     return _Sharing(pieces, chunk, call)
 
 
@@ -181,7 +186,7 @@ def _whole(buffer: Buffer) -> View:
 
 
 def _start(frame: Frame, view: View) -> Value:
-    kind = "float" if view.buffer.dtype.itemsize == 4 else "double"
+    kind = _kind(view.buffer.dtype)
     return frame.w.offset(frame.address(view.buffer), kind, frame.w.const(view.offset, "i64"))
 
 
@@ -214,7 +219,13 @@ def _leading(view: View) -> tuple[int, bool] | None:
     return None
 
 
-def _product(x: View, y: View, dtype: np.dtype, may_cut: bool) -> Product:
+def _is_held() -> bool:
+    """Whether the library must be, and can be, held to one thread."""
+    found = blas.find()
+    return found is not None and found.set_threads is not None
+
+
+def _product(x: View, y: View, dtype: np.dtype) -> Product:
     lead = tuple(np.broadcast_shapes(x.shape[:-2], y.shape[:-2]))
     rows, columns, inner = x.shape[-2], y.shape[-1], x.shape[-1]
     if lead and not any(_steps(y, lead)) and _is_one_matrix(x, lead):
@@ -224,10 +235,10 @@ def _product(x: View, y: View, dtype: np.dtype, may_cut: bool) -> Product:
     found = [_leading(x), _leading(y)]
     assert None not in found, "operands that neither BLAS nor tiles can read"
     (lda, turned_a), (ldb, turned_b) = (f for f in found if f is not None)
-    kind = "float" if dtype.itemsize == 4 else "double"
-    sizes = (rows, columns, inner)
-    tiled = _suits_tiles(kind, sizes) and (turned_a or lda * dtype.itemsize % WAY_BYTES > 0)
-    cuts = _tiled_cuts if tiled else _cuts if may_cut else _whole_piece
+    kind, sizes = _kind(dtype), (rows, columns, inner)
+    spread = turned_a or lda * dtype.itemsize % WAY_BYTES > 0
+    tiled = _suits_tiles(kind, sizes) and (spread or blas.find() is None)
+    cuts = _tiled_cuts if tiled else _cuts if _is_held() else _whole_piece
     return Product(
         kind,
         sizes,
