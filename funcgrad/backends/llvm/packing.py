@@ -10,7 +10,6 @@ piece, which the first cache holds; the totals of its rows then wait in memory.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import log2
 from typing import NamedTuple
 
 from funcgrad.backends.llvm.frame import counted
@@ -144,7 +143,7 @@ class Room:
         target = w.offset(target, pack.kind, w.op("mul", row, w.const(pack.pitch, "i64")))
         step = pack.index.step(pack.inner)
         places = [w.offset(source, pack.kind, w.const(j * step, "i64")) for j in range(side)]
-        lines = transposed(w, [w.load(p, pack.kind, side) for p in places])
+        lines = w.transposed([w.load(p, pack.kind, side) for p in places], side)
         for j, line in enumerate(lines[::-1] if backward else lines):
             w.store(line, w.offset(target, pack.kind, w.const(j * pack.pitch, "i64")))
 
@@ -180,20 +179,6 @@ class Totals:
 
     def _at(self, place: Value, v: Value, row: Value) -> Value:
         return self.w.offset(place, v.kind, self.w.op("mul", row, self.w.const(v.lanes, "i64")))
-
-
-def transposed(w: Writer, rows: list[Value]) -> list[Value]:
-    """A square of lanes, its rows as columns: quarters change places, on every scale."""
-    n = len(rows)
-    for level in range(int(log2(n))):
-        far = 1 << level
-        own = [k if not k & far else n + (k ^ far) for k in range(n)]
-        other = [k ^ far if not k & far else n + k for k in range(n)]
-        for k in range(n):
-            if not k & far:
-                a, b = rows[k], rows[k | far]
-                rows[k], rows[k | far] = w.shuffle(a, own, b), w.shuffle(a, other, b)
-    return rows
 
 
 def in_blocks(

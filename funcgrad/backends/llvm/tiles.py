@@ -330,7 +330,7 @@ def _turn_text(module: Module, kind: str) -> str:
             mask = _mask_before(w, w.op("sub", inner, begin), 0, n)
             found = [_masked_load(w, w.offset(p, kind, begin), kind, mask) for p in starts]
             place = w.offset(target, kind, w.op("mul", begin, w.const(width(kind), "i64")))
-            turned = _transposed(w, found, few)
+            turned = w.transposed(found, few)
             for k in range(n):
                 part = w.shuffle(turned[k % few], range(k // few * few, (k // few + 1) * few))
                 w.store(part, w.offset(place, kind, w.const(k * width(kind), "i64")))
@@ -341,20 +341,6 @@ def _turn_text(module: Module, kind: str) -> str:
     names = ", ".join(f"{p.type} {p.ref}" for p in (to, b, *sizes))
     head = f"define void @{symbol('turn', kind)}({names}) #1 {{"
     return "\n".join([head, "entry:", *w.lines, "  ret void", "}"])
-
-
-def _transposed(w: Writer, rows: Sequence[Value], few: int) -> list[Value]:
-    """Vectors whose groups of so many lanes are rows of squares: those of the transposed ones."""
-    found, n = list(rows), rows[0].lanes
-    for level in range(few.bit_length() - 1):
-        far = 1 << level
-        own = [k if not k & far else n + (k ^ far) for k in range(n)]
-        other = [k ^ far if not k & far else n + k for k in range(n)]
-        for k in range(few):
-            if not k & far:
-                a, b = found[k], found[k | far]
-                found[k], found[k | far] = w.shuffle(a, own, b), w.shuffle(a, other, b)
-    return found
 
 
 def _blocks_text(module: Module, kind: str) -> str:

@@ -230,6 +230,22 @@ class Writer:
         )
         return result
 
+    def transposed(self, rows: Sequence[Value], side: int) -> list[Value]:
+        """Squares of lanes, side by side in so many rows, their rows as columns.
+
+        Quarters change places, on every scale.
+        """
+        found, n = list(rows), rows[0].lanes
+        for level in range(side.bit_length() - 1):
+            far = 1 << level
+            own = [k if not k & far else n + (k ^ far) for k in range(n)]
+            other = [k ^ far if not k & far else n + k for k in range(n)]
+            for k in range(side):
+                if not k & far:
+                    a, b = found[k], found[k | far]
+                    found[k], found[k | far] = self.shuffle(a, own, b), self.shuffle(a, other, b)
+        return found
+
     def extract(self, a: Value, lane: int) -> Value:
         if a.lanes == 1:
             return a
