@@ -9,7 +9,7 @@ import numpy as np
 
 from funcgrad.backends.llvm.kinds import memory_kind
 from funcgrad.backends.llvm.packing import Room, packs_of
-from funcgrad.backends.llvm.writer import Value, Writer, mangled
+from funcgrad.backends.llvm.writer import Value, Writer
 from funcgrad.backends.loops.nest import Axis, Index, Kernel, Load, Param, Ref, Store
 
 BOOL = np.dtype(bool)
@@ -155,16 +155,7 @@ class Access:
         w, lanes = self.w, self.lanes
         if self.mask is None:
             return w.load(address, kind, lanes)
-        mask = Value(self.mask.text, "i1", lanes)
-        zero = w.const(0, kind, lanes)
-        name = f"llvm.masked.load.{mangled(kind, lanes)}.p0"
-        w.module.declare(name, f"declare {zero.type} @{name}(ptr, i32, {mask.type}, {zero.type})")
-        result = Value(w.fresh(), kind, lanes)
-        w.line(
-            f"{result.ref} = call {zero.type} @{name}(ptr {address.ref}, i32 {_align(kind)}, "
-            f"{mask.type} {mask.ref}, {zero.type} {zero.ref})"
-        )
-        return result
+        return w.masked_load(address, kind, Value(self.mask.text, "i1", lanes))
 
     def _load_lanes(self, address: Value, kind: str, step: int, scattered: list[Any]) -> Value:
         """Element by element."""
@@ -199,7 +190,7 @@ class Access:
         elif value.lanes == 1 or (step == 1 and not scattered and self.mask is None):
             w.store(value, address)
         elif step == 1 and not scattered:
-            self._store_masked(value, address, kind)
+            self._store_masked(value, address)
         elif step == -1 and not scattered and self.mask is None:
             first = w.offset(address, kind, w.const(1 - self.lanes, "i64"))
             w.store(w.shuffle(value, range(self.lanes)[::-1]), first)
@@ -208,20 +199,14 @@ class Access:
             for lane in range(count):
                 w.store(w.extract(value, lane), self._lane(address, kind, step, scattered, lane))
 
-    def _store_masked(self, value: Value, address: Value, kind: str) -> None:
+    def _store_masked(self, value: Value, address: Value) -> None:
         w = self.w
         assert self.mask is not None
         if self.mask.count == 1:
             # LLVM 22 writes as many bytes as there were before a conversion to smaller integers.
             w.store(w.extract(value, 0), address)
             return
-        mask = Value(self.mask.text, "i1", value.lanes)
-        name = f"llvm.masked.store.{mangled(kind, value.lanes)}.p0"
-        w.module.declare(name, f"declare void @{name}({value.type}, ptr, i32, {mask.type})")
-        w.line(
-            f"call void @{name}({value.type} {value.ref}, ptr {address.ref}, i32 {_align(kind)}, "
-            f"{mask.type} {mask.ref})"
-        )
+        w.masked_store(value, address, Value(self.mask.text, "i1", value.lanes))
 
     def _from_memory(self, value: Value, dtype: np.dtype) -> Value:
         if dtype != BOOL:
@@ -282,7 +267,3 @@ class Access:
             front, back = w.shuffle(pairs[0], side, pairs[1]), w.shuffle(pairs[2], side, pairs[3])
         picks = [k * lanes + i for i in range(lanes) for k in range(count)]
         return w.shuffle(front, picks, back)
-
-
-def _align(kind: str) -> int:
-    return {"i8": 1, "i16": 2, "i32": 4, "float": 4}.get(kind, 8)

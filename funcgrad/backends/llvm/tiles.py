@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from funcgrad.backends.llvm import engine
 from funcgrad.backends.llvm.frame import counted
-from funcgrad.backends.llvm.writer import BITS, Module, Value, Writer, mangled
+from funcgrad.backends.llvm.writer import BITS, Module, Value, Writer
 
 # What is summed in one go: a panel of b of this depth stays in the second level's cache.
 DEPTH = 256
@@ -146,20 +146,6 @@ def _mask_before(w: Writer, limit: Value, start: int, count: int) -> Value:
     return w.compare("icmp slt", Value(f"<{numbers}>", "i32", count), limit)
 
 
-def _masked_load(w: Writer, address: Value, kind: str, mask: Value) -> Value:
-    """What the mask leaves out is zero. Its address must be one of the program's all the same:
-    processors are slow in finding that what they may not read is not asked for."""
-    result = Value(w.fresh(), kind, mask.lanes)
-    name = f"llvm.masked.load.{mangled(kind, mask.lanes)}.p0"
-    types = f"ptr, i32, {mask.type}, {result.type}"
-    w.module.declare(name, f"declare {result.type} @{name}({types})")
-    w.line(
-        f"{result.ref} = call {result.type} @{name}(ptr {address.ref}, i32 {BITS[kind] // 8}, "
-        f"{mask.type} {mask.ref}, {result.type} zeroinitializer)"
-    )
-    return result
-
-
 class _Tile:
     """The function of a tile; its parameter `rows` are those that are left.
 
@@ -193,10 +179,10 @@ class _Tile:
         values = []
         for k, (x, place) in enumerate(zip(sums, given, strict=True)):
             values.append(
-                w.intrinsic("fma", scale, x, _masked_load(w, place, self.kind, added[k % across]))
+                w.intrinsic("fma", scale, x, w.masked_load(place, self.kind, added[k % across]))
             )
         for k, (value, place) in enumerate(zip(values, self._places(c, c_row), strict=True)):
-            self._store(value, place, self.masks[k % across])
+            w.masked_store(value, place, self.masks[k % across])
         return _function(name, self.kind, "rows columns inner", w.lines, scope=scope, attributes=0)
 
     def _number(self, row: int, last: Value | None) -> Value:
@@ -241,7 +227,7 @@ class _Tile:
         w, count, found = self.w, self.across, []
         places = [w.offset(b, self.kind, self._column(v)) for v in range(2 * count)]
         across = [
-            _masked_load(w, p, self.kind, mask) for p, mask in zip(places, self.masks, strict=False)
+            w.masked_load(p, self.kind, mask) for p, mask in zip(places, self.masks, strict=False)
         ]
         for place in places[count:]:
             # The next panel's: nothing else foresees it.
@@ -251,15 +237,6 @@ class _Tile:
             for v in range(count):
                 found.append(w.intrinsic("fma", x, across[v], sums[number * count + v]))
         return found
-
-    def _store(self, value: Value, address: Value, mask: Value) -> None:
-        w = self.w
-        name = f"llvm.masked.store.{mangled(self.kind, self.lanes)}.p0"
-        w.module.declare(name, f"declare void @{name}({value.type}, ptr, i32, {mask.type})")
-        w.line(
-            f"call void @{name}({value.type} {value.ref}, ptr {address.ref}, "
-            f"i32 {BITS[self.kind] // 8}, {mask.type} {mask.ref})"
-        )
 
     def _prefetch(self, address: Value) -> None:
         """Bring an element's cache line near; any address will do."""
@@ -328,7 +305,7 @@ def _turn_text(module: Module, kind: str) -> str:
         def some_rows(number: Value) -> None:
             begin = w.op("mul", number, w.const(n, "i64"))
             mask = _mask_before(w, w.op("sub", inner, begin), 0, n)
-            found = [_masked_load(w, w.offset(p, kind, begin), kind, mask) for p in starts]
+            found = [w.masked_load(w.offset(p, kind, begin), kind, mask) for p in starts]
             place = w.offset(target, kind, w.op("mul", begin, w.const(width(kind), "i64")))
             turned = w.transposed(found, few)
             for k in range(n):

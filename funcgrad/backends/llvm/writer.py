@@ -289,6 +289,30 @@ class Writer:
         self.line(f"{result.ref} = load {result.type}, ptr {address.ref}, align {align}")
         return result
 
+    def masked_load(self, address: Value, kind: str, mask: Value) -> Value:
+        """A vector, zero where the mask leaves it out.
+
+        Its address must be one of the program's even where the mask is empty: processors are slow
+        in finding that what they may not read is not asked for.
+        """
+        result = Value(self.fresh(), kind, mask.lanes)
+        name = f"llvm.masked.load.{mangled(kind, mask.lanes)}.p0"
+        types = f"ptr, i32, {mask.type}, {result.type}"
+        self.module.declare(name, f"declare {result.type} @{name}({types})")
+        self.line(
+            f"{result.ref} = call {result.type} @{name}(ptr {address.ref}, "
+            f"i32 {max(BITS[kind] // 8, 1)}, {mask.type} {mask.ref}, {result.type} zeroinitializer)"
+        )
+        return result
+
+    def masked_store(self, value: Value, address: Value, mask: Value) -> None:
+        name = f"llvm.masked.store.{mangled(value.kind, value.lanes)}.p0"
+        self.module.declare(name, f"declare void @{name}({value.type}, ptr, i32, {mask.type})")
+        self.line(
+            f"call void @{name}({value.type} {value.ref}, ptr {address.ref}, "
+            f"i32 {max(BITS[value.kind] // 8, 1)}, {mask.type} {mask.ref})"
+        )
+
     def store(self, value: Value, address: Value) -> None:
         align = max(BITS[value.kind] // 8, 1)
         self.line(f"store {value.type} {value.ref}, ptr {address.ref}, align {align}")
