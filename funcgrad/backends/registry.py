@@ -21,7 +21,14 @@ def _load_llvm() -> Backend:
     if reason is None:
         from funcgrad.backends.llvm import engine, entry
 
-        reason = entry.probe() or engine.available()
+        reason = entry.probe()
+        if reason is None and engine.begin():
+            from funcgrad.backends.llvm import linked
+
+            linked.begin()
+            # While that is under way.
+            from funcgrad.backends.llvm import native  # noqa: F401
+        reason = reason or engine.available()
     if reason is not None:
         raise BackendError(f'the backend "llvm" cannot be used here: {reason}')
     from funcgrad.backends.llvm.backend import LlvmBackend

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.backends.llvm import recipe
+from funcgrad.backends.llvm import engine, recipe
 from funcgrad.backends.llvm.kinds import SUPPORTED
 from funcgrad.backends.numpy.interface import is_plain, render_tree
 from funcgrad.backends.numpy.prepare import prepare
@@ -47,7 +47,8 @@ def _function(graph: Graph, single: bool, donated: Sequence[int]) -> Any:
         native = Native(graph, single, donated)
         found = native.function()
         if known:
-            recipe.put(known, native.text, native.parts)
+            code = engine.code_name(native.modules)
+            recipe.put(known, code, native.outside, native.parts)
     return found
 
 

@@ -21,7 +21,7 @@ from functools import cache
 
 from funcgrad.backends.llvm import host
 
-_MAGIC = b"funcgrad code 1\n"
+_MAGIC = b"funcgrad code 2\n"
 _DIGEST_BYTES = 32
 _SUFFIX = ".code"
 _LIMIT_BYTES = 256 << 20
@@ -30,11 +30,10 @@ _CHECK_EVERY = 32
 _ABANDONED_SECONDS = 3600
 
 
-def key(text: str, level: int) -> str:
-    """The name of the code that this IR, optimised at this level, gives on this host."""
-    parts = (_MAGIC.decode(), *_surroundings(), str(level), text)
+def key(*texts: str) -> str:
+    """The name of what these texts tell all about, but for the host and the compiler."""
     digest = hashlib.sha256()
-    for part in parts:
+    for part in (_MAGIC.decode(), *_surroundings(), *texts):
         data = part.encode()
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)
@@ -147,7 +146,7 @@ def _surroundings() -> tuple[str, ...]:
     folder = os.path.dirname(llvmlite.__file__)
     names = ("libllvmlite.so", "libllvmlite.dylib", "llvmlite.dll")
     files = [os.path.join(folder, "binding", name) for name in names]
-    files.append(os.path.join(os.path.dirname(__file__), "engine.py"))
+    files.append(os.path.join(os.path.dirname(__file__), "codegen.py"))
     return (llvmlite.__version__, *map(_state, files), sys.platform, *host.description())
 
 

@@ -38,7 +38,7 @@ def _part(buffer: Buffer, shape: Sequence[int], idx: Sequence[Any]) -> View:
 def _zero(body: Body, buffer: Buffer) -> None:
     def emit(frame: Frame) -> None:
         w = frame.w
-        w.module.declare("memset", "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+        w.module.declare("llvm.memset.p0.i64", "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
         address = frame.address(buffer).ref
         w.line(f"call void @llvm.memset.p0.i64(ptr {address}, i8 0, i64 {buffer.nbytes}, i1 false)")
 

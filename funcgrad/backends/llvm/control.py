@@ -323,7 +323,7 @@ def _scan_registers(
 
 
 def _copy_memory(w: Writer, source: Value, target: Value, nbytes: int) -> None:
-    w.module.declare("memcpy", "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
+    w.module.declare("llvm.memcpy.p0.p0.i64", "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
     w.line(
         f"call void @llvm.memcpy.p0.p0.i64(ptr {target.ref}, ptr {source.ref}, i64 {nbytes}, "
         "i1 false)"

@@ -11,14 +11,17 @@ import ctypes
 import importlib.util
 import os
 import re
+import struct
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any
+from itertools import accumulate, pairwise
 
 from funcgrad.backends.llvm import cache as disk
-from funcgrad.backends.llvm import host, loader
+from funcgrad.backends.llvm import codegen, loader
+from funcgrad.backends.llvm.codegen import Job, Part
 from funcgrad.backends.llvm.host import vector_bytes as vector_bytes
+from funcgrad.config import threads
 
 _DECLARED = re.compile(r"^declare\b.*?@([\w.$]+)\(", re.MULTILINE)
 # With a constant as only the releases of LLVM know it that our IR is written for.
@@ -33,38 +36,35 @@ define i32 @probe(i32 %a) {
 }
 """
 
-# LLVM is used by one thread at a time. A fork waits for it, as the child couldn't.
 _lock = threading.RLock()
 _symbols: dict[str, int] = {}
+_jobs: dict[str, Job] = {}
 _later: dict[str, Callable[[], int]] = {}
 
 
 class Code:
-    """Machine code of one module. Its memory is freed with this object.
+    """Machine code of one program. Its memory is freed with this object.
 
     A caller that runs the code must therefore hold a reference to it.
 
     Attributes:
-        text: the IR that it was made of.
-        level: the optimisation level.
+        parts: the modules that it was made of.
     """
 
-    __slots__ = ("__weakref__", "_image", "level", "text")
+    __slots__ = ("__weakref__", "_image", "parts")
 
-    def __init__(self, text: str, level: int, image: loader.Image):
-        self.text = text
-        self.level = level
+    def __init__(self, parts: Sequence[Part], image: loader.Image):
+        self.parts = parts
         self._image = image
 
     def address(self, name: str) -> int:
-        """Where a function of the module starts; KeyError where there is none of this name."""
+        """Where a function of the program starts; KeyError where there is none of this name."""
         return self._image.address(name)
 
     @property
     def assembly(self) -> str:
-        """The assembly text of the optimised module."""
-        with _lock:
-            return _machine(self.level).emit_assembly(_optimized(self.text, self.level))
+        """The assembly text of the optimised modules."""
+        return "\n".join(map(codegen.assembly, self.parts))
 
 
 def compile_ir(text: str, level: int = 1) -> Code:
@@ -76,24 +76,66 @@ def compile_ir(text: str, level: int = 1) -> Code:
         level: how much to optimise: 0 to 3. More than 1 is for IR that isn't written
             with care.
     """
-    name = disk.key(text, level)
-    binary = disk.get(name)
+    return compile_parts([Part(text, level)], declared(text))
+
+
+def compile_parts(parts: Sequence[Part], outside: Iterable[str]) -> Code:
+    """The same for modules that refer to each other's functions.
+
+    Args:
+        outside: what they take from elsewhere.
+    """
+    name = code_name(parts)
+    job = _jobs.pop(name, None)
+    kept = None if job else disk.get(name)
     with _lock:
+        if kept is None:
+            binaries = job.result() if job else codegen.objects(parts)
+        else:
+            binaries = _unpacked(kept)
         # LLVM's loader would end the process over a symbol that it can't find.
-        for symbol in declared(text):
+        for symbol in outside:
             _resolve(symbol)
-        found = binary is not None
-        if binary is None:
-            binary = bytes(_machine(level).emit_object(_optimized(text, level)))
-        image = loader.load(binary, _resolve, _symbols)
-    if not found:
-        disk.put(name, binary)
-    return Code(text, level, image)
+        image = loader.load(binaries, _resolve, _symbols)
+    if kept is None:
+        disk.put(name, _packed(binaries))
+    return Code(parts, image)
 
 
-def code_name(text: str, level: int = 1) -> str:
-    """What the code of this IR is kept by in the cache."""
-    return disk.key(text, level)
+def compile_soon(text: str, level: int = 1) -> bool:
+    """Starts making code that `compile_ir` is going to be asked for; False if that is known.
+
+    One is made after the other, beside what the caller goes on with.
+    """
+    part = Part(text, level)
+    name = code_name([part])
+    with _lock:
+        if name in _jobs:
+            return True
+        if disk.get(name) is not None:
+            return False
+        if threads() > 1:
+            # Imports by two threads at once take longer than one after the other.
+            codegen.start()
+            before = next(reversed(_jobs.values()), None)
+            _jobs[name] = Job(lambda: _after(before, part))
+    return True
+
+
+def _after(before: Job | None, part: Part) -> list[bytes]:
+    if before is not None:
+        before.finish()
+    return [codegen.emit(part)]
+
+
+def begin() -> bool:
+    """Starts loading LLVM, unless a process before this one has left what this one needs."""
+    return compile_soon(_PROBE)
+
+
+def code_name(parts: Sequence[Part]) -> str:
+    """What the code of these modules is kept by in the cache."""
+    return disk.key(*(text for part in parts for text in (str(part.level), part.text)))
 
 
 def declared(text: str) -> list[str]:
@@ -101,15 +143,15 @@ def declared(text: str) -> list[str]:
     return [name for name in _DECLARED.findall(text) if not name.startswith("llvm.")]
 
 
-def load_code(name: str, symbols: Iterable[str]) -> Code | None:
-    """Code that is in the cache by this name, and takes these symbols from outside."""
-    binary = disk.get(name)
-    if binary is None:
+def load_code(name: str, outside: Iterable[str]) -> Code | None:
+    """Code that is in the cache by this name, and takes these symbols from elsewhere."""
+    kept = disk.get(name)
+    if kept is None:
         return None
     with _lock:
-        for symbol in symbols:
+        for symbol in outside:
             _resolve(symbol)
-        return Code("", 1, loader.load(binary, _resolve, _symbols))
+        return Code((), loader.load(_unpacked(kept), _resolve, _symbols))
 
 
 def register_symbol(name: str, address: int) -> None:
@@ -138,6 +180,18 @@ def available() -> str | None:
     except (OSError, RuntimeError, AttributeError, KeyError) as error:
         return f"machine code cannot be made here ({error})"
     return None if answer == 43 else "a compiled function gave a wrong answer"
+
+
+def _packed(binaries: Sequence[bytes]) -> bytes:
+    """Files as one: how many there are, their lengths, and they themselves."""
+    count = len(binaries)
+    return struct.pack(f"<{count + 1}Q", count, *map(len, binaries)) + b"".join(binaries)
+
+
+def _unpacked(data: bytes) -> list[bytes]:
+    (count,) = struct.unpack_from("<Q", data)
+    ends = list(accumulate(struct.unpack_from(f"<{count}Q", data, 8), initial=8 * count + 8))
+    return [data[start:end] for start, end in pairwise(ends)]
 
 
 def _resolve(name: str) -> int:
@@ -170,61 +224,14 @@ def _libraries() -> tuple[ctypes.CDLL, ...]:
     return (ctypes.CDLL(None), *((ctypes.CDLL(own),) if own else ()))
 
 
-@cache
-def _machine(level: int) -> Any:
-    llvm = host.binding()
-    cpu, features = host.named()
-    # On Windows, too, LLVM's loader takes ELF.
-    triple = llvm.get_process_triple() + ("-elf" if os.name == "nt" else "")
-    target = llvm.Target.from_triple(triple)
-    # Small code that finds its constants relative to itself: each is an operand of the
-    # instruction that needs it, where 64-bit addresses would take another and a register.
-    return target.create_target_machine(
-        cpu=cpu, features=features, opt=min(level, 2), reloc="pic", codemodel="small", jit=True
-    )
-
-
-def _optimized(text: str, level: int) -> Any:
-    llvm = host.binding()
-    machine = _machine(level)
-    module = llvm.parse_assembly(text)
-    module.triple = machine.triple
-    module.data_layout = str(machine.target_data)
-    module.verify()
-    inline = "alwaysinline" in text
-    if level > 1 or inline:
-        _run_passes(module, level, inline)
-    return module
-
-
-def _run_passes(module: Any, level: int, inline: bool) -> None:
-    """The passes on IR that pay.
-
-    Our kernels are vectorised straight-line code within loops, written once without
-    redundancy. On such, the passes of level 2 take half as long as making the machine code and
-    those of level 3 as long, and leave the time per element as it is: what is left to do,
-    keeping constants in registers, say, is done on machine code, at any level. No level
-    vectorises or unrolls loops.
-    """
-    llvm = host.binding()
-    options = llvm.create_pipeline_tuning_options(speed_level=max(level - 1, 1))
-    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
-    builder = llvm.create_pass_builder(_machine(level), options)
-    if level > 2:
-        builder.getModulePassManager().run(module, builder)
-        return
-    if inline:
-        manager = llvm.create_new_module_pass_manager()
-        manager.add_always_inliner_pass()
-        manager.run(module, builder)
-    if level > 1:
-        manager = builder.getFunctionPassManager()
-        for function in module.functions:
-            if not function.is_declaration:
-                manager.run(function, builder)
+def _finish() -> None:
+    """What is under way comes to its end: in a forked child it couldn't."""
+    _lock.acquire()
+    for job in tuple(Job.running):
+        job.finish()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release
+        before=_finish, after_in_parent=_lock.release, after_in_child=_lock.release
     )

@@ -16,7 +16,7 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
@@ -26,6 +26,7 @@ from funcgrad.backends.llvm import host
 
 _X86_64, _RELOCATABLE = 62, 1
 _NOBITS, _RELA, _SYMTAB = 8, 4, 2
+_GLOBAL = 1
 _WRITE, _ALLOC, _EXECUTE = 1, 2, 4
 _UNWIND = 0x70000001
 
@@ -59,24 +60,24 @@ class UnknownObjectError(Exception):
     """An object that our own loader doesn't know how to load."""
 
 
-def load(binary: bytes, resolve: Resolve, symbols: Mapping[str, int]) -> Image:
-    """Loads an object file.
+def load(binaries: Sequence[bytes], resolve: Resolve, symbols: Mapping[str, int]) -> Image:
+    """Loads the object files of one program.
 
     Args:
-        binary: the file's content.
-        resolve: gives the address of a symbol that it doesn't define.
+        binaries: the files' content.
+        resolve: gives the address of a symbol that none of them defines.
         symbols: those among them that LLVM's loader wouldn't find by itself.
     """
     if sys.platform == "linux" and platform.machine() == "x86_64":
         try:
-            return _OwnImage(binary, resolve)
+            return _OwnImage(binaries, resolve)
         except UnknownObjectError:
             pass
-    return _LLVMImage(binary, symbols)
+    return _LLVMImage(binaries, symbols)
 
 
 class _LLVMImage:
-    def __init__(self, binary: bytes, symbols: Mapping[str, int]):
+    def __init__(self, binaries: Sequence[bytes], symbols: Mapping[str, int]):
         llvm = host.binding()
         for name, address in symbols.items():
             llvm.add_symbol(name, address)
@@ -84,7 +85,8 @@ class _LLVMImage:
         target = llvm.Target.from_triple(llvm.get_process_triple())
         machine = target.create_target_machine(cpu=cpu, features=features, jit=True)
         self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        self._engine.add_object_file(llvm.ObjectFileRef.from_data(binary))
+        for binary in binaries:
+            self._engine.add_object_file(llvm.ObjectFileRef.from_data(binary))
         self._engine.finalize_object()
 
     def address(self, name: str) -> int:
@@ -108,43 +110,58 @@ class _Section(NamedTuple):
 
 
 class _OwnImage:
-    """Laid out as jumps to other modules, code | slots, constants | variables, each on pages
-    of its own, which are protected accordingly."""
-
     __slots__ = ("__weakref__", "_addresses", "_memory")
 
-    def __init__(self, binary: bytes, resolve: Resolve):
-        sections = _sections(binary)
-        symbols, names = _symbols(binary, sections)
-        relocations = _relocations(binary, sections)
-        outside = _outside(symbols, names, relocations)
-        places, bounds = _layout(sections, len(outside))
-        self._memory = mmap.mmap(-1, bounds[-1], mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        content = np.frombuffer(self._memory, np.uint8)
-        base = content.ctypes.data
-        for number, place in places.items():
-            section = sections[number]
-            if section.kind != _NOBITS:
-                data = np.frombuffer(binary, np.uint8, section.size, section.offset)
-                content[place : place + section.size] = data
-
-        addresses = _addresses(symbols, places, base)
-        slots = np.zeros(len(symbols), np.int64)
-        for count, (symbol, name) in enumerate(outside.items()):
-            jump, slot = _JUMP_BYTES * count, bounds[1] + _SLOT_BYTES * count
-            struct.pack_into("<2si", self._memory, jump, _JUMP, slot - (jump + 6))
-            struct.pack_into("<q", self._memory, slot, addresses[symbol] or resolve(name))
-            slots[symbol] = base + slot
-            addresses[symbol] = addresses[symbol] or base + jump
-        for target, table in relocations:
-            _relocate(content, base, places[target], table, addresses, slots)
-        defined = np.isin(symbols["section"], list(places))
-        self._addresses = {names[i]: int(addresses[i]) for i in np.flatnonzero(defined)}
-        del content
-        _protect(base, bounds)
+    def __init__(self, binaries: Sequence[bytes], resolve: Resolve):
+        files = [_Object(binary) for binary in binaries]
+        self._addresses = {name: at for file in files for name, at in file.defined.items()}
+        for file in files:
+            file.link(lambda name: self._addresses.get(name) or resolve(name))
+        self._memory = [file.memory for file in files]
 
     def address(self, name: str) -> int:
         return self._addresses[name]
+
+
+class _Object:
+    """One file in memory: jumps to other code, code | slots, constants | variables, each on
+    pages of its own, which are protected accordingly.
+
+    Attributes:
+        memory: what it takes.
+        defined: where what it defines for others lies.
+    """
+
+    def __init__(self, binary: bytes):
+        sections = _sections(binary)
+        symbols, names = _symbols(binary, sections)
+        self._relocations = _relocations(binary, sections)
+        self._outside = _outside(symbols, names, self._relocations)
+        self._places, self._bounds = _layout(sections, len(self._outside))
+        self.memory = mmap.mmap(-1, self._bounds[-1], mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._content = np.frombuffer(self.memory, np.uint8)
+        for number, place in self._places.items():
+            section = sections[number]
+            if section.kind != _NOBITS:
+                data = np.frombuffer(binary, np.uint8, section.size, section.offset)
+                self._content[place : place + section.size] = data
+        self._addresses = _addresses(symbols, self._places, self._content.ctypes.data)
+        public = (symbols["info"] >> 4 == _GLOBAL) & (symbols["section"] != 0)
+        self.defined = {names[i]: int(self._addresses[i]) for i in np.flatnonzero(public)}
+
+    def link(self, resolve: Resolve) -> None:
+        """Write where it refers to, and make the code executable."""
+        content, addresses, base = self._content, self._addresses, self._content.ctypes.data
+        slots = np.zeros(len(addresses), np.int64)
+        for count, (symbol, name) in enumerate(self._outside.items()):
+            jump, slot = _JUMP_BYTES * count, self._bounds[1] + _SLOT_BYTES * count
+            struct.pack_into("<2si", self.memory, jump, _JUMP, slot - (jump + 6))
+            struct.pack_into("<q", self.memory, slot, addresses[symbol] or resolve(name))
+            slots[symbol] = base + slot
+            addresses[symbol] = addresses[symbol] or base + jump
+        for target, table in self._relocations:
+            _relocate(content, base, self._places[target], table, addresses, slots)
+        _protect(base, self._bounds)
 
 
 def _sections(binary: bytes) -> list[_Section]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 from funcgrad.backends.cost import graph_flops
@@ -13,6 +14,7 @@ from funcgrad.backends.llvm import products as _products  # noqa: F401
 from funcgrad.backends.llvm.batch import batched
 from funcgrad.backends.llvm.donation import copies_itself, donations
 from funcgrad.backends.llvm.frame import Frame
+from funcgrad.backends.llvm.parts import Part, parts, whole
 from funcgrad.backends.llvm.program import Body, Compiled
 from funcgrad.backends.llvm.sites import CODE, LOOKED, Lines
 from funcgrad.backends.llvm.writer import Module, Value, Writer
@@ -68,11 +70,7 @@ class Native:
         given = [*inputs, *self.constants, *results]
         module.define("fg_main", _main(module, body, plan, given, self._first_host))
         module.define("fg_entry", entry.entry_text(Writer(module), self.signature))
-        # Nothing but calls: making them faster would take longer than all of them.
-        attributes = (
-            "attributes #0 = { nounwind alignstack=64 }\nattributes #1 = { noinline optnone }"
-        )
-        self.text = f"{attributes}\n{module}"
+        self.text = whole(module)
 
     @property
     def kernels(self) -> Kernels:
@@ -80,8 +78,7 @@ class Native:
 
     @property
     def assembly(self) -> str:
-        linked.register()
-        return engine.compile_ir(self.text).assembly
+        return self.code().assembly
 
     def cost(self) -> Cost:
         spent = self.shared.spent
@@ -98,10 +95,23 @@ class Native:
         arrays = [b.value[0] for b in self.constants]
         return linked.Parts(self.signature, arrays, self.shared.hosts, self.shared.layouts)
 
+    @cached_property
+    def modules(self) -> list[Part]:
+        """What it is compiled as."""
+        return parts(self.shared.module, "fg_entry")
+
+    @cached_property
+    def outside(self) -> list[str]:
+        """The symbols that it takes from elsewhere."""
+        return engine.declared("\n".join(self.shared.module.declarations.values()))
+
+    def code(self) -> engine.Code:
+        linked.register()
+        return engine.compile_parts(self.modules, self.outside)
+
     def function(self) -> Any:
         """The native function of flat leaves."""
-        linked.register()
-        made = linked.function(engine.compile_ir(self.text), self.parts)
+        made = linked.function(self.code(), self.parts)
         return entry.name_lines(made, self.signature.sites, self.lines.found)
 
 

@@ -28,6 +28,8 @@ from functools import cache
 from funcgrad.backends.llvm import engine
 from funcgrad.config import config, threads
 
+# A word handed between threads takes longer than any instruction that could be saved.
+_LEVEL = 0
 # How long an idle thread looks out for work before it sleeps, and how much of that time it
 # doesn't offer its core to others. Waking a sleeper takes some 5 to 50 microseconds.
 _SPIN_NANOSECONDS = 50_000
@@ -53,13 +55,11 @@ def load() -> int:
 
 @cache
 def _load() -> int:
-    threaded = hasattr(os, "fork") and hasattr(signal, "pthread_sigmask")
-    # A word handed between threads takes longer than any instruction that could be saved.
-    code = engine.compile_ir(_threaded_text() if threaded else _SERIAL, level=0)
+    code = engine.compile_ir(_text(), _LEVEL)
     # The workers run in this code until the process ends.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
     address = code.address("fg_parallel")
-    if threaded:
+    if _threaded():
         resize = ctypes.CFUNCTYPE(None, ctypes.c_int64)(code.address("fg_pool_resize"))
         reset = ctypes.CFUNCTYPE(None)(code.address("fg_pool_reset"))
         reset()
@@ -71,6 +71,19 @@ def _load() -> int:
         os.register_at_fork(after_in_child=reset)
     engine.register_symbol("fg_parallel", address)
     return address
+
+
+def begin() -> None:
+    """Starts making its code."""
+    engine.compile_soon(_text(), _LEVEL)
+
+
+def _threaded() -> bool:
+    return hasattr(os, "fork") and hasattr(signal, "pthread_sigmask")
+
+
+def _text() -> str:
+    return _threaded_text() if _threaded() else _SERIAL
 
 
 def _threaded_text() -> str:

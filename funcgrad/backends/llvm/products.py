@@ -78,6 +78,13 @@ class Product(NamedTuple):
         """Multiplications."""
         return prod(self.lead) * prod(self.sizes)
 
+    @property
+    def tile_parts(self) -> Sequence[str]:
+        """The functions of `tiles` that it calls; what isn't called isn't compiled."""
+        high, length = tiles.shape().rows, _length(self.sizes[0], self.cuts[0])
+        low = self.sizes[0] % high > 0 or length % high > 0
+        return ["tiles", *["low"] * low, *["turn"] * self.transposed[1]]
+
 
 @rule("matmul")
 def _matmul(body: Body, eqn: Eqn) -> None:
@@ -123,6 +130,8 @@ def _write(
     x, y = (_matrix(body, atom, target.dtype, side) for side, atom in enumerate(operands))
     product = _product(x, y, target.dtype)
     product = product._replace(scale=scale, adds=source is not None)
+    for part in product.tile_parts if product.tiled else ():
+        tiles.begin(part, product.kind)
     views, before = [x, y, _whole(target)], []
     if source is not None and product.tiled:
         views.append(body.contiguous_copy(source))
@@ -406,9 +415,7 @@ class _Products:
         numbers, pointers = "i64, i64, i64, i64", "ptr, ptr"
         types = f"ptr, i64, i64, ptr, i64, ptr, i64, ptr, i64, {p.kind}, {numbers}, {pointers}"
         w.module.declare(name, f"declare void @{name}({types})")
-        high, length = tiles.shape().rows, _length(p.sizes[0], p.cuts[0])
-        low = self._helper("low", p.sizes[0] % high > 0 or length % high > 0)
-        turn = self._helper("turn", p.transposed[1])
+        low, turn = (self._tile_part(part) for part in ("low", "turn"))
         w.line(
             f"call void @{name}(ptr {a.ref}, i64 {a_strides[0]}, i64 {a_strides[1]}, ptr {b.ref}, "
             f"i64 {b_strides[0]}, ptr {c.ref}, i64 {whole}, ptr {source.ref}, i64 {whole}, "
@@ -417,9 +424,8 @@ class _Products:
             f"ptr {low}, ptr {turn})"
         )
 
-    def _helper(self, part: str, needed: bool) -> str:
-        """The name of a function that tiles call; what isn't needed isn't compiled."""
-        if not needed:
+    def _tile_part(self, part: str) -> str:
+        if part not in self.p.tile_parts:
             return "null"
         name = tiles.symbol(part, self.p.kind)
         self.w.module.declare(name, f"declare void @{name}()")

@@ -40,7 +40,7 @@ def name(graph: Graph, single: bool, donated: Sequence[int]) -> str | None:
     state = (single, tuple(donated), np.__version__, Lines(graph).pattern)
     text = [repr(state), _compiler(), format_graph(graph)]
     text += [f"{v.dtype.str} {v.shape} {v.tobytes().hex()}" for v in values]
-    return disk.key("\n".join(text), 0)
+    return disk.key("recipe", *text)
 
 
 def _parts(graph: Graph) -> Iterator[Graph]:
@@ -69,15 +69,21 @@ def _compiler() -> str:
     return "\n".join(sorted(found))
 
 
-def put(known: str, text: str, parts: linked.Parts) -> None:
-    """Keep the recipe of a program of this IR, if it can be."""
+def put(known: str, code: str, outside: Sequence[str], parts: linked.Parts) -> None:
+    """Keep the recipe of a program, if it can be.
+
+    Args:
+        code: what its code is kept by.
+        outside: the symbols that this takes from elsewhere.
+        parts: what it takes beside.
+    """
     size = sum(c.nbytes for c in parts.constants)
     if parts.hosts or size > _MOST_CONSTANT_BYTES:
         return
     s = parts.signature
     head = {
-        "code": engine.code_name(text),
-        "symbols": engine.declared(text),
+        "code": code,
+        "symbols": outside,
         "signature": [s.arena, s.work, s.single, list(s.donated.items()), s.sites],
         "constants": [[c.dtype.str, c.shape] for c in parts.constants],
     }

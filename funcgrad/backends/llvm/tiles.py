@@ -61,6 +61,12 @@ def register() -> None:
             engine.register_later(symbol(part, kind), partial(_load, part, kind))
 
 
+@cache
+def begin(part: str, kind: str) -> None:
+    """Starts making a function."""
+    engine.compile_soon(text(part, kind))
+
+
 def available() -> bool:
     return engine.vector_bytes() in SHAPES
 
@@ -86,6 +92,7 @@ def _load(part: str, kind: str) -> int:
     return code.address(symbol(part, kind))
 
 
+@cache
 def text(part: str, kind: str) -> str:
     """The module that defines a function for numbers of one kind."""
     module, name = Module(), symbol(part, kind)

@@ -1,0 +1,198 @@
+"""LLVM IR as text to object code, several modules at a time.
+
+Each module has a context and a machine of its own, which is what LLVM needs to work on several
+threads [1]; llvmlite lets in one at a time, so that the call that takes long goes past its lock.
+
+[1] *LLVM Programmer's Manual*, "Threads and LLVM".
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+from funcgrad.backends.llvm import host
+from funcgrad.config import threads
+
+
+class Part(NamedTuple):
+    """A module's text, and how much to optimise it: 0 to 3."""
+
+    text: str
+    level: int = 1
+
+
+class Job(threading.Thread):
+    """What a thread of its own computes.
+
+    The interpreter waits for it before it exits: LLVM must not lose its globals under it.
+    """
+
+    running: set[Job] = set()
+
+    def __init__(self, compute: Callable[[], Any]):
+        super().__init__(name="funcgrad-compiler")
+        self._compute = compute
+        self._result: Any = None
+        self._error: BaseException | None = None
+        Job.running.add(self)
+        try:
+            self.start()
+        except RuntimeError:
+            # No more threads, or the interpreter is about to exit.
+            self.run()
+
+    def run(self) -> None:
+        try:
+            self._result = self._compute()
+        except BaseException as error:
+            self._error = error
+        finally:
+            Job.running.discard(self)
+
+    def finish(self) -> None:
+        """Wait for its end, unless this is its thread."""
+        if self.is_alive() and self is not threading.current_thread():
+            self.join()
+
+    def result(self) -> Any:
+        self.finish()
+        if self._error is not None:
+            raise self._error
+        return self._result
+
+
+def objects(parts: Sequence[Part]) -> list[bytes]:
+    """An object file for each of the modules."""
+    found = [b""] * len(parts)
+    # What takes longest comes first. Threads share the iterator: its steps are atomic.
+    longest = sorted(range(len(parts)), key=lambda k: -_cost(parts[k]))
+    numbers = iter(longest)
+
+    def work() -> None:
+        for k in numbers:
+            found[k] = emit(parts[k])
+
+    helpers = [Job(work) for _ in range(min(threads(), len(parts)) - 1)]
+    work()
+    for helper in helpers:
+        helper.result()
+    return found
+
+
+def _cost(part: Part) -> int:
+    """About how long a module takes, as measured on programs of kernels and glue."""
+    return len(part.text) * (8 if part.level else 1)
+
+
+def emit(part: Part) -> bytes:
+    """The object file of a module."""
+    machine = _take_machine(part.level)
+    try:
+        return _object_code(machine, _optimized(machine, part))
+    finally:
+        _machines[part.level].append(machine)
+
+
+def assembly(part: Part) -> str:
+    """The assembly text of a module."""
+    machine = _take_machine(part.level)
+    return machine.emit_assembly(_optimized(machine, part))
+
+
+def start() -> None:
+    """Load LLVM and make it ready."""
+    _machines[1].append(_take_machine(1))
+
+
+# Those that no thread uses, by their level.
+_machines: dict[int, list[Any]] = {level: [] for level in range(4)}
+
+
+def _take_machine(level: int) -> Any:
+    try:
+        return _machines[level].pop()
+    except IndexError:
+        return _new_machine(level)
+
+
+def _new_machine(level: int) -> Any:
+    llvm = host.binding()
+    cpu, features = host.named()
+    # Small code that finds its constants relative to itself: each is an operand of the
+    # instruction that needs it, where 64-bit addresses would take another and a register.
+    return llvm.Target.from_triple(_triple()).create_target_machine(
+        cpu=cpu, features=features, opt=min(level, 2), reloc="pic", codemodel="small", jit=True
+    )
+
+
+@cache
+def _triple() -> str:
+    # On Windows, too, LLVM's loader takes ELF.
+    return host.binding().get_process_triple() + ("-elf" if os.name == "nt" else "")
+
+
+@cache
+def _target() -> str:
+    """The lines of a module that say what it is for."""
+    layout = str(_new_machine(1).target_data)
+    return f'target datalayout = "{layout}"\ntarget triple = "{_triple()}"\n'
+
+
+def _object_code(machine: Any, module: Any) -> bytes:
+    ffi = host.binding().ffi
+    lib = ffi.lib
+    unlocked = getattr(lib.LLVMPY_TargetMachineEmitToMemory, "_cfn", None)
+    if unlocked is None:
+        return bytes(machine.emit_object(module))
+    with ffi.OutputString() as message:
+        buffer = unlocked(machine, module, 1, message)
+        if not buffer:
+            raise RuntimeError(str(message))
+    try:
+        start, size = lib.LLVMPY_GetBufferStart(buffer), lib.LLVMPY_GetBufferSize(buffer)
+        return ctypes.string_at(start, size)
+    finally:
+        lib.LLVMPY_DisposeMemoryBuffer(buffer)
+
+
+def _optimized(machine: Any, part: Part) -> Any:
+    llvm = host.binding()
+    text, level = part
+    module = llvm.parse_assembly(_target() + text, llvm.create_context())
+    module.verify()
+    inline = "alwaysinline" in text
+    if level > 1 or inline:
+        _run_passes(machine, module, level, inline)
+    return module
+
+
+def _run_passes(machine: Any, module: Any, level: int, inline: bool) -> None:
+    """The passes on IR that pay.
+
+    Our kernels are vectorised straight-line code within loops, written once without
+    redundancy. On such, the passes of level 2 take half as long as making the machine code and
+    those of level 3 as long, and leave the time per element as it is: what is left to do,
+    keeping constants in registers, say, is done on machine code, at any level. No level
+    vectorises or unrolls loops.
+    """
+    llvm = host.binding()
+    options = llvm.create_pipeline_tuning_options(speed_level=max(level - 1, 1))
+    options.loop_vectorization = options.slp_vectorization = options.loop_unrolling = False
+    builder = llvm.create_pass_builder(machine, options)
+    if level > 2:
+        builder.getModulePassManager().run(module, builder)
+        return
+    if inline:
+        manager = llvm.create_new_module_pass_manager()
+        manager.add_always_inliner_pass()
+        manager.run(module, builder)
+    if level > 1:
+        manager = builder.getFunctionPassManager()
+        for function in module.functions:
+            if not function.is_declaration:
+                manager.run(function, builder)
