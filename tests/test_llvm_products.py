@@ -9,7 +9,7 @@ import funcgrad as fg
 
 pytest.importorskip("llvmlite")
 
-from funcgrad.backends.llvm import engine, host, tiles
+from funcgrad.backends.llvm import engine, host, tile_code, tiles
 
 RTOL = {np.float32: 3e-5, np.float64: 1e-12}
 
@@ -44,7 +44,7 @@ def by_tiles(request, monkeypatch):
     size, pointer = ctypes.c_int64, ctypes.c_void_p
 
     def function(part, kind):
-        codes.append(engine.compile_ir(tiles.text(part, kind)))
+        codes.append(engine.compile_ir(tile_code.text(part, kind)))
         return codes[-1].address(tiles.symbol(part, kind))
 
     def all_parts(dtype):

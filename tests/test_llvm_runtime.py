@@ -17,7 +17,7 @@ from _processes import run_python
 
 pytest.importorskip("llvmlite")
 
-from funcgrad.backends.llvm import cache, engine, host, loader
+from funcgrad.backends.llvm import cache, codegen, engine, host, loader
 
 OWN_LOADER = sys.platform == "linux" and host.platform.machine() == "x86_64"
 POSIX = os.name == "posix"
@@ -97,11 +97,11 @@ define void @lanes(ptr %p) {
 
 
 def own_image(binary: bytes) -> loader.Image:
-    return loader._OwnImage(binary, engine._resolve)
+    return loader._OwnImage([binary], engine._resolve)
 
 
 def llvm_image(binary: bytes) -> loader.Image:
-    return loader._LLVMImage(binary, {})
+    return loader._LLVMImage([binary], {})
 
 
 LOADERS = [
@@ -115,7 +115,7 @@ LOADERS = [
 def test_every_kind_of_reference_leads_where_it_should(
     load: Callable[[bytes], loader.Image], level: int
 ) -> None:
-    binary = engine._machine(level).emit_object(engine._optimized(REFERENCES, level))
+    binary = codegen.emit(codegen.Part(REFERENCES, level))
     image = load(binary)
     make = ctypes.PYFUNCTYPE(ctypes.py_object)(image.address("tuple"))
     assert make() == ()
@@ -169,7 +169,6 @@ def test_vectors_are_as_wide_as_the_host_has_them() -> None:
     code = engine.compile_ir(REFERENCES)
     register = {64: "zmm", 32: "ymm", 16: ""}[width]
     assert register in code.assembly
-    assert code.text == REFERENCES
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -178,7 +177,7 @@ def test_code_frees_its_memory(
     load: Callable[[bytes], loader.Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FUNCGRAD_CACHE_DIR", "off")
-    monkeypatch.setattr(loader, "load", lambda binary, *_: load(binary))
+    monkeypatch.setattr(loader, "load", lambda binaries, *_: load(*binaries))
     text = "@room = global [2097152 x i8] zeroinitializer\n" + adder(1)
 
     def megabytes() -> float:
@@ -262,7 +261,7 @@ def test_code_is_kept_and_found_again(own_cache: Path, monkeypatch: pytest.Monke
     def unexpected(*args: object) -> None:
         raise AssertionError("compiled although it is in the cache")
 
-    monkeypatch.setattr(engine, "_optimized", unexpected)
+    monkeypatch.setattr(codegen, "emit", unexpected)
     assert call(engine.compile_ir(adder(1)), 1) == 2
     for other in (lambda: engine.compile_ir(adder(2)), lambda: engine.compile_ir(adder(1), 2)):
         with pytest.raises(AssertionError):
@@ -407,13 +406,13 @@ def test_processes_may_share_the_cache(own_cache: Path) -> None:
 
 
 def test_the_key_depends_on_all_that_matters(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys = {cache.key("a", 1), cache.key("b", 1), cache.key("a", 2), cache.key("a1", 1)}
+    keys = {cache.key("a", "1"), cache.key("b", "1"), cache.key("a", "2"), cache.key("a1", "1")}
     assert len(keys) == 4
-    assert cache.key("a", 1) == cache.key("a", 1)
+    assert cache.key("a", "1") == cache.key("a", "1")
     for place, name in ((host, "description"), (cache, "_state")):
         cache._surroundings.cache_clear()
         with monkeypatch.context() as patch:
             patch.setattr(place, name, lambda *args: ("other",) if not args else "other")
-            keys.add(cache.key("a", 1))
+            keys.add(cache.key("a", "1"))
         cache._surroundings.cache_clear()
     assert len(keys) == 6

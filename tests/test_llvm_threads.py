@@ -252,6 +252,7 @@ def test_numpys_blas_multiplies_from_native_code() -> None:
     found = blas.find()
     if found is None:
         pytest.skip("NumPy's BLAS can't be called here")
+    blas.register()
     code = engine.compile_ir(
         "declare void @fg_dgemm(i32, i32, i32, i64, i64, i64, double, ptr, i64, ptr, i64,"
         " double, ptr, i64)\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-import sysconfig
 
 from funcgrad.backends.numpy import backend as _numpy  # noqa: F401  # pyright: ignore[reportUnusedImport]  (registers itself)
 from funcgrad.core.execution import Backend, register_lazily
@@ -22,25 +21,25 @@ def _load_llvm() -> Backend:
         from funcgrad.backends.llvm import engine, entry
 
         reason = entry.probe()
-        if reason is None and engine.begin():
-            from funcgrad.backends.llvm import linked
+    if reason is None:
+        # What follows is imported while LLVM works.
+        starting = engine.begin()
+        from funcgrad.backends.llvm import linked
+        from funcgrad.backends.llvm.backend import LlvmBackend
 
+        if starting:
             linked.begin()
-            # While that is under way.
-            from funcgrad.backends.llvm import native  # noqa: F401
-        reason = reason or engine.available()
-    if reason is not None:
-        raise BackendError(f'the backend "llvm" cannot be used here: {reason}')
-    from funcgrad.backends.llvm.backend import LlvmBackend
-
-    return LlvmBackend()
+        reason = engine.available()
+        if reason is None:
+            return LlvmBackend()
+    raise BackendError(f'the backend "llvm" cannot be used here: {reason}')
 
 
 def _why_not_native() -> str | None:
     """What is known without a try: objects are read as CPython lays them out with its lock."""
     if sys.implementation.name != "cpython":
         return f"it is made for CPython, not {sys.implementation.name}"
-    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    if "free-threading build" in sys.version:
         return "it is not made for free-threaded Python yet"
     if sys.maxsize < 2**32:
         return "it is made for 64-bit processors"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.backends.llvm import engine, recipe
+from funcgrad.backends.llvm import recipe, tiles
 from funcgrad.backends.llvm.kinds import SUPPORTED
 from funcgrad.backends.numpy.interface import is_plain, render_tree
 from funcgrad.backends.numpy.prepare import prepare
@@ -41,14 +41,14 @@ def _function(graph: Graph, single: bool, donated: Sequence[int]) -> Any:
     known = recipe.name(graph, single, donated)
     found = recipe.function(known, graph) if known else None
     if found is None:
+        tiles.begin_for(graph)
         # What writes programs is not loaded where all of them are known.
         from funcgrad.backends.llvm.native import Native
 
         native = Native(graph, single, donated)
         found = native.function()
         if known:
-            code = engine.code_name(native.modules)
-            recipe.put(known, code, native.outside, native.parts)
+            recipe.put(known, native.source, native.parts)
     return found
 
 

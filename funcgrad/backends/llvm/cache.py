@@ -116,6 +116,19 @@ def trim(place: str, limit: int = _LIMIT_BYTES) -> None:
             total -= size
 
 
+@cache
+def compiler() -> str:
+    """What changes when one of the compiler's own files does."""
+    found = []
+    here = os.path.dirname(__file__)
+    for folder in (here, os.path.join(here, "functions"), os.path.join(here, "..", "loops")):
+        for item in os.scandir(folder):
+            if item.name.endswith(".py"):
+                state = item.stat()
+                found.append(f"{item.name} {state.st_size} {state.st_mtime_ns}")
+    return "\n".join(sorted(found))
+
+
 def _usual_cache() -> tuple[str, ...]:
     if os.name == "nt":
         return ("AppData", "Local")

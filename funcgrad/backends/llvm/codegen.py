@@ -11,7 +11,8 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -26,62 +27,86 @@ class Part(NamedTuple):
     level: int = 1
 
 
-class Job(threading.Thread):
-    """What a thread of its own computes.
+class Job:
+    """A module that becomes an object file, on the first thread that is free."""
 
-    The interpreter waits for it before it exits: LLVM must not lose its globals under it.
-    """
-
-    running: set[Job] = set()
-
-    def __init__(self, compute: Callable[[], Any]):
-        super().__init__(name="funcgrad-compiler")
-        self._compute = compute
-        self._result: Any = None
+    def __init__(self, part: Part):
+        self.part = part
+        self._ended = threading.Event()
+        self._result = b""
         self._error: BaseException | None = None
-        Job.running.add(self)
-        try:
-            self.start()
-        except RuntimeError:
-            # No more threads, or the interpreter is about to exit.
-            self.run()
 
     def run(self) -> None:
         try:
-            self._result = self._compute()
+            self._result = emit(self.part)
         except BaseException as error:
             self._error = error
         finally:
-            Job.running.discard(self)
+            self._ended.set()
 
-    def finish(self) -> None:
-        """Wait for its end, unless this is its thread."""
-        if self.is_alive() and self is not threading.current_thread():
-            self.join()
+    def help(self) -> None:
+        """Make it now if no thread has begun."""
+        with _lock:
+            waits = self in _pending
+            if waits:
+                _pending.remove(self)
+        if waits:
+            self.run()
 
-    def result(self) -> Any:
-        self.finish()
+    def result(self) -> bytes:
+        self.help()
+        self._ended.wait()
         if self._error is not None:
             raise self._error
         return self._result
 
 
+_pending: deque[Job] = deque()
+# The interpreter waits for them before it exits: LLVM must not lose its globals under them.
+_workers: set[threading.Thread] = set()
+_lock = threading.Lock()
+
+
+def submit(part: Part) -> Job:
+    """Has a module compiled beside what the caller goes on with, if threads may be had."""
+    job = Job(part)
+    with _lock:
+        _pending.append(job)
+        if len(_workers) < threads() - 1:
+            worker = threading.Thread(target=_work, name="funcgrad-compiler")
+            _workers.add(worker)
+            try:
+                worker.start()
+            except RuntimeError:
+                # No more threads, or the interpreter is about to exit.
+                _workers.discard(worker)
+    return job
+
+
+def _work() -> None:
+    while True:
+        with _lock:
+            if not _pending:
+                _workers.discard(threading.current_thread())
+                return
+            job = _pending.popleft()
+        job.run()
+
+
+def finish() -> None:
+    """Wait until nothing is under way on other threads."""
+    for worker in tuple(_workers):
+        worker.join()
+
+
 def objects(parts: Sequence[Part]) -> list[bytes]:
     """An object file for each of the modules."""
-    found = [b""] * len(parts)
-    # What takes longest comes first. Threads share the iterator: its steps are atomic.
+    # What takes longest comes first.
     longest = sorted(range(len(parts)), key=lambda k: -_cost(parts[k]))
-    numbers = iter(longest)
-
-    def work() -> None:
-        for k in numbers:
-            found[k] = emit(parts[k])
-
-    helpers = [Job(work) for _ in range(min(threads(), len(parts)) - 1)]
-    work()
-    for helper in helpers:
-        helper.result()
-    return found
+    jobs = {k: submit(parts[k]) for k in longest}
+    for job in jobs.values():
+        job.help()
+    return [jobs[k].result() for k in range(len(parts))]
 
 
 def _cost(part: Part) -> int:

@@ -323,11 +323,9 @@ def _scan_registers(
 
 
 def _copy_memory(w: Writer, source: Value, target: Value, nbytes: int) -> None:
-    w.module.declare("llvm.memcpy.p0.p0.i64", "declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)")
-    w.line(
-        f"call void @llvm.memcpy.p0.p0.i64(ptr {target.ref}, ptr {source.ref}, i64 {nbytes}, "
-        "i1 false)"
-    )
+    name = "llvm.memcpy.p0.p0.i64"
+    w.module.declare(name, f"declare void @{name}(ptr, ptr, i64, i1)")
+    w.line(f"call void @{name}(ptr {target.ref}, ptr {source.ref}, i64 {nbytes}, i1 false)")
 
 
 class _Carry:

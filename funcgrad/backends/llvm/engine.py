@@ -16,12 +16,12 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import accumulate, pairwise
+from typing import NamedTuple
 
 from funcgrad.backends.llvm import cache as disk
 from funcgrad.backends.llvm import codegen, loader
 from funcgrad.backends.llvm.codegen import Job, Part
 from funcgrad.backends.llvm.host import vector_bytes as vector_bytes
-from funcgrad.config import threads
 
 _DECLARED = re.compile(r"^declare\b.*?@([\w.$]+)\(", re.MULTILINE)
 # With a constant as only the releases of LLVM know it that our IR is written for.
@@ -42,19 +42,30 @@ _jobs: dict[str, Job] = {}
 _later: dict[str, Callable[[], int]] = {}
 
 
+class Source(NamedTuple):
+    """What code is made of: modules that refer to each other's functions.
+
+    Attributes:
+        name: what their code is kept by in the cache.
+        parts: gives them; not called where their code is known.
+        outside: the symbols that they take from elsewhere.
+    """
+
+    name: str
+    parts: Callable[[], Sequence[Part]]
+    outside: Iterable[str] = ()
+
+
 class Code:
     """Machine code of one program. Its memory is freed with this object.
 
     A caller that runs the code must therefore hold a reference to it.
-
-    Attributes:
-        parts: the modules that it was made of.
     """
 
-    __slots__ = ("__weakref__", "_image", "parts")
+    __slots__ = ("__weakref__", "_image", "_parts")
 
-    def __init__(self, parts: Sequence[Part], image: loader.Image):
-        self.parts = parts
+    def __init__(self, parts: Callable[[], Sequence[Part]], image: loader.Image):
+        self._parts = parts
         self._image = image
 
     def address(self, name: str) -> int:
@@ -64,7 +75,7 @@ class Code:
     @property
     def assembly(self) -> str:
         """The assembly text of the optimised modules."""
-        return "\n".join(map(codegen.assembly, self.parts))
+        return "\n".join(map(codegen.assembly, self._parts()))
 
 
 def compile_ir(text: str, level: int = 1) -> Code:
@@ -76,66 +87,49 @@ def compile_ir(text: str, level: int = 1) -> Code:
         level: how much to optimise: 0 to 3. More than 1 is for IR that isn't written
             with care.
     """
-    return compile_parts([Part(text, level)], declared(text))
+    return compile_source(source([Part(text, level)], declared(text)))
 
 
-def compile_parts(parts: Sequence[Part], outside: Iterable[str]) -> Code:
-    """The same for modules that refer to each other's functions.
-
-    Args:
-        outside: what they take from elsewhere.
-    """
-    name = code_name(parts)
-    job = _jobs.pop(name, None)
-    kept = None if job else disk.get(name)
+def compile_source(given: Source) -> Code:
+    """Machine code of several modules, from the disk cache where it has it."""
+    job = _jobs.pop(given.name, None)
+    kept = None if job else disk.get(given.name)
     with _lock:
-        if kept is None:
-            binaries = job.result() if job else codegen.objects(parts)
+        if job:
+            binaries = [job.result()]
+        elif kept is None:
+            binaries = codegen.objects(given.parts())
         else:
             binaries = _unpacked(kept)
-        # LLVM's loader would end the process over a symbol that it can't find.
-        for symbol in outside:
-            _resolve(symbol)
-        image = loader.load(binaries, _resolve, _symbols)
+        image = _load(binaries, given.outside)
     if kept is None:
-        disk.put(name, _packed(binaries))
-    return Code(parts, image)
+        disk.put(given.name, _packed(binaries))
+    return Code(given.parts, image)
 
 
-def compile_soon(text: str, level: int = 1) -> bool:
-    """Starts making code that `compile_ir` is going to be asked for; False if that is known.
-
-    One is made after the other, beside what the caller goes on with.
-    """
-    part = Part(text, level)
-    name = code_name([part])
+def compile_soon(given: Source) -> bool:
+    """Starts making code of one module that is going to be asked for; False if it is known."""
     with _lock:
-        if name in _jobs:
+        if given.name in _jobs:
             return True
-        if disk.get(name) is not None:
+        if disk.get(given.name) is not None:
             return False
-        if threads() > 1:
-            # Imports by two threads at once take longer than one after the other.
-            codegen.start()
-            before = next(reversed(_jobs.values()), None)
-            _jobs[name] = Job(lambda: _after(before, part))
+        # Imports by two threads at once take longer than one after the other.
+        codegen.start()
+        (part,) = given.parts()
+        _jobs[given.name] = codegen.submit(part)
     return True
-
-
-def _after(before: Job | None, part: Part) -> list[bytes]:
-    if before is not None:
-        before.finish()
-    return [codegen.emit(part)]
 
 
 def begin() -> bool:
     """Starts loading LLVM, unless a process before this one has left what this one needs."""
-    return compile_soon(_PROBE)
+    return compile_soon(source([Part(_PROBE)]))
 
 
-def code_name(parts: Sequence[Part]) -> str:
-    """What the code of these modules is kept by in the cache."""
-    return disk.key(*(text for part in parts for text in (str(part.level), part.text)))
+def source(parts: Sequence[Part], outside: Iterable[str] = ()) -> Source:
+    """Modules as a source that goes by their text."""
+    texts = (text for part in parts for text in (str(part.level), part.text))
+    return Source(disk.key(*texts), lambda: parts, outside)
 
 
 def declared(text: str) -> list[str]:
@@ -149,9 +143,7 @@ def load_code(name: str, outside: Iterable[str]) -> Code | None:
     if kept is None:
         return None
     with _lock:
-        for symbol in outside:
-            _resolve(symbol)
-        return Code((), loader.load(_unpacked(kept), _resolve, _symbols))
+        return Code(tuple, _load(_unpacked(kept), outside))
 
 
 def register_symbol(name: str, address: int) -> None:
@@ -180,6 +172,13 @@ def available() -> str | None:
     except (OSError, RuntimeError, AttributeError, KeyError) as error:
         return f"machine code cannot be made here ({error})"
     return None if answer == 43 else "a compiled function gave a wrong answer"
+
+
+def _load(binaries: Sequence[bytes], outside: Iterable[str]) -> loader.Image:
+    # LLVM's loader would end the process over a symbol that it can't find.
+    for symbol in outside:
+        _resolve(symbol)
+    return loader.load(binaries, _resolve, _symbols)
 
 
 def _packed(binaries: Sequence[bytes]) -> bytes:
@@ -227,11 +226,8 @@ def _libraries() -> tuple[ctypes.CDLL, ...]:
 def _finish() -> None:
     """What is under way comes to its end: in a forked child it couldn't."""
     _lock.acquire()
-    for job in tuple(Job.running):
-        job.finish()
+    codegen.finish()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_finish, after_in_parent=_lock.release, after_in_child=_lock.release
-    )
+    os.register_at_fork(before=_finish, after_in_parent=_lock.release, after_in_child=_lock.release)

@@ -22,6 +22,7 @@ def description() -> tuple[str, ...]:
     return (platform.machine(), *(known.values() if known else named()))
 
 
+@cache
 def vector_bytes() -> int:
     """The bytes of the widest vectors that this host computes on at full rate."""
     known = _kernel_description()

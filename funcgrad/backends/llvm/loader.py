@@ -197,10 +197,15 @@ def _relocations(binary: bytes, sections: list[_Section]) -> list[tuple[int, np.
         if section.kind == _RELA and _loaded(sections[section.info]):
             count = section.size // _RELOCATION.itemsize
             table = np.frombuffer(binary, _RELOCATION, count, section.offset)
-            if not np.isin(table["type"], _KNOWN).all():
+            if not _among(table["type"], _KNOWN).all():
                 raise UnknownObjectError("an unknown relocation")
             found.append((section.info, table))
     return found
+
+
+def _among(numbers: np.ndarray, few: Sequence[int]) -> np.ndarray:
+    """`np.isin`, which takes longer than the rest of loading."""
+    return np.any([numbers == n for n in few], axis=0)
 
 
 def _loaded(section: _Section) -> bool:
@@ -214,7 +219,7 @@ def _outside(
     found: dict[int, str] = {}
     for _, table in relocations:
         undefined = symbols["section"][table["symbol"]] == 0
-        by_slot = np.isin(table["type"], _SLOT_RELATIVE)
+        by_slot = _among(table["type"], _SLOT_RELATIVE)
         if np.any(undefined & (table["type"] == _R_PC32)):
             raise UnknownObjectError("data of another module addressed directly")
         for symbol in table["symbol"][undefined | by_slot]:
@@ -268,11 +273,11 @@ def _relocate(
     """Writes one section's references, as section 4.4.1 of [1] defines them."""
     kind, symbol = table["type"], table["symbol"]
     at = place + table["offset"].astype(np.int64)
-    target = np.where(np.isin(kind, _SLOT_RELATIVE), slots[symbol], addresses[symbol])
+    target = np.where(_among(kind, _SLOT_RELATIVE), slots[symbol], addresses[symbol])
     if not target.all():
         raise UnknownObjectError("a symbol of an unknown kind")
     value = target + table["addend"] - np.where(kind == _R_64, 0, base + at)
-    wide = np.isin(kind, _WIDE)
+    wide = _among(kind, _WIDE)
     for rows, size in ((wide, 8), (~wide, 4)):
         data = value[rows].view(np.uint8).reshape(-1, 8)[:, :size]
         content[at[rows][:, None] + np.arange(size)] = data

@@ -14,7 +14,7 @@ from funcgrad.backends.llvm import products as _products  # noqa: F401
 from funcgrad.backends.llvm.batch import batched
 from funcgrad.backends.llvm.donation import copies_itself, donations
 from funcgrad.backends.llvm.frame import Frame
-from funcgrad.backends.llvm.parts import Part, parts, whole
+from funcgrad.backends.llvm.parts import parts, whole
 from funcgrad.backends.llvm.program import Body, Compiled
 from funcgrad.backends.llvm.sites import CODE, LOOKED, Lines
 from funcgrad.backends.llvm.writer import Module, Value, Writer
@@ -96,18 +96,15 @@ class Native:
         return linked.Parts(self.signature, arrays, self.shared.hosts, self.shared.layouts)
 
     @cached_property
-    def modules(self) -> list[Part]:
-        """What it is compiled as."""
-        return parts(self.shared.module, "fg_entry")
-
-    @cached_property
-    def outside(self) -> list[str]:
-        """The symbols that it takes from elsewhere."""
-        return engine.declared("\n".join(self.shared.module.declarations.values()))
+    def source(self) -> engine.Source:
+        """What its machine code is made of."""
+        module = self.shared.module
+        outside = engine.declared("\n".join(module.declarations.values()))
+        return engine.source(parts(module, "fg_entry"), outside)
 
     def code(self) -> engine.Code:
         linked.register()
-        return engine.compile_parts(self.modules, self.outside)
+        return engine.compile_source(self.source)
 
     def function(self) -> Any:
         """The native function of flat leaves."""

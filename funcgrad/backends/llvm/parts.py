@@ -8,7 +8,7 @@ than it ever runs. The other functions are dealt out; what only they call goes w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from funcgrad.backends.llvm.codegen import Part
 from funcgrad.backends.llvm.writer import Module
@@ -96,7 +96,7 @@ def _public(text: str) -> str:
 
 
 def _declaration(name: str, text: str) -> str:
-    match = _HEAD.match(text)
+    match = _HEAD.search(text)
     assert match is not None, text
     types = ", ".join(p.split()[0] for p in match[2].split(",") if p)
     return f"declare {match[1]} @{name}({types})"

@@ -75,7 +75,7 @@ def _load() -> int:
 
 def begin() -> None:
     """Starts making its code."""
-    engine.compile_soon(_text(), _LEVEL)
+    engine.compile_soon(engine.source([engine.Part(_text(), _LEVEL)]))
 
 
 def _threaded() -> bool:

@@ -22,13 +22,11 @@ from funcgrad.backends.llvm.epilogue import RowPieces
 from funcgrad.backends.llvm.frame import Frame, pieces_text
 from funcgrad.backends.llvm.program import Body, Step
 from funcgrad.backends.llvm.rules import rule
-from funcgrad.backends.llvm.writer import BITS, Module, Value, Writer, float_text
+from funcgrad.backends.llvm.writer import Module, Value, Writer, float_text
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Eqn
 
-# Up to so many multiplications OpenBLAS keeps to one thread by itself.
-ALONE = 1 << 18
 # Multiplications that are worth a piece of their own.
 PIECE_WORK = 2 << 20
 # Larger pieces share more of what the library prepares; but there must be enough for all threads.
@@ -36,12 +34,8 @@ LARGE_PIECE_WORK = 128 << 20
 FEW_PIECES, MOST_PIECES = 8, 64
 # The sides of pieces are multiples of this, which suits the library's inner loops.
 GRAIN = 32
-# Of a matrix b of more bytes the library reads its own copy faster than tiles read b.
-MOST_TILED_BYTES = 4 << 20
 # Rows so far apart, or a multiple of it, meet in one place of the first cache.
 WAY_BYTES = 4096
-# The part of a row of tiles that must be of use.
-FILLED = 0.6
 # Multiplications that are worth a piece where tiles compute it; a piece has so many tiles above
 # each other, so that what they share is read often enough.
 TILED_WORK, TILES_HIGH, MOST_TILED = 1 << 20, 3, 64
@@ -109,7 +103,7 @@ def _can_call(eqn: Eqn) -> bool:
     dtype = eqn.outs[0].aval.dtype
     if dtype.kind != "f" or not all(n for a in eqn.ins for n in a.aval.shape):
         return False
-    if len(x) > 1 < len(y) and _suits_tiles(_kind(dtype), (x[-2], y[-1], x[-1])):
+    if len(x) > 1 < len(y) and tiles.suit(_kind(dtype), (x[-2], y[-1], x[-1])):
         return True
     found = blas.find()
     return found is not None and max((*x, *y)) <= found.limit
@@ -186,7 +180,7 @@ def _sharing(product: Product) -> _Sharing:
     if product.tiled:
         call = "fg_parallel" if chunk < pieces else ""
     else:
-        call = "fg_products" if _is_held() and product.work > ALONE else ""
+        call = "fg_products" if _is_held() and product.work > tiles.ALONE else ""
     return _Sharing(pieces, chunk, call)
 
 
@@ -246,7 +240,7 @@ def _product(x: View, y: View, dtype: np.dtype) -> Product:
     (lda, turned_a), (ldb, turned_b) = (f for f in found if f is not None)
     kind, sizes = _kind(dtype), (rows, columns, inner)
     spread = turned_a or lda * dtype.itemsize % WAY_BYTES > 0
-    tiled = _suits_tiles(kind, sizes) and (spread or blas.find() is None)
+    tiled = tiles.suit(kind, sizes) and (spread or blas.find() is None)
     cuts = _tiled_cuts if tiled else _cuts if _is_held() else _whole_piece
     return Product(
         kind,
@@ -260,15 +254,6 @@ def _product(x: View, y: View, dtype: np.dtype) -> Product:
         False,
         tiled,
     )
-
-
-def _suits_tiles(kind: str, sizes: tuple[int, int, int]) -> bool:
-    rows, columns, inner = sizes
-    if not tiles.available() or prod(sizes) < ALONE or rows < tiles.shape().rows:
-        return False
-    wide = tiles.width(kind)
-    filled = columns / (-(-columns // wide) * wide)
-    return filled >= FILLED and inner * columns * BITS[kind] // 8 <= MOST_TILED_BYTES
 
 
 def _steps(view: View, lead: Sequence[int]) -> tuple[int, ...]:

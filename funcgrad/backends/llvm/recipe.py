@@ -8,9 +8,7 @@ of the compiler's own files.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -38,7 +36,7 @@ def name(graph: Graph, single: bool, donated: Sequence[int]) -> str | None:
         return None
     # Which equations share a line tells what of it the program's report distinguishes.
     state = (single, tuple(donated), np.__version__, Lines(graph).pattern)
-    text = [repr(state), _compiler(), format_graph(graph)]
+    text = [repr(state), disk.compiler(), format_graph(graph)]
     text += [f"{v.dtype.str} {v.shape} {v.tobytes().hex()}" for v in values]
     return disk.key("recipe", *text)
 
@@ -56,34 +54,15 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, (*_PLAIN, Graph))
 
 
-@cache
-def _compiler() -> str:
-    """The compiler's files as they are now."""
-    found = []
-    here = os.path.dirname(__file__)
-    for folder in (here, os.path.join(here, "functions"), os.path.join(here, "..", "loops")):
-        for item in os.scandir(folder):
-            if item.name.endswith(".py"):
-                state = item.stat()
-                found.append(f"{item.name} {state.st_size} {state.st_mtime_ns}")
-    return "\n".join(sorted(found))
-
-
-def put(known: str, code: str, outside: Sequence[str], parts: linked.Parts) -> None:
-    """Keep the recipe of a program, if it can be.
-
-    Args:
-        code: what its code is kept by.
-        outside: the symbols that this takes from elsewhere.
-        parts: what it takes beside.
-    """
+def put(known: str, source: engine.Source, parts: linked.Parts) -> None:
+    """Keep the recipe of a program, if it can be."""
     size = sum(c.nbytes for c in parts.constants)
     if parts.hosts or size > _MOST_CONSTANT_BYTES:
         return
     s = parts.signature
     head = {
-        "code": code,
-        "symbols": outside,
+        "code": source.name,
+        "symbols": [*source.outside],
         "signature": [s.arena, s.work, s.single, list(s.donated.items()), s.sites],
         "constants": [[c.dtype.str, c.shape] for c in parts.constants],
     }

@@ -13,60 +13,35 @@ than one of them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from importlib import import_module
 
-from funcgrad.backends.llvm.functions import (
-    error,
-    exponential,
-    gamma,
-    hyperbolic,
-    inverse,
-    logarithm,
-    modulo,
-    power,
-    trigonometric,
-)
 from funcgrad.backends.llvm.functions.arithmetic import on_values
 from funcgrad.backends.llvm.writer import Value
 
-_FORMULAS = {
-    "exp": exponential.exp,
-    "exp2": exponential.exp2,
-    "expm1": exponential.expm1,
-    "tanh": exponential.tanh,
-    "logistic": exponential.logistic,
-    "log": logarithm.log,
-    "log2": logarithm.log2,
-    "log10": logarithm.log10,
-    "log1p": logarithm.log1p,
-    "softplus": logarithm.softplus,
-    "logaddexp": logarithm.logaddexp,
-    "logaddexp2": logarithm.logaddexp2,
-    "erf": error.erf,
-    "erfc": error.erfc,
-    "erfinv": error.erfinv,
-    "gammaln": gamma.gammaln,
-    "digamma": gamma.digamma,
-    "power": power.power,
-    "fmod": modulo.fmod,
-    "remainder": modulo.remainder,
-    "floor_divide": modulo.floor_divide,
-    "cbrt": power.cbrt,
-    "hypot": power.hypot,
-    "sinh": hyperbolic.sinh,
-    "cosh": hyperbolic.cosh,
-    "arcsinh": hyperbolic.arcsinh,
-    "arccosh": hyperbolic.arccosh,
-    "arctanh": hyperbolic.arctanh,
-    "arcsin": inverse.arcsin,
-    "arccos": inverse.arccos,
-    "arctan": inverse.arctan,
-    "arctan2": inverse.arctan2,
-    "tan": trigonometric.tan,
-    "sinc": trigonometric.sinc,
-    "sin": trigonometric.sin,
-    "cos": trigonometric.cos,
+# The functions by the modules that have their formulas.
+_MODULES = {
+    "exponential": "exp exp2 expm1 tanh logistic",
+    "logarithm": "log log2 log10 log1p softplus logaddexp logaddexp2",
+    "error": "erf erfc erfinv",
+    "gamma": "gammaln digamma",
+    "power": "power cbrt hypot",
+    "modulo": "fmod remainder floor_divide",
+    "hyperbolic": "sinh cosh arcsinh arccosh arctanh",
+    "inverse": "arcsin arccos arctan arctan2",
+    "trigonometric": "sin cos tan sinc",
 }
 
+
+def _function(module: str, name: str) -> Callable[..., Value]:
+    @cache
+    def formula() -> Callable[..., Value]:
+        # A program needs few of them, and each takes time to load.
+        return on_values(getattr(import_module(f"{__name__}.{module}"), name))
+
+    return lambda w, *values: formula()(w, *values)
+
+
 FUNCTIONS: dict[str, Callable[..., Value]] = {
-    name: on_values(formula) for name, formula in _FORMULAS.items()
+    name: _function(module, name) for module, names in _MODULES.items() for name in names.split()
 }
