@@ -166,9 +166,8 @@ def test_unknown_symbols_and_bad_ir_are_errors() -> None:
 def test_vectors_are_as_wide_as_the_host_has_them() -> None:
     width = engine.vector_bytes()
     assert width in (16, 32, 64)
-    code = engine.compile_ir(REFERENCES)
     register = {64: "zmm", 32: "ymm", 16: ""}[width]
-    assert register in code.assembly
+    assert register in codegen.assembly(codegen.Part(REFERENCES))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -231,6 +230,15 @@ def test_a_broken_llvmlite_is_a_reason() -> None:
         "from funcgrad.backends.llvm import engine; print(engine.available())"
     )
     assert "llvmlite cannot be imported" in run_python(text, FUNCGRAD_CACHE_DIR="off")
+    text = (
+        "import sys, warnings; sys.modules['llvmlite.binding'] = None\n"
+        "import funcgrad as fg\n"
+        "with warnings.catch_warnings(record=True) as said:\n"
+        "    print(fg.jit(lambda x: x + 1)(1.0))\n"
+        "print([str(w.message) for w in said])"
+    )
+    number, said = run_python(text, FUNCGRAD_CACHE_DIR="off").splitlines()
+    assert number == "2.0" and said.count("llvmlite cannot be imported") == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux's prctl")

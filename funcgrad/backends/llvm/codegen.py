@@ -12,7 +12,8 @@ import ctypes
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -45,7 +46,7 @@ class Job:
             self._ended.set()
 
     def help(self) -> None:
-        """Make it now if no thread has begun."""
+        """Make it here and now, unless some thread has begun."""
         with _lock:
             waits = self in _pending
             if waits:
@@ -68,7 +69,10 @@ _lock = threading.Lock()
 
 
 def submit(part: Part) -> Job:
-    """Has a module compiled beside what the caller goes on with, if threads may be had."""
+    """Has a module compiled beside what the caller goes on with, if threads may be had.
+
+    LLVM must have been started.
+    """
     job = Job(part)
     with _lock:
         _pending.append(job)
@@ -101,6 +105,7 @@ def finish() -> None:
 
 def objects(parts: Sequence[Part]) -> list[bytes]:
     """An object file for each of the modules."""
+    start()
     # What takes longest comes first.
     longest = sorted(range(len(parts)), key=lambda k: -_cost(parts[k]))
     jobs = {k: submit(parts[k]) for k in longest}
@@ -116,33 +121,35 @@ def _cost(part: Part) -> int:
 
 def emit(part: Part) -> bytes:
     """The object file of a module."""
-    machine = _take_machine(part.level)
-    try:
+    with _machine(part.level) as machine:
         return _object_code(machine, _optimized(machine, part))
-    finally:
-        _machines[part.level].append(machine)
 
 
 def assembly(part: Part) -> str:
     """The assembly text of a module."""
-    machine = _take_machine(part.level)
-    return machine.emit_assembly(_optimized(machine, part))
+    with _machine(part.level) as machine:
+        return machine.emit_assembly(_optimized(machine, part))
 
 
 def start() -> None:
-    """Load LLVM and make it ready."""
-    _machines[1].append(_take_machine(1))
+    """Load LLVM and make it ready: two threads that import at once hinder each other."""
+    with _machine(1):
+        pass
 
 
 # Those that no thread uses, by their level.
 _machines: dict[int, list[Any]] = {level: [] for level in range(4)}
 
 
-def _take_machine(level: int) -> Any:
+@contextmanager
+def _machine(level: int) -> Iterator[Any]:
+    """What makes code of a level, for this thread alone."""
     try:
-        return _machines[level].pop()
+        machine = _machines[level].pop()
     except IndexError:
-        return _new_machine(level)
+        machine = _new_machine(level)
+    yield machine
+    _machines[level].append(machine)
 
 
 def _new_machine(level: int) -> Any:

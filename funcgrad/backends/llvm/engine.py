@@ -62,20 +62,14 @@ class Code:
     A caller that runs the code must therefore hold a reference to it.
     """
 
-    __slots__ = ("__weakref__", "_image", "_parts")
+    __slots__ = ("__weakref__", "_image")
 
-    def __init__(self, parts: Callable[[], Sequence[Part]], image: loader.Image):
-        self._parts = parts
+    def __init__(self, image: loader.Image):
         self._image = image
 
     def address(self, name: str) -> int:
         """Where a function of the program starts; KeyError where there is none of this name."""
         return self._image.address(name)
-
-    @property
-    def assembly(self) -> str:
-        """The assembly text of the optimised modules."""
-        return "\n".join(map(codegen.assembly, self._parts()))
 
 
 def compile_ir(text: str, level: int = 1) -> Code:
@@ -104,7 +98,7 @@ def compile_source(given: Source) -> Code:
         image = _load(binaries, given.outside)
     if kept is None:
         disk.put(given.name, _packed(binaries))
-    return Code(given.parts, image)
+    return Code(image)
 
 
 def compile_soon(given: Source) -> bool:
@@ -114,7 +108,6 @@ def compile_soon(given: Source) -> bool:
             return True
         if disk.get(given.name) is not None:
             return False
-        # Imports by two threads at once take longer than one after the other.
         codegen.start()
         (part,) = given.parts()
         _jobs[given.name] = codegen.submit(part)
@@ -122,8 +115,14 @@ def compile_soon(given: Source) -> bool:
 
 
 def begin() -> bool:
-    """Starts loading LLVM, unless a process before this one has left what this one needs."""
-    return compile_soon(source([Part(_PROBE)]))
+    """Starts LLVM, unless an earlier process has left what `available` needs.
+
+    Whether it does; also False where it cannot, of which `available` tells the reason.
+    """
+    try:
+        return compile_soon(source([Part(_PROBE)]))
+    except (ImportError, OSError, RuntimeError, AttributeError):
+        return False
 
 
 def source(parts: Sequence[Part], outside: Iterable[str] = ()) -> Source:
@@ -143,7 +142,7 @@ def load_code(name: str, outside: Iterable[str]) -> Code | None:
     if kept is None:
         return None
     with _lock:
-        return Code(tuple, _load(_unpacked(kept), outside))
+        return Code(_load(_unpacked(kept), outside))
 
 
 def register_symbol(name: str, address: int) -> None:

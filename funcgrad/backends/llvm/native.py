@@ -8,8 +8,8 @@ from typing import Any
 
 from funcgrad.backends.cost import graph_flops
 from funcgrad.backends.llvm import calls as _calls  # noqa: F401  (these register their rules)
+from funcgrad.backends.llvm import codegen, engine, entry, linked
 from funcgrad.backends.llvm import control as _control  # noqa: F401
-from funcgrad.backends.llvm import engine, entry, linked
 from funcgrad.backends.llvm import products as _products  # noqa: F401
 from funcgrad.backends.llvm.batch import batched
 from funcgrad.backends.llvm.donation import copies_itself, donations
@@ -78,7 +78,7 @@ class Native:
 
     @property
     def assembly(self) -> str:
-        return self.code().assembly
+        return "\n".join(map(codegen.assembly, self.source.parts()))
 
     def cost(self) -> Cost:
         spent = self.shared.spent
@@ -102,13 +102,10 @@ class Native:
         outside = engine.declared("\n".join(module.declarations.values()))
         return engine.source(parts(module, "fg_entry"), outside)
 
-    def code(self) -> engine.Code:
-        linked.register()
-        return engine.compile_source(self.source)
-
     def function(self) -> Any:
         """The native function of flat leaves."""
-        made = linked.function(self.code(), self.parts)
+        linked.register()
+        made = linked.function(engine.compile_source(self.source), self.parts)
         return entry.name_lines(made, self.signature.sites, self.lines.found)
 
 
