@@ -234,6 +234,7 @@ def test_a_broken_llvmlite_is_a_reason() -> None:
         "import sys, warnings; sys.modules['llvmlite.binding'] = None\n"
         "import funcgrad as fg\n"
         "with warnings.catch_warnings(record=True) as said:\n"
+        "    warnings.simplefilter('always')\n"
         "    print(fg.jit(lambda x: x + 1)(1.0))\n"
         "print([str(w.message) for w in said])"
     )
