@@ -206,7 +206,7 @@ def program() -> Module:
     module.declare("unused", "@unused = private constant [2 x i64] [i64 10, i64 20]")
     module.define(
         "shared",
-        "define internal i64 @shared(i64 %n) #0 {\n"
+        "define internal i64 @shared(i64 %n) cold {\n"
         "  %p = getelementptr i64, ptr @table, i64 %n\n  %v = load i64, ptr %p\n  ret i64 %v\n}",
     )
     for k in range(3):
@@ -218,9 +218,16 @@ def program() -> Module:
         )
     calls = "".join(f"  %r{k} = call i64 @kernel{k}(ptr null, i64 %n)\n" for k in range(3))
     module.define(
+        "twice",
+        "@two = private constant i64 2\n"
+        "define internal i64 @twice(<2 x i64> %n) {\n  %t = load i64, ptr @two\n"
+        "  %x = extractelement <2 x i64> %n, i64 1\n  %r = mul i64 %x, %t\n  ret i64 %r\n}",
+    )
+    module.define(
         "main",
         f"define internal i64 @main(i64 %n) #1 {{\n{calls}  %a = add i64 %r0, %r1\n"
-        "  %b = add i64 %a, %r2\n  ret i64 %b\n}",
+        "  %b = add i64 %a, %r2\n  %c = call i64 @twice(<2 x i64> splat (i64 1))\n"
+        "  %d = mul i64 %b, %c\n  ret i64 %d\n}",
     )
     module.define(
         "entry",
@@ -238,12 +245,12 @@ def test_a_program_in_parts_is_the_same_program(size: int, monkeypatch: pytest.M
     code = engine.compile_source(engine.source(found))
     whole = engine.compile_ir(parts.whole(program()))
     for n in (0, 1, 5):
-        assert call(code, "entry", n) == call(whole, "entry", n) == 3 * (10, 20)[min(n, 1)] + 3
+        assert call(code, "entry", n) == call(whole, "entry", n) == 6 * (10, 20)[min(n, 1)] + 6
 
 
 def test_a_part_has_what_it_needs_and_no_more() -> None:
     glue, kernels = parts.parts(program(), "entry")
-    assert set(re.findall(r"^define.*@(\w+)\(", glue.text, re.M)) == {"main", "entry"}
+    assert set(re.findall(r"^define.*@(\w+)\(", glue.text, re.M)) == {"twice", "main", "entry"}
     assert set(re.findall(r"^declare.*@(\w+)\(", glue.text, re.M)) == {
         f"kernel{k}" for k in range(3)
     }

@@ -2,13 +2,13 @@
 
 Its *glue*, the functions that run once for each of many calls of others, is one of them, which
 is compiled quickly: most of its instructions are calls, and making it faster would take longer
-than it ever runs. The other functions are dealt out; what only they call goes with them.
+than it ever runs. The kernels are dealt out, each with what it calls.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from funcgrad.backends.llvm.codegen import Part
 from funcgrad.backends.llvm.writer import Module
@@ -37,57 +37,65 @@ def parts(module: Module, root: str) -> list[Part]:
         root: the function that is called from outside. Where it is no glue, the program is a
             small one, and a single part.
     """
-    glue = {n: t for n, t in module.functions.items() if f" {GLUE} {{" in t.partition("\n")[0]}
-    if root not in glue:
+    texts = module.functions
+    if not _is(GLUE, texts[root]):
         return [Part(whole(module))]
-    others = {n: t for n, t in module.functions.items() if n not in glue}
-    calls = {name: _names(text) & others.keys() for name, text in others.items()}
-    called = set().union(*map(_names, glue.values())) & others.keys()
-    groups = _dealt({name: _closure(name, calls) for name in called}, others)
-    heads = "\n".join(_declaration(name, others[name]) for name in others if name in called)
-    functions = "\n".join(map(_public, glue.values()))
-    found = [Part(_text(module, f"{heads}\n{functions}"), 0)]
-    for roots, names in groups:
-        texts = [_public(t) if n in roots else t for n, t in others.items() if n in names]
-        found.append(Part(_text(module, "\n".join(texts))))
+    calls = {name: _names(text) & texts.keys() for name, text in texts.items()}
+    # What is marked as neither helps those that call it: each part has its own.
+    glue, kernels = ({n for n, t in texts.items() if _is(mark, t)} for mark in (GLUE, PLAIN))
+    whole_glue = _closure(glue, calls, kernels)
+    roots = [n for n in texts if n in kernels and any(n in calls[g] for g in whole_glue)]
+    heads = [_declaration(name, texts[name]) for name in roots]
+    found = [Part(_text(module, [*heads, *_chosen(texts, whole_glue, glue)]), 0)]
+    for some in _dealt({name: _closure([name], calls, glue) for name in roots}, texts):
+        names = set().union(*some.values())
+        found.append(Part(_text(module, _chosen(texts, names, some))))
     return found
+
+
+def _is(mark: str, text: str) -> bool:
+    return text.partition("\n")[0].endswith(f" {mark} {{")
 
 
 def _names(text: str) -> set[str]:
     return set(_NAME.findall(text))
 
 
-def _closure(name: str, calls: Mapping[str, Iterable[str]]) -> set[str]:
-    """A function with all that it calls, and these call."""
-    found, left = {name}, [name]
+def _closure(
+    names: Iterable[str], calls: Mapping[str, Iterable[str]], apart: Container[str]
+) -> set[str]:
+    """Functions with all that they call, and these call, except for those apart."""
+    found, left = set(names), list(names)
     while left:
-        new = set(calls[left.pop()]) - found
+        new = {n for n in calls[left.pop()] if n not in apart} - found
         found |= new
         left += new
     return found
 
 
-def _dealt(
-    closures: Mapping[str, set[str]], texts: Mapping[str, str]
-) -> list[tuple[set[str], set[str]]]:
-    """Functions in groups of about equal text, each with the names of all it consists of."""
+def _dealt(closures: Mapping[str, set[str]], texts: Mapping[str, str]) -> list[dict[str, set[str]]]:
+    """Functions, each with all that it consists of, in groups of about equal text."""
     sizes = {name: sum(len(texts[n]) for n in names) for name, names in closures.items()}
     count = max(sum(sizes.values()) // _PART_TEXT, 1)
-    groups: list[tuple[set[str], set[str]]] = [(set(), set()) for _ in range(count)]
+    groups: list[dict[str, set[str]]] = [{} for _ in range(count)]
     filled = [0] * count
     for name in sorted(sizes, key=lambda n: (-sizes[n], n)):
         least = filled.index(min(filled))
         filled[least] += sizes[name]
-        groups[least][0].add(name)
-        groups[least][1].update(closures[name])
-    return [group for group in groups if group[0]]
+        groups[least][name] = closures[name]
+    return [group for group in groups if group]
 
 
-def _text(module: Module, functions: str) -> str:
+def _chosen(texts: Mapping[str, str], names: Container[str], public: Container[str]) -> list[str]:
+    return [_public(t) if n in public else t for n, t in texts.items() if n in names]
+
+
+def _text(module: Module, functions: Iterable[str]) -> str:
     """A module of these functions, with what they refer to."""
-    names = _names(functions)
+    body = "\n".join(functions)
+    names = _names(body)
     lines = [line for line in module.declarations.values() if names & _names(line)]
-    return "\n".join([ATTRIBUTES, *lines, functions, ""])
+    return "\n".join([ATTRIBUTES, *lines, body, ""])
 
 
 def _public(text: str) -> str:
@@ -96,7 +104,7 @@ def _public(text: str) -> str:
 
 
 def _declaration(name: str, text: str) -> str:
-    match = _HEAD.search(text)
+    match = _HEAD.match(text)
     assert match is not None, text
     types = ", ".join(p.split()[0] for p in match[2].split(",") if p)
     return f"declare {match[1]} @{name}({types})"
