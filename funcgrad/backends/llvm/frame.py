@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from funcgrad.backends.llvm.sites import EXTENT, INDEX, RUNNING, SITE
-from funcgrad.backends.llvm.writer import Value, Writer, mangled
+from funcgrad.backends.llvm.writer import GLUE, Value, Writer, mangled
 from funcgrad.backends.loops.memory import Buffer, Plan
 from funcgrad.backends.loops.views import View
 
@@ -125,7 +125,7 @@ def pieces_text(w: Writer, name: str, write: Callable[[Value], None]) -> str:
     """`void name(ptr args, i64 begin, i64 end)`: what `write(number)` writes, for each number."""
     counted(w, Value("%begin", "i64"), Value("%end", "i64"), 1, write)
     w.line("ret void")
-    head = f"define internal void @{name}(ptr %args, i64 %begin, i64 %end) #1 {{"
+    head = f"define internal void @{name}(ptr %args, i64 %begin, i64 %end) {GLUE} {{"
     return "\n".join([head, "entry:", *w.lines, "}"])
 
 

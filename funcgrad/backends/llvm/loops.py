@@ -18,7 +18,7 @@ from funcgrad.backends.llvm.frame import counted, report
 from funcgrad.backends.llvm.kinds import kind_of, memory_kind
 from funcgrad.backends.llvm.packing import WIDTH, Totals, in_blocks, single_pass
 from funcgrad.backends.llvm.scalar import apply, combine, constant, convert, identity
-from funcgrad.backends.llvm.writer import BITS, Module, Value, Writer
+from funcgrad.backends.llvm.writer import BITS, KERNEL, Module, Value, Writer
 from funcgrad.backends.loops.kernels import ELEMENTS
 from funcgrad.backends.loops.nest import (
     Axis,
@@ -80,7 +80,8 @@ class _KernelWriter(Access):
                 else:
                     self._statement(s)
         w.line("ret void")
-        head = f"define internal void @{self.name}(ptr noalias %args, i64 %begin, i64 %end) #0 {{"
+        params = "ptr noalias %args, i64 %begin, i64 %end"
+        head = f"define internal void @{self.name}({params}) {KERNEL} {{"
         return "\n".join([head, "entry:", *w.rooms, *w.lines, "}"])
 
     def _own_part(self, base: Value, param: Param, begin: Value) -> Value:

@@ -13,11 +13,12 @@ from funcgrad.backends.llvm import control as _control  # noqa: F401
 from funcgrad.backends.llvm import products as _products  # noqa: F401
 from funcgrad.backends.llvm.batch import batched
 from funcgrad.backends.llvm.donation import copies_itself, donations
+from funcgrad.backends.llvm.entry_code import entry_text
 from funcgrad.backends.llvm.frame import Frame
 from funcgrad.backends.llvm.parts import parts, whole
 from funcgrad.backends.llvm.program import Body, Compiled
 from funcgrad.backends.llvm.sites import CODE, LOOKED, Lines
-from funcgrad.backends.llvm.writer import Module, Value, Writer
+from funcgrad.backends.llvm.writer import GLUE, Module, Value, Writer
 from funcgrad.backends.loops.decompose import decompose
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.nest import Kernels
@@ -69,7 +70,7 @@ class Native:
         module = self.shared.module
         given = [*inputs, *self.constants, *results]
         module.define("fg_main", _main(module, body, plan, given, self._first_host))
-        module.define("fg_entry", entry.entry_text(Writer(module), self.signature))
+        module.define("fg_entry", entry_text(Writer(module), self.signature))
         self.text = whole(module)
 
     @property
@@ -129,7 +130,7 @@ def _main(module: Module, body: Body, plan: Any, given: Sequence[Buffer], first_
     code = w.load(frame.status, "i64")
     w.line(f"ret i64 {code.ref}")
     head = [
-        "define internal i64 @fg_main(ptr %table) #1 {",
+        f"define internal i64 @fg_main(ptr %table) {GLUE} {{",
         "entry:",
         f"  %scratch = alloca [{max(frame.most_arguments, 1)} x i64], align 16",
     ]

@@ -11,12 +11,10 @@ import re
 from collections.abc import Container, Iterable, Mapping
 
 from funcgrad.backends.llvm.codegen import Part
-from funcgrad.backends.llvm.writer import Module
+from funcgrad.backends.llvm.writer import GLUE, KERNEL, Module
 
-# How functions are marked.
-PLAIN, GLUE = "#0", "#1"
 ATTRIBUTES = f"""\
-attributes {PLAIN} = {{ nounwind alignstack=64 }}
+attributes {KERNEL} = {{ nounwind alignstack=64 }}
 attributes {GLUE} = {{ noinline optnone }}
 """
 # Setting up a module takes as long as compiling a small part of this much text.
@@ -41,8 +39,8 @@ def parts(module: Module, root: str) -> list[Part]:
     if not _is(GLUE, texts[root]):
         return [Part(whole(module))]
     calls = {name: _names(text) & texts.keys() for name, text in texts.items()}
-    # What is marked as neither helps those that call it: each part has its own.
-    glue, kernels = ({n for n, t in texts.items() if _is(mark, t)} for mark in (GLUE, PLAIN))
+    # What is neither helps those that call it: each part has its own.
+    glue, kernels = ({n for n, t in texts.items() if _is(mark, t)} for mark in (GLUE, KERNEL))
     whole_glue = _closure(glue, calls, kernels)
     roots = [n for n in texts if n in kernels and any(n in calls[g] for g in whole_glue)]
     heads = [_declaration(name, texts[name]) for name in roots]

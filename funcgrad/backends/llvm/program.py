@@ -20,7 +20,7 @@ from funcgrad.backends.llvm.loops import write_kernel
 from funcgrad.backends.llvm.rules import RULES
 from funcgrad.backends.llvm.sites import Lines, Site
 from funcgrad.backends.llvm.small import Small, can_be_small, is_elementwise, load_view, store_array
-from funcgrad.backends.llvm.writer import Module, Value, Writer
+from funcgrad.backends.llvm.writer import GLUE, KERNEL, Module, Value, Writer
 from funcgrad.backends.loops.kernels import chunking, copy_nest, neighbours_together, work_of
 from funcgrad.backends.loops.memory import Buffer, Plan, Use, plan
 from funcgrad.backends.loops.nest import (
@@ -132,8 +132,8 @@ class Compiled:
         if body not in self.functions:
             name = self.functions[body] = f"{wish}{len(self.functions)}"
             # What runs once a call is of no weight in a large program.
-            attributes = "#1" if wish == "small" and self.work > LARGE_WORK else "#0"
-            head = f"define internal void @{name}(ptr %args) {attributes} {{"
+            mark = GLUE if wish == "small" and self.work > LARGE_WORK else KERNEL
+            head = f"define internal void @{name}(ptr %args) {mark} {{"
             self.module.define(name, f"{head}\nentry:\n{body}\n}}")
         return self.functions[body]
 

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 FLOATS = ("float", "double")
 BITS = {"float": 32, "double": 64, "i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "ptr": 64}
 _SHORT = {"float": "f32", "double": "f64"}
+# How a program's functions are marked; `parts` says what that means.
+KERNEL, GLUE = "#0", "#1"
 
 
 class Value(NamedTuple):
