@@ -21,6 +21,7 @@ from funcgrad.backends.llvm.rules import RULES
 from funcgrad.backends.llvm.sites import Lines, Site
 from funcgrad.backends.llvm.small import Small, can_be_small, is_elementwise, load_view, store_array
 from funcgrad.backends.llvm.writer import GLUE, KERNEL, Module, Value, Writer
+from funcgrad.backends.loops.counts import one_hot_rows
 from funcgrad.backends.loops.kernels import chunking, copy_nest, neighbours_together, work_of
 from funcgrad.backends.loops.memory import Buffer, Plan, Use, plan
 from funcgrad.backends.loops.nest import (
@@ -30,10 +31,10 @@ from funcgrad.backends.loops.partials import combine_nest, in_order
 from funcgrad.backends.loops.partition import (
     GATHERS,
     REDUCES,
+    SMALL,
     VIEWS,
     Cluster,
     Partition,
-    is_one_hot,
 )
 from funcgrad.backends.loops.recompute import recomputed
 from funcgrad.backends.loops.schedule import schedule
@@ -525,5 +526,5 @@ def can_loop(eqn: Eqn) -> bool:
     if name in GATHERS:
         return True
     if name == "scatter_zeros":
-        return is_one_hot(eqn)
+        return prod(eqn.params["shape"]) > SMALL and one_hot_rows(eqn) is not None
     return is_elementwise(eqn)

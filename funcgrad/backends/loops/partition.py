@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.graph import Const, Eqn, Graph, Var
+from funcgrad.backends.loops.counts import counted_axis, one_hot_rows
+from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.primitives.indexing import block_position
 
 UNROLLED = -1
@@ -437,24 +438,26 @@ class Partition:
         labels: list[Label] = [None] * len(shape)
         for axis, i in zip(axes, indices, strict=True):
             label = cluster.labels[id(x)][axis]
-            along = iota_axis(i)
+            along = counted_axis(i, x.aval.shape[axis])
             if along is not None and label is not None and 0 <= label < cluster.split:
-                labels[along + len(block) - len(i.aval.shape)] = label
+                place = along + len(block) - len(i.aval.shape)
+                if labels[place] is not None:
+                    return [None]
+                labels[place] = label
             elif along is not None or label is None or label < cluster.split:
                 return [None]
         return [tuple(labels)]
 
     def _labels_of_one_hot(self, cluster: Cluster, eqn: Eqn) -> Labels | None:
         updates, *indices = eqn.ins
-        shape = eqn.params["shape"]
-        rank = len(updates.aval.shape)
+        shape, rows = eqn.params["shape"], one_hot_rows(eqn)
+        assert rows is not None
         known = cluster.labels.get(id(updates))
         labels: list[Any] = [None if n == 1 else "?" for n in shape]
         for axis, i in zip(eqn.params["axes"], indices, strict=True):
-            along = iota_axis(i)
-            if along is not None and known is not None and shape[axis] > 1:
-                labels[axis] = known[along + rank - len(i.aval.shape)]
-            elif along is None and id(i) in cluster.labels:
+            if axis in rows and known is not None:
+                labels[axis] = known[rows[axis]]
+            elif axis not in rows and id(i) in cluster.labels:
                 return None
         return self._complete(cluster, shape, labels)
 
@@ -476,46 +479,6 @@ class Partition:
                 cluster.dims, cluster.split = dims, split
             return found
         return None
-
-
-def iota_axis(atom: Any) -> int | None:
-    """The axis along which a constant counts 0, 1, 2, ..., if that is all it does."""
-    value = atom.value if type(atom) is Const else None
-    if type(value) is not np.ndarray or value.dtype.kind not in "iu":
-        return None
-    long = [i for i, n in enumerate(value.shape) if n > 1]
-    if len(long) != 1:
-        return None
-    counts = bool((value.ravel() == np.arange(value.size)).all())
-    return long[0] if counts else None
-
-
-def is_iota(atom: Any) -> bool:
-    """Whether a constant counts its elements in order: 0, 1, 2, ..."""
-    value = atom.value if type(atom) is Const else None
-    if type(value) is not np.ndarray or value.dtype.kind not in "iu" or not 1 < value.size < 2**31:
-        return False
-    return bool((value.ravel() == np.arange(value.size)).all())
-
-
-def is_one_hot(eqn: Eqn) -> bool:
-    """Whether a scatter puts each row's update somewhere in the row.
-
-    All indices but one count rows, each along an axis of its own, and nothing is left over.
-    """
-    updates, *indices = eqn.ins
-    shape, axes = eqn.params["shape"], eqn.params["axes"]
-    if len(axes) != len(shape) or len(axes) < 2 or prod(shape) <= SMALL:
-        return False
-    rank = len(updates.aval.shape)
-    counted: dict[int, int] = {}
-    for axis, i in zip(axes, indices, strict=True):
-        along = iota_axis(i)
-        if along is not None and i.aval.shape[along] == shape[axis]:
-            counted[along + rank - len(i.aval.shape)] = axis
-    if len(counted) != len(axes) - 1:
-        return False
-    return all(n == 1 or k in counted for k, n in enumerate(updates.aval.shape))
 
 
 def _size(atom: Any) -> int:

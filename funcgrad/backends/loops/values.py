@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.loops.counts import counted_axis, is_iota, one_hot_rows
 from funcgrad.backends.loops.dtypes import BOOL, loop_dtypes
 from funcgrad.backends.loops.nest import (
     Axis,
@@ -24,7 +25,7 @@ from funcgrad.backends.loops.nest import (
     Ref,
     affine,
 )
-from funcgrad.backends.loops.partition import GATHERS, REDUCES, VIEWS, iota_axis, is_iota
+from funcgrad.backends.loops.partition import GATHERS, REDUCES, VIEWS
 from funcgrad.backends.loops.places import (
     ZERO,
     Place,
@@ -195,7 +196,7 @@ class Values:
 
     def _indexed(self, atom: Any, places: tuple[Place, ...], n: int) -> Place:
         """The place that an element of an index array names."""
-        axis = iota_axis(atom)
+        axis = counted_axis(atom, n)
         if axis is not None:
             return places[axis]
         index = self._index(self.value(atom, places), n)
@@ -205,15 +206,12 @@ class Values:
         """The updates where the one index that is no count of rows names the place, else 0."""
         updates, *indices = eqn.ins
         axes, shape, dtype = eqn.params["axes"], eqn.params["shape"], eqn.outs[0].aval.dtype
-        rank = len(updates.aval.shape)
-        block: list[Place] = [ZERO] * rank
-        chosen = 0
-        for axis, i in zip(axes, indices, strict=True):
-            along = iota_axis(i)
-            if along is None:
-                chosen = axis
-            else:
-                block[along + rank - len(i.aval.shape)] = places[axis]
+        rows = one_hot_rows(eqn)
+        assert rows is not None
+        block: list[Place] = [ZERO] * len(updates.aval.shape)
+        for axis, row in rows.items():
+            block[row] = places[axis]
+        (chosen,) = {*axes} - {*rows}
         atom = indices[axes.index(chosen)]
         index = self._index(self.value(atom, broadcast(atom, tuple(block))), shape[chosen])
         value = self.value(updates, broadcast(updates, tuple(block)))
