@@ -60,7 +60,7 @@ def test_modules_of_all_sizes_and_levels_at_once(threads: int) -> None:
         code = engine.compile_source(engine.source(modules))
         for n in sizes:
             assert call(code, f"f{n}", 12345) == expected(12345, n, n)
-    assert not codegen._workers or threads > 1
+    assert all(not isinstance(t, codegen._Worker) for t in threading.enumerate())
 
 
 def test_modules_call_each_other(threads: int) -> None:
@@ -165,6 +165,138 @@ assert os.waitpid(child, 0)[1] == 0
 """,
         FUNCGRAD_CACHE_DIR="off",
     )
+
+
+HANDLER = """
+import os, signal, sys
+import numpy as np
+import funcgrad as fg
+fg.config.num_threads = 2
+def program(n, c):
+    def f(x):
+        for i in range(n):
+            x = np.tanh(x * (c + i)) + np.exp(np.sin(x) + i)
+            x = x - np.sum(x, axis=i % 2, keepdims=True)
+        return x
+    return f
+count, busy = 0, False
+def handle(*args):
+    global count, busy
+    if not busy:
+        busy = True
+        count += 1
+        respond()
+        busy = False
+def compile():
+    fg.jit(program(1, 100.5 + count), backend="llvm")(np.ones((20, 20)))
+def fork():
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+x = np.ones((600, 600))
+fg.jit(program(1, 99.5), backend="llvm")(x)
+signal.signal(signal.SIGALRM, handle)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX only")
+@pytest.mark.parametrize("response", ["compile", "fork"])
+def test_a_signal_handler_while_code_is_made(response: str) -> None:
+    said = run_python(
+        HANDLER
+        + f"""
+respond = {response}
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.013)
+for n in range(8):
+    fg.jit(program(6, n + 0.25), backend="llvm")(x)
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(count)
+""",
+        FUNCGRAD_CACHE_DIR="off",
+    )
+    assert int(said) > 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX only")
+def test_an_interrupt_ends_compilation_at_once() -> None:
+    said = run_python(
+        HANDLER
+        + """
+from funcgrad.backends.llvm import codegen
+emit, made = codegen.emit, []
+def counted(part):
+    made.append(part)
+    if len(made) == 2:
+        signal.raise_signal(signal.SIGINT)
+    return emit(part)
+codegen.emit = counted
+fg.config.num_threads = 1
+try:
+    fg.jit(program(40, 0.25), backend="llvm")(x)
+except KeyboardInterrupt:
+    print(len(made))
+codegen.emit = emit
+print(np.isfinite(fg.jit(program(3, 0.75), backend="llvm")(x)).all())
+""",
+        FUNCGRAD_CACHE_DIR="off",
+    )
+    assert said.split() == ["2", "True"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX only")
+def test_a_fork_while_assembly_is_made() -> None:
+    run_python(
+        HANDLER
+        + """
+import threading
+lowered, stop = fg.jit(program(6, 0.25), backend="llvm").lower(x), False
+def look():
+    while not stop:
+        lowered.assembly
+thread = threading.Thread(target=look)
+thread.start()
+for n in range(10):
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        fg.jit(lambda x: x * (n + 2.5), backend="llvm")(np.ones(3))
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+stop = True
+""",
+        FUNCGRAD_CACHE_DIR="off",
+    )
+
+
+def test_the_interpreter_waits_for_the_threads_that_compile() -> None:
+    codegen.start()
+    found: list[bool] = []
+
+    def work() -> None:
+        before = codegen.threads
+        try:
+            codegen.threads = lambda: 2
+            codegen.submit(codegen.Part(summed("f", 3, 2000)))
+            found.extend(t.daemon for t in threading.enumerate() if type(t) is codegen._Worker)
+        finally:
+            codegen.threads = before
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join()
+    assert found == [False]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.longdouble, np.complex64])
+def test_products_that_native_code_does_not_make(dtype: type) -> None:
+    x = np.ones((256, 256), dtype)
+
+    def f(x, y):
+        return y.sum(), (y * 2).sum(), (y + 1).sum(), (y - 1).max(), x @ x
+
+    assert fg.jit(f, backend="llvm")(x, np.ones(9))[-1][0, 0] == 256
 
 
 def test_a_process_may_end_while_code_is_made() -> None:

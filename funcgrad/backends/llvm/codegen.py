@@ -8,17 +8,21 @@ threads [1]; llvmlite lets in one at a time, so that the call that takes long go
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
 from funcgrad.backends.llvm import host
 from funcgrad.config import threads
+
+# How much longer text takes where its code is optimised, as measured on kernels and glue.
+_OPTIMIZED = 8
 
 
 class Part(NamedTuple):
@@ -28,112 +32,163 @@ class Part(NamedTuple):
     level: int = 1
 
 
-class Job:
-    """A module that becomes an object file, on the first thread that is free."""
+class _Worker(threading.Thread):
+    """A thread that makes code. What goes wrong there goes wrong again for who needs the code.
 
-    def __init__(self, part: Part):
-        self.part = part
-        self._ended = threading.Event()
-        self._result = b""
-        self._error: BaseException | None = None
+    It is no daemon: the interpreter waits for it, as LLVM must not lose its globals under it.
+    """
+
+    def __init__(self, work: Callable[[], None]):
+        super().__init__(name="funcgrad-compiler", daemon=False)
+        self._work = work
 
     def run(self) -> None:
-        try:
-            self._result = emit(self.part)
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._ended.set()
-
-    def help(self) -> None:
-        """Make it here and now, unless some thread has begun."""
-        with _lock:
-            waits = self in _pending
-            if waits:
-                _pending.remove(self)
-        if waits:
-            self.run()
-
-    def result(self) -> bytes:
-        self.help()
-        self._ended.wait()
-        if self._error is not None:
-            raise self._error
-        return self._result
+        with contextlib.suppress(Exception):
+            self._work()
 
 
-_pending: deque[Job] = deque()
-# The interpreter waits for them before it exits: LLVM must not lose its globals under them.
-_workers: set[threading.Thread] = set()
-_lock = threading.Lock()
+def _employ(work: Callable[[], None]) -> _Worker | None:
+    worker = _Worker(work)
+    try:
+        worker.start()
+    except RuntimeError:
+        # No more threads, or the interpreter is about to exit.
+        return None
+    return worker
 
 
-def submit(part: Part) -> Job:
-    """Has a module compiled beside what the caller goes on with, if threads may be had.
-
-    LLVM must have been started.
-    """
-    job = Job(part)
-    with _lock:
-        _pending.append(job)
-        if len(_workers) < threads() - 1:
-            worker = threading.Thread(target=_work, name="funcgrad-compiler")
-            _workers.add(worker)
-            try:
-                worker.start()
-            except RuntimeError:
-                # No more threads, or the interpreter is about to exit.
-                _workers.discard(worker)
-    return job
+# Nothing here takes a lock that a signal handler, which may compile or fork, could wait for in
+# vain. llvmlite's own lock is such: a thread that may have it doesn't wait for others.
+_at_work = threading.local()
 
 
-def _work() -> None:
-    while True:
-        with _lock:
-            if not _pending:
-                _workers.discard(threading.current_thread())
-                return
-            job = _pending.popleft()
-        job.run()
+@contextmanager
+def at_work() -> Iterator[None]:
+    """While this thread uses llvmlite."""
+    before = _is_at_work()
+    _at_work.now = True
+    try:
+        yield
+    finally:
+        _at_work.now = before
 
 
-def finish() -> None:
-    """Wait until nothing is under way on other threads."""
-    for worker in tuple(_workers):
-        worker.join()
+def _is_at_work() -> bool:
+    return getattr(_at_work, "now", False)
 
 
 def objects(parts: Sequence[Part]) -> list[bytes]:
     """An object file for each of the modules."""
     start()
-    # What takes longest comes first.
-    longest = sorted(range(len(parts)), key=lambda k: -_cost(parts[k]))
-    jobs = {k: submit(parts[k]) for k in longest}
-    for job in jobs.values():
-        job.help()
-    return [jobs[k].result() for k in range(len(parts))]
+    # The last are taken first, so these are those that take longest.
+    left = sorted(range(len(parts)), key=lambda k: _cost(parts[k]))
+    found: dict[int, bytes] = {}
+
+    def work() -> None:
+        while left:
+            try:
+                k = left.pop()
+            except IndexError:
+                return
+            found[k] = emit(parts[k])
+
+    count = 1 if _is_at_work() else min(threads(), len(parts))
+    workers = [_employ(work) for _ in range(count - 1)]
+    try:
+        work()
+    finally:
+        left.clear()
+    for worker in workers:
+        if worker:
+            worker.join()
+    return [found[k] if k in found else emit(parts[k]) for k in range(len(parts))]
+
+
+class Job:
+    """A module that becomes an object file on another thread, if one is free in time."""
+
+    def __init__(self, part: Part):
+        self._part = part
+        self._claims = [part]
+        self._ended = threading.Event()
+        self._result: bytes | None = None
+
+    def run(self) -> None:
+        """Make it, unless another thread has begun."""
+        try:
+            part = self._claims.pop()
+        except IndexError:
+            return
+        try:
+            self._result = emit(part)
+        finally:
+            self._ended.set()
+
+    def result(self) -> bytes:
+        self.run()
+        if not _is_at_work():
+            self._ended.wait()
+        return self._result or emit(self._part)
+
+
+_jobs: deque[Job] = deque()
+_worker: _Worker | None = None
+
+
+def submit(part: Part) -> Job:
+    """Has a module compiled beside what the caller goes on with, after those before it.
+
+    LLVM must have been started.
+    """
+    global _worker
+    job = Job(part)
+    if threads() > 1:
+        _jobs.append(job)
+        # One that is about to end may not see the job; then who needs it makes it.
+        if _worker is None or not _worker.is_alive():
+            _worker = _employ(_work)
+    return job
+
+
+def _work() -> None:
+    while _jobs:
+        with contextlib.suppress(Exception):
+            _jobs.popleft().run()
+
+
+def before_fork() -> None:
+    """Wait until no other thread makes code."""
+    if not _is_at_work():
+        for thread in threading.enumerate():
+            if isinstance(thread, _Worker) and thread.is_alive():
+                thread.join()
+
+
+def in_child() -> None:
+    """What no thread is there to do any more is forgotten."""
+    _jobs.clear()
 
 
 def _cost(part: Part) -> int:
-    """About how long a module takes, as measured on programs of kernels and glue."""
-    return len(part.text) * (8 if part.level else 1)
+    """About how long a module takes, by its text; most instructions of glue are at level 0."""
+    return len(part.text) * (_OPTIMIZED if part.level else 1)
 
 
 def emit(part: Part) -> bytes:
     """The object file of a module."""
-    with _machine(part.level) as machine:
+    with at_work(), _machine(part.level) as machine:
         return _object_code(machine, _optimized(machine, part))
 
 
 def assembly(part: Part) -> str:
     """The assembly text of a module."""
-    with _machine(part.level) as machine:
+    with at_work(), _machine(part.level) as machine:
         return machine.emit_assembly(_optimized(machine, part))
 
 
 def start() -> None:
-    """Load LLVM and make it ready: two threads that import at once hinder each other."""
-    with _machine(1):
+    """Load LLVM, so that no other thread has to: two that import at once hinder each other."""
+    with at_work(), _machine(1):
         pass
 
 
@@ -143,7 +198,7 @@ _machines: dict[int, list[Any]] = {level: [] for level in range(4)}
 
 @contextmanager
 def _machine(level: int) -> Iterator[Any]:
-    """What makes code of a level, for this thread alone."""
+    """What makes code of a level, for this thread alone; none goes on after an error."""
     try:
         machine = _machines[level].pop()
     except IndexError:

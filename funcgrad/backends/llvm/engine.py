@@ -86,9 +86,9 @@ def compile_ir(text: str, level: int = 1) -> Code:
 
 def compile_source(given: Source) -> Code:
     """Machine code of several modules, from the disk cache where it has it."""
-    job = _jobs.pop(given.name, None)
-    kept = None if job else disk.get(given.name)
     with _lock:
+        job = _jobs.pop(given.name, None)
+        kept = None if job else disk.get(given.name)
         if job:
             binaries = [job.result()]
         elif kept is None:
@@ -99,6 +99,12 @@ def compile_source(given: Source) -> Code:
     if kept is None:
         disk.put(given.name, _packed(binaries))
     return Code(image)
+
+
+def assembly(given: Source) -> str:
+    """The assembly text of modules."""
+    with _lock:
+        return "\n".join(map(codegen.assembly, given.parts()))
 
 
 def compile_soon(given: Source) -> bool:
@@ -115,9 +121,9 @@ def compile_soon(given: Source) -> bool:
 
 
 def begin() -> bool:
-    """Starts LLVM, unless an earlier process has left what `available` needs.
+    """Starts LLVM, unless an earlier process has left what `available` needs; whether it did.
 
-    Whether it does; also False where it cannot, of which `available` tells the reason.
+    Where it can't be started, `available` says why.
     """
     try:
         return compile_soon(source([Part(_PROBE)]))
@@ -222,11 +228,19 @@ def _libraries() -> tuple[ctypes.CDLL, ...]:
     return (ctypes.CDLL(None), *((ctypes.CDLL(own),) if own else ()))
 
 
-def _finish() -> None:
-    """What is under way comes to its end: in a forked child it couldn't."""
+def _before_fork() -> None:
+    # The child has neither the threads that compile nor what they would leave behind.
     _lock.acquire()
-    codegen.finish()
+    codegen.before_fork()
+
+
+def _in_child() -> None:
+    codegen.in_child()
+    _jobs.clear()
+    _lock.release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_finish, after_in_parent=_lock.release, after_in_child=_lock.release)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_lock.release, after_in_child=_in_child
+    )

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from funcgrad.backends.llvm import host
+from funcgrad.backends.llvm import codegen, host
 
 _X86_64, _RELOCATABLE = 62, 1
 _NOBITS, _RELA, _SYMTAB = 8, 4, 2
@@ -79,15 +79,16 @@ def load(binaries: Sequence[bytes], resolve: Resolve, symbols: Mapping[str, int]
 class _LLVMImage:
     def __init__(self, binaries: Sequence[bytes], symbols: Mapping[str, int]):
         llvm = host.binding()
-        for name, address in symbols.items():
-            llvm.add_symbol(name, address)
-        cpu, features = host.named()
-        target = llvm.Target.from_triple(llvm.get_process_triple())
-        machine = target.create_target_machine(cpu=cpu, features=features, jit=True)
-        self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        for binary in binaries:
-            self._engine.add_object_file(llvm.ObjectFileRef.from_data(binary))
-        self._engine.finalize_object()
+        with codegen.at_work():
+            for name, address in symbols.items():
+                llvm.add_symbol(name, address)
+            cpu, features = host.named()
+            target = llvm.Target.from_triple(llvm.get_process_triple())
+            machine = target.create_target_machine(cpu=cpu, features=features, jit=True)
+            self._engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+            for binary in binaries:
+                self._engine.add_object_file(llvm.ObjectFileRef.from_data(binary))
+            self._engine.finalize_object()
 
     def address(self, name: str) -> int:
         found = self._engine.get_function_address(name)
@@ -115,8 +116,12 @@ class _OwnImage:
     def __init__(self, binaries: Sequence[bytes], resolve: Resolve):
         files = [_Object(binary) for binary in binaries]
         self._addresses = {name: at for file in files for name, at in file.defined.items()}
+
+        def find(name: str) -> int:
+            return self._addresses.get(name) or resolve(name)
+
         for file in files:
-            file.link(lambda name: self._addresses.get(name) or resolve(name))
+            file.link(find)
         self._memory = [file.memory for file in files]
 
     def address(self, name: str) -> int:

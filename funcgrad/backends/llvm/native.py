@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 from funcgrad.backends.cost import graph_flops
 from funcgrad.backends.llvm import calls as _calls  # noqa: F401  (these register their rules)
-from funcgrad.backends.llvm import codegen, engine, entry, linked
 from funcgrad.backends.llvm import control as _control  # noqa: F401
+from funcgrad.backends.llvm import engine, entry, linked
 from funcgrad.backends.llvm import products as _products  # noqa: F401
 from funcgrad.backends.llvm.batch import batched
 from funcgrad.backends.llvm.donation import copies_itself, donations
@@ -40,6 +39,7 @@ class Native:
         shared: its kernels and constants.
         signature: how it is called.
         text: its LLVM IR.
+        source: what its machine code is made of.
         lines: the user's, where indices are checked.
     """
 
@@ -72,6 +72,8 @@ class Native:
         module.define("fg_main", _main(module, body, plan, given, self._first_host))
         module.define("fg_entry", entry_text(Writer(module), self.signature))
         self.text = whole(module)
+        outside = engine.declared("\n".join(module.declarations.values()))
+        self.source = engine.source(parts(module, "fg_entry"), outside)
 
     @property
     def kernels(self) -> Kernels:
@@ -79,7 +81,7 @@ class Native:
 
     @property
     def assembly(self) -> str:
-        return "\n".join(map(codegen.assembly, self.source.parts()))
+        return engine.assembly(self.source)
 
     def cost(self) -> Cost:
         spent = self.shared.spent
@@ -95,13 +97,6 @@ class Native:
     def parts(self) -> linked.Parts:
         arrays = [b.value[0] for b in self.constants]
         return linked.Parts(self.signature, arrays, self.shared.hosts, self.shared.layouts)
-
-    @cached_property
-    def source(self) -> engine.Source:
-        """What its machine code is made of."""
-        module = self.shared.module
-        outside = engine.declared("\n".join(module.declarations.values()))
-        return engine.source(parts(module, "fg_entry"), outside)
 
     def function(self) -> Any:
         """The native function of flat leaves."""

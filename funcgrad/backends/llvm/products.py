@@ -34,8 +34,6 @@ LARGE_PIECE_WORK = 128 << 20
 FEW_PIECES, MOST_PIECES = 8, 64
 # The sides of pieces are multiples of this, which suits the library's inner loops.
 GRAIN = 32
-# Rows so far apart, or a multiple of it, meet in one place of the first cache.
-WAY_BYTES = 4096
 # Multiplications that are worth a piece where tiles compute it; a piece has so many tiles above
 # each other, so that what they share is read often enough.
 TILED_WORK, TILES_HIGH, MOST_TILED = 1 << 20, 3, 64
@@ -239,7 +237,7 @@ def _product(x: View, y: View, dtype: np.dtype) -> Product:
     assert None not in found, "operands that neither BLAS nor tiles can read"
     (lda, turned_a), (ldb, turned_b) = (f for f in found if f is not None)
     kind, sizes = _kind(dtype), (rows, columns, inner)
-    spread = turned_a or lda * dtype.itemsize % WAY_BYTES > 0
+    spread = turned_a or lda * dtype.itemsize % tiles.WAY_BYTES > 0
     tiled = tiles.suit(kind, sizes) and (spread or blas.find() is None)
     cuts = _tiled_cuts if tiled else _cuts if _is_held() else _whole_piece
     return Product(

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from funcgrad.backends.llvm import cache as disk
 from funcgrad.backends.llvm import engine
-from funcgrad.backends.llvm.kinds import kind_of
+from funcgrad.backends.llvm.kinds import SUPPORTED, kind_of
 from funcgrad.core.graph import Graph
 
 # Products of fewer multiplications are the library's: OpenBLAS has code of its own for them, and
@@ -33,6 +33,8 @@ from funcgrad.core.graph import Graph
 ALONE = 1 << 18
 # Of a matrix b of more bytes the library reads its own copy faster than tiles read b.
 MOST_BYTES = 4 << 20
+# Rows so far apart, or a multiple of it, meet in one place of the first cache.
+WAY_BYTES = 4096
 # The part of a row of tiles that must be of use.
 FILLED = 0.6
 
@@ -77,10 +79,13 @@ def begin(part: str, kind: str) -> None:
 def begin_for(graph: Graph) -> None:
     """Starts making what products in a graph will call, before it is known where they lie."""
     for eqn in graph.eqns:
-        if eqn.prim.name == "matmul" and (aval := eqn.outs[0].aval).dtype.kind == "f":
+        dtype = eqn.outs[0].aval.dtype
+        kind = kind_of(dtype) if dtype in SUPPORTED else ""
+        if eqn.prim.name == "matmul" and kind in BYTES:
             x, y = (a.aval.shape for a in eqn.ins)
-            if len(x) > 1 < len(y) and suit(kind_of(aval.dtype), (x[-2], y[-1], x[-1])):
-                begin("tiles", kind_of(aval.dtype))
+            few = len(x) > 1 < len(y) and x[-1] * BYTES[kind] % WAY_BYTES > 0
+            if few and suit(kind, (x[-2], y[-1], x[-1])):
+                begin("tiles", kind)
 
 
 def available() -> bool:
