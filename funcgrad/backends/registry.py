@@ -24,11 +24,12 @@ def _load_llvm() -> Backend:
     if reason is None:
         # What follows is imported while LLVM works.
         starting = engine.begin()
-        from funcgrad.backends.llvm import linked
-        from funcgrad.backends.llvm.backend import LlvmBackend
+        from funcgrad.backends.llvm import pool
 
         if starting:
-            linked.begin()
+            pool.begin()
+        from funcgrad.backends.llvm.backend import LlvmBackend
+
         reason = engine.available()
         if reason is None:
             return LlvmBackend()

@@ -17,13 +17,13 @@ from funcgrad.backends.llvm.entry import (
     TYPE,
     Signature,
 )
+from funcgrad.backends.llvm.parts import LARGE_WORK
 from funcgrad.backends.llvm.sites import EXTENT, INDEX, REPORT_WORDS, SITE
 from funcgrad.backends.llvm.writer import GLUE, Value, Writer
 from funcgrad.core.aval import Aval
 
-# With more inputs and results, or work to do, the entry is compiled quickly rather than well.
+# With more inputs and results, too, the entry is compiled quickly rather than well.
 LONG = 64
-LARGE_WORK = 200_000
 # Room for a number of any dtype.
 NUMBER = 32
 STACK_ARENA = 2048

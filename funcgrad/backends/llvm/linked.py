@@ -88,11 +88,6 @@ def _in_order(function: Any, signature: entry.Signature) -> Callable[..., Any]:
     return lambda *leaves: function(*map(ready, range(len(leaves)), leaves))
 
 
-def begin() -> None:
-    """Starts making the code that all programs call."""
-    pool.begin()
-
-
 @cache
 def register() -> None:
     """Name what programs call."""

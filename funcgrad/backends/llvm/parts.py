@@ -17,6 +17,8 @@ ATTRIBUTES = f"""\
 attributes {KERNEL} = {{ nounwind alignstack=64 }}
 attributes {GLUE} = {{ noinline optnone }}
 """
+# Programs of more scalar operations than this a call have their glue compiled quickly.
+LARGE_WORK = 200_000
 # Setting up a module takes as long as compiling a small part of this much text.
 _PART_TEXT = 10_000
 _NAME = re.compile(r"@([\w.$]+)")
@@ -30,6 +32,8 @@ def whole(module: Module) -> str:
 
 def parts(module: Module, root: str) -> list[Part]:
     """The modules that it is compiled as.
+
+    Kernels call no glue.
 
     Args:
         root: the function that is called from outside. Where it is no glue, the program is a
@@ -105,4 +109,5 @@ def _declaration(name: str, text: str) -> str:
     match = _HEAD.match(text)
     assert match is not None, text
     types = ", ".join(p.split()[0] for p in match[2].split(",") if p)
+    assert not set("<{(") & set(types), f"arguments that modules don't pass to each other: {text}"
     return f"declare {match[1]} @{name}({types})"

@@ -17,6 +17,7 @@ from funcgrad.backends.llvm.epilogue import RowPieces, chunking_after, joined
 from funcgrad.backends.llvm.frame import Frame, call_kernel
 from funcgrad.backends.llvm.kinds import SUPPORTED
 from funcgrad.backends.llvm.loops import write_kernel
+from funcgrad.backends.llvm.parts import LARGE_WORK
 from funcgrad.backends.llvm.rules import RULES
 from funcgrad.backends.llvm.sites import Lines, Site
 from funcgrad.backends.llvm.small import Small, can_be_small, is_elementwise, load_view, store_array
@@ -41,8 +42,6 @@ from funcgrad.backends.loops.schedule import schedule
 from funcgrad.backends.loops.views import View, contiguous, view_of
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 
-# Programs of more scalar operations have their glue compiled quickly rather than well.
-LARGE_WORK = 200_000
 # Kernels follow products that were at most so many steps ago.
 NEAR_STEPS = 16
 
