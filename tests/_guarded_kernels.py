@@ -30,6 +30,13 @@ def squares(m: Any) -> list[Any]:
     return [e.reshape(side, side) for e in (elements[: side**2], elements[-(side**2) :])]
 
 
+def turned(m: Any) -> list[Any]:
+    """The elements as tables of few columns, across; and of two short axes, backwards."""
+    elements = m.reshape(-1)
+    tables = [elements[: m.size // k * k].reshape(-1, k).T for k in (5, 7, 12, 20, 31)]
+    return [*tables, elements[: m.size // 25 * 25].reshape(-1, 5, 5).T]
+
+
 def softmax(x: Any, axis: int) -> Any:
     e = np.exp(x - np.max(x, axis=axis, keepdims=True))
     return e / np.sum(e, axis=axis, keepdims=True)
@@ -56,6 +63,8 @@ ON_NUMBERS: dict[str, Callable[..., Any]] = {
     "steps": lambda x, m, i: (x[::2], x[1::3], m[:, ::2], m[::2, ::-3], x[-1::-2] + x[0]),
     "transpose": lambda x, m, i: (m.T, m.T + x[:, None], m.T.reshape(-1)),
     "squares": lambda x, m, i: [t + s[0] for s in squares(m) for t in (s.T, s.T[::-1])],
+    "turned": lambda x, m, i: [t * t for t in turned(m)],
+    "some rows": lambda x, m, i: (np.max(m, 1), np.max(m, 1)[:3], np.max(m, 1)[np.arange(3)]),
     "join": lambda x, m, i: (np.concatenate([x, m[0], x[::-1]]), np.stack([x, m[1]], -1)),
     "pad": lambda x, m, i: (np.pad(x, 1), np.pad(m, ((0, 2), (3, 0)))),
     "roll": lambda x, m, i: (np.roll(x, 1), np.roll(m, 2, axis=1)),
@@ -70,6 +79,7 @@ ON_FLOATS: dict[str, Callable[..., Any]] = {
     "functions": lambda x, m, i: (np.sin(x) * 2, np.tanh(m), np.exp(-m * m), np.log1p(m * m)),
     "special": lambda x, m, i: (fg.scipy.special.erf(m), np.arctan2(m, x), np.hypot(x, m)),
     "softmax": lambda x, m, i: (softmax(m, 1), softmax(m, 0), softmax(x, 0)),
+    "some of softmax": lambda x, m, i: softmax(m, 1)[np.arange(3), i[:3] if len(x) > 2 else 0],
     "norm": lambda x, m, i: (layer_norm(m), layer_norm(x), layer_norm(m.T)),
     "logsumexp": lambda x, m, i: (logsumexp(m, axis=0), logsumexp(m, axis=1), logsumexp(m)),
     "matmul": lambda x, m, i: (m @ x, m @ m.T, m.T @ m[:, :3], x @ m.T, np.sin(m.T) @ m[:, ::-1]),

@@ -65,7 +65,9 @@ def packs_of(kernel: Kernel) -> list[Pack]:
     while height >= FEWEST:
         found = [_pack(kernel, *what, *axes, height) for what, axes in wanted.items()]
         fits = sum(p.nbytes for p in found) <= ROOM_BYTES
-        if fits and all(height <= (chunk if p.block.outer else p.block.extent) for p in found):
+        # Neither a chunk nor an axis may have fewer rows than are taken at once.
+        rows = [min(p.block.extent, chunk if p.block.outer else height) for p in found]
+        if fits and height <= min(rows, default=0):
             return found
         height //= 2
     return []
