@@ -70,6 +70,9 @@ ALONG = {
     "backwards": lambda x, a: x[(slice(None),) * a + (slice(None, None, -1),)],
     "first": lambda x, a: x[(slice(None),) * a + (0,)],
     "gather": lambda x, a: np.take(x, np.arange(x.shape[a]) * 7 % x.shape[a], axis=a),
+    "pick": lambda x, a: _picked(x, a, x.shape[a], 3),
+    "pick some": lambda x, a: _picked(x, a, (x.shape[a] + 1) // 2, 3),
+    "diagonal": lambda x, a: _picked(x, a, min(x.shape[a], x.shape[(a + 1) % x.ndim]), 1),
     "twice": lambda x, a: np.concatenate([x, np.tanh(x)], axis=a),
     "pad": lambda x, a: np.pad(x, [(1, 0) if i == a else (0, 0) for i in range(x.ndim)]),
     "expand": lambda x, a: np.expand_dims(x, a),
@@ -113,7 +116,19 @@ INTEGER_REDUCTIONS: dict[str, Callable[..., Any]] = {
         x, axis=axis[0] if isinstance(axis, tuple) else axis, keepdims=keepdims
     ),
 }
-KEEP_INTEGERS = [*"flip roll sort half backwards first gather expand".split(), "every other"]
+KEEP_INTEGERS = [
+    *"flip roll sort half backwards first gather pick diagonal expand".split(),
+    *("every other", "pick some"),
+]
+
+
+def _picked(x: Any, axis: int, count: int, step: int) -> Any:
+    """Elements by a count along one axis, and by steps along the next."""
+    other = (axis + 1) % x.ndim
+    first = np.arange(count)
+    if other == axis:
+        return np.take(x, first, axis=axis)
+    return np.moveaxis(x, (axis, other), (0, 1))[first, first * step % x.shape[other]]
 
 
 def _softmax(x: Any, axis: int) -> Any:
