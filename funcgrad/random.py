@@ -178,8 +178,8 @@ def uniform(
         ShapeError: the bounds do not broadcast to `shape`.
 
     Example:
-        >>> fg.random.uniform(fg.random.key(0), (3,), np.float32, minval=-1, maxval=1)
-        array([ 0.895334  ,  0.95715976, -0.33541703], dtype=float32)
+        >>> fg.random.uniform(fg.random.key(0), (3,), minval=-1, maxval=1)
+        array([-0.16308578, -0.56740909,  0.93064292])
     """
     return _sampling.uniform(key, shape, dtype, minval, maxval)
 
@@ -221,8 +221,8 @@ def normal(key: Key, shape: Shape = (), dtype: DTypeLike = np.float64) -> Array:
         ArgumentError: a dtype that is neither float nor complex, or a bad shape.
 
     Example:
-        >>> fg.random.normal(fg.random.key(0), (3,), np.float32)
-        array([ 1.6226422 ,  2.0252647 , -0.43359444], dtype=float32)
+        >>> fg.random.normal(fg.random.key(0), (3,))
+        array([-0.20584214, -0.78476578,  1.81608667])
     """
     return _sampling.normal(key, shape, dtype)
 
@@ -253,8 +253,8 @@ def truncated_normal(
         ShapeError: the bounds do not broadcast to `shape`.
 
     Example:
-        >>> fg.random.truncated_normal(fg.random.key(0), -2.0, 2.0, (3,), np.float32)
-        array([ 1.4559592 ,  1.7147487 , -0.41267535], dtype=float32)
+        >>> fg.random.truncated_normal(fg.random.key(0), -2.0, 2.0, (3,))
+        array([-0.19635199, -0.74147057,  1.59059133])
     """
     return _sampling.truncated_normal(key, lower, upper, shape, dtype)
 
@@ -272,8 +272,8 @@ def exponential(key: Key, shape: Shape = (), dtype: DTypeLike = np.float64) -> A
         ArgumentError: a dtype that is no float, or a bad shape.
 
     Example:
-        >>> fg.random.exponential(fg.random.key(0), (2,), np.float32)
-        array([2.950128 , 3.8434246], dtype=float32)
+        >>> fg.random.exponential(fg.random.key(0), (2,))
+        array([0.54207056, 0.24372319])
     """
     return _sampling.exponential(key, shape, dtype)
 
@@ -291,8 +291,8 @@ def gumbel(key: Key, shape: Shape = (), dtype: DTypeLike = np.float64) -> Array:
         ArgumentError: a dtype that is no float, or a bad shape.
 
     Example:
-        >>> fg.random.gumbel(fg.random.key(0), (2,), np.float32)
-        array([2.9233725, 3.8326178], dtype=float32)
+        >>> fg.random.gumbel(fg.random.key(0), (2,))
+        array([ 0.13790566, -0.42599294])
     """
     return _sampling.gumbel(key, shape, dtype)
 

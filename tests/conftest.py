@@ -24,13 +24,20 @@ if not HAS_LLVM:
     # Says that NumPy source is what is wanted: else the first compilation would warn.
     os.environ.setdefault("FUNCGRAD_BACKEND", "numpy")
 
-# A shared runner pauses at any moment, so a deadline would only measure its neighbours.
+# Each run draws the same programs, so that what fails once fails again; other programs with
+# `--hypothesis-profile random`. A shared machine pauses at any moment: a deadline would only
+# measure its neighbours.
 settings.register_profile(
-    "default", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    "default",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+    derandomize=True,
+    database=None,
 )
-# CI draws the same programs on each run: what fails there fails on the next run, too.
-settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None)
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+settings.register_profile(
+    "random", settings.get_profile("default"), derandomize=False, print_blob=True
+)
+settings.load_profile("default")
 
 
 @pytest.fixture(scope="module", params=["numpy", "llvm"])

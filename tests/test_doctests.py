@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 import funcgrad_nn as nn
 import test_contract
-from _markdown import OPTIONS, ROOT, run_page
+from _markdown import OPTIONS, ROOT, blocks, run_page
 from funcgrad.core.primitive import REGISTRY
 from program_checks import backends
 
@@ -81,6 +82,36 @@ def test_page(page, tmp_path, monkeypatch):
     if page.stem == "native":
         pytest.importorskip("llvmlite")
     assert run_page(page) > 0
+
+
+def _shown() -> list[object]:
+    """What examples print: of each docstring with some, and of each page."""
+    finder = doctest.DocTestFinder()
+    texts = {
+        example.name: "".join(line.want for line in example.examples)
+        for name in _modules()
+        for example in finder.find(importlib.import_module(name), name)
+        if example.examples
+    }
+    for page in (ROOT / "README.md", ROOT / "docs" / "index.md", *PAGES):
+        texts[page.name] = "".join(
+            block.output + block.text * (block.language == "pycon") for block in blocks(page)
+        )
+    return [pytest.param(text, id=name) for name, text in texts.items()]
+
+
+# A `float`, or an array of float32, is printed to its last digit, which depends on how the
+# processor's version of a function rounds. Constants in a printed program are written by hand.
+_TO_THE_LAST_DIGIT = {
+    "float64": re.compile(r"(?<![\w.])-?(?=[\d.]{15})\d+\.\d+"),
+    "float32": re.compile(r"\d\.\d{6,}.*dtype=float32"),
+}
+
+
+@pytest.mark.parametrize("text", _shown())
+def test_examples_print_the_same_on_every_processor(text):
+    """Print arrays of float64, of which NumPy shows eight digits, or format the number."""
+    assert {kind: p.findall(text) for kind, p in _TO_THE_LAST_DIGIT.items() if p.search(text)} == {}
 
 
 @pytest.fixture

@@ -75,8 +75,8 @@ def erfc(x: Any) -> Any:
 
     Example:
         >>> from funcgrad.scipy import special
-        >>> float(special.erfc(10.0))
-        2.088487583762545e-45
+        >>> special.erfc(np.array([1.0, 10.0]))
+        array([1.57299207e-01, 2.08848758e-45])
     """
     return _real(sp.erfc, x)
 
@@ -86,8 +86,8 @@ def erfinv(y: Any) -> Any:
 
     Example:
         >>> from funcgrad.scipy import special
-        >>> float(special.erfinv(special.erf(0.25)))
-        0.25
+        >>> special.erfinv(special.erf(np.array([0.25, -0.5])))
+        array([ 0.25, -0.5 ])
     """
     return _real(sp.erfinv, y)
 
