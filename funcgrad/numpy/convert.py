@@ -74,6 +74,19 @@ def promote(items: Iterable[Any], dtype: Any = None) -> list[Any]:
     return [a if a.dtype == dtype else cast(a, dtype) for a in arrays]
 
 
+def assigned(value: Any, dtype: np.dtype) -> Any:
+    """A value as an array of this dtype would hold it after `array[...] = value`.
+
+    Raises:
+        OverflowError: a Python integer, or an infinity, that the dtype cannot hold.
+    """
+    if contains_tracer(value):
+        return cast(as_array(value), dtype)
+    array = np.empty(np.shape(value), dtype)
+    array[...] = value
+    return array[()]
+
+
 def normalize_axis(axis: Any, rank: int) -> int:
     """A non-negative axis.
 

@@ -8,10 +8,18 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.aval import aval_of
 from funcgrad.core.primitive import Primitive, shape_of
 from funcgrad.core.tracer import Tracer, bind
-from funcgrad.errors import ArgumentError, OutArgumentError, ShapeError, at_line
-from funcgrad.numpy.convert import as_array, dtype_of, normalize_axes, normalize_axis
+from funcgrad.errors import (
+    ArgumentError,
+    OperandTypeError,
+    OutArgumentError,
+    PrimitiveError,
+    ShapeError,
+    at_line,
+)
+from funcgrad.numpy.convert import as_array, assigned, dtype_of, normalize_axes, normalize_axis
 from funcgrad.numpy.protocol import UFUNC_METHODS, attach_methods, implements
 from funcgrad.numpy.ufuncs import is_plain_float
 from funcgrad.primitives import cumulative as cu
@@ -37,6 +45,19 @@ def _reduce(prim: Primitive, a: Any, axis: Any, keepdims: Any) -> Any:
 # --- sums and products ----------------------------------------------------------------
 
 
+def _cast_if(a: Any, dtype: Any) -> Any:
+    return a if dtype is None else cast(a, dtype)
+
+
+def _narrowed(result: Any, dtype: Any) -> Any:
+    """The result of a sum or product in the dtype that was asked for.
+
+    The primitives compute small integers in wide ones, whose last bits are the same; of booleans,
+    a sum is true where any is, and a product where all are.
+    """
+    return result if dtype is None or result.dtype == dtype else cast(result, dtype)
+
+
 def _monoid(name: str, ufunc: np.ufunc, prim: Primitive, identity: int) -> Callable[..., Any]:
     def reduction(
         a: Any,
@@ -48,13 +69,11 @@ def _monoid(name: str, ufunc: np.ufunc, prim: Primitive, identity: int) -> Calla
         where: Any = True,
     ) -> Any:
         _check_out(out, name)
-        a = as_array(a)
-        if dtype is not None:
-            a = cast(a, dtype)
+        a = _cast_if(as_array(a), dtype)
         if where is not True:
             a = _masked(a, where, identity)
-        result = _reduce(prim, a, axis, keepdims)
-        return result if initial is None else ufunc(result, initial)
+        result = _narrowed(_reduce(prim, a, axis, keepdims), dtype)
+        return result if initial is None else ufunc(result, assigned(initial, result.dtype))
 
     reduction.__name__ = name
     return reduction
@@ -81,13 +100,13 @@ def _extremum(name: str, ufunc: np.ufunc, prim: Primitive) -> Callable[..., Any]
                     ArgumentError,
                     f"np.{name} with where= needs initial=, the result where no element is chosen",
                 )
-            a = _masked(a, where, initial)
         if initial is None:
             return _reduce(prim, a, axis, keepdims)
+        initial = assigned(initial, a.dtype)
+        a = _masked(a, where, initial)
         axes = normalize_axes(axis, a.ndim)
         if 0 in [a.shape[i] for i in axes]:
-            shape = rd.reduced_shape(a.shape, axes, bool(keepdims))
-            return np.full(shape, initial, np.result_type(a.dtype, initial))
+            return np.broadcast_to(initial, rd.reduced_shape(a.shape, axes, bool(keepdims)))
         return ufunc(_reduce(prim, a, axes, keepdims), initial)
 
     reduction.__name__ = name
@@ -152,22 +171,29 @@ def _count(a: Any, axes: tuple[int, ...], where: Any, keepdims: Any) -> Any:
     if where is True:
         shape = a.shape
         return float(count_of([shape[i] for i in axes]))
-    mask = np.broadcast_to(where, a.shape)
-    return sum(mask, axes, dtype=a.real.dtype, keepdims=keepdims)
+    return sum(np.broadcast_to(where, a.shape), axes, keepdims=keepdims)
 
 
-def _accumulated_in(a: Any, dtype: Any) -> tuple[Any, Any]:
-    """a in the dtype NumPy averages it in, and the dtype of the result.
+def _divided(total: Any, count: Any) -> Any:
+    """total / count in total's dtype, as NumPy's averages divide: of integers the whole part.
+
+    A count may be more than float16 can hold.
+    """
+    wide = cast(total, np.dtype(np.float32)) if total.dtype == np.float16 else total
+    return cast(wide / count, total.dtype)
+
+
+def _averaged_in(a: Any, dtype: Any) -> tuple[np.dtype, np.dtype]:
+    """The dtype NumPy adds up in where it averages, and that of the average.
 
     Integers average in float64, and float16 in float32.
     """
     if dtype is not None:
         dtype = np.dtype(dtype)
-        return cast(a, dtype), dtype
-    dtype = a.dtype
-    if dtype.kind in "iub":
-        return cast(a, np.dtype(np.float64)), np.dtype(np.float64)
-    return (cast(a, np.dtype(np.float32)) if dtype == np.float16 else a), dtype
+        return dtype, dtype
+    if a.dtype.kind in "iub":
+        return np.dtype(np.float64), np.dtype(np.float64)
+    return (np.dtype(np.float32) if a.dtype == np.float16 else a.dtype), a.dtype
 
 
 @implements(np.mean)
@@ -185,11 +211,11 @@ def mean(
         axes = normalize_axes(axis, len(a.shape))
         total = bind(rd.sum_, a, axes=axes, keepdims=bool(keepdims))
         return bind(ew.div, total, _count(a, axes, where, keepdims))
-    a, result = _accumulated_in(as_array(a), dtype)
+    a = as_array(a)
+    within, result = _averaged_in(a, dtype)
     axes = normalize_axes(axis, a.ndim)
-    total = sum(a, axes, keepdims=keepdims, where=where)
-    out = total / _count(a, axes, where, keepdims)
-    return out if out.dtype == result else cast(out, result)
+    total = sum(a, axes, within, keepdims=keepdims, where=where)
+    return cast(_divided(total, _count(a, axes, where, keepdims)), result)
 
 
 @implements(np.var)
@@ -206,17 +232,18 @@ def var(
     correction: Any = None,
 ) -> Any:
     _check_out(out, "var")
-    a, result = _accumulated_in(as_array(a), dtype)
+    a = as_array(a)
+    within, result = _averaged_in(a, dtype)
     axes = normalize_axes(axis, a.ndim)
     if mean is None:
-        mean = _mean(a, axes, keepdims=True, where=where)
+        mean = _mean(a, axes, within, keepdims=True, where=where)
     away = a - mean
     squares = away.real**2 + away.imag**2 if a.dtype.kind == "c" else away * away
     n = _count(a, axes, where, keepdims) - (ddof if correction is None else correction)
-    out = sum(squares, axes, keepdims=keepdims, where=where)
-    out = out / (np.maximum(n, 0) if isinstance(n, Tracer) else n * (n > 0))
-    real = np.empty(0, result).real.dtype
-    return out if out.dtype == real else cast(out, real)
+    if dtype is None:
+        within, result = (np.empty(0, d).real.dtype for d in (within, result))
+    total = sum(squares, axes, within, keepdims=keepdims, where=where)
+    return cast(_divided(total, np.maximum(n, 0)), result)
 
 
 _mean = mean
@@ -225,7 +252,16 @@ _mean = mean
 @implements(np.std)
 def std(a: Any, *args: Any, **kwargs: Any) -> Any:
     # The derivative where all elements are equal is taken as 0, which lies in the subgradient.
-    return bind(ew.root, var(a, *args, **kwargs))
+    variance = var(a, *args, **kwargs)
+    if variance.dtype.kind in "fc":
+        return bind(ew.root, variance)
+    if variance.ndim:
+        raise at_line(
+            OperandTypeError,
+            f"np.std with dtype={variance.dtype.name}: a root is no integer; compute it in floats "
+            "and convert the result",
+        )
+    return cast(np.sqrt(variance), variance.dtype)
 
 
 @implements(np.average)
@@ -283,12 +319,18 @@ def nanprod(a: Any, axis: Any = None, dtype: Any = None, out: Any = None, **opti
 
 
 def _nan_statistic(name: str, statistic: Callable[..., Any]) -> Callable[..., Any]:
-    def reduction(a: Any, axis: Any = None, *args: Any, **options: Any) -> Any:
+    def reduction(a: Any, axis: Any = None, dtype: Any = None, *args: Any, **options: Any) -> Any:
         a, missing = _without_nan(a, 0)
+        if a.dtype.kind in "fc" and dtype is not None and np.dtype(dtype).kind in "iub":
+            raise at_line(
+                OperandTypeError,
+                f"np.{name} of {a.dtype.name} with dtype={np.dtype(dtype).name}: the average of "
+                "inexact numbers is inexact",
+            )
         present = np.broadcast_to(~missing, a.shape)
         mask = options.pop("where", True)
         return statistic(
-            a, axis, *args, **options, where=present if mask is True else present & mask
+            a, axis, dtype, *args, **options, where=present if mask is True else present & mask
         )
 
     reduction.__name__ = name
@@ -324,12 +366,10 @@ nanmin = implements(np.nanmin)(_nan_extremum("nanmin", min, np.inf))
 def _running(name: str, prim: Primitive) -> Callable[..., Any]:
     def running(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
         _check_out(out, name)
-        a = as_array(a)
-        if dtype is not None:
-            a = cast(a, dtype)
+        a = _cast_if(as_array(a), dtype)
         if axis is None:
-            return bind(prim, a.reshape((-1,)), axis=0)
-        return bind(prim, a, axis=normalize_axis(axis, a.ndim))
+            a, axis = a.reshape((-1,)), 0
+        return _narrowed(bind(prim, a, axis=normalize_axis(axis, a.ndim)), dtype)
 
     running.__name__ = name
     return running
@@ -385,7 +425,20 @@ def logsumexp(a: Any, axis: Any = None, keepdims: Any = False) -> Any:
     return _reduce(rd.logsumexp, a, axis, keepdims)
 
 
-def _by_method(reduction: Callable[..., Any]) -> Callable[..., Any]:
+def _method_operand(ufunc: np.ufunc, array: Any, dtype: Any) -> Any:
+    """The array in the dtype that a ufunc's method computes in."""
+    array = as_array(array)
+    try:
+        known = ufunc.resolve_dtypes((array.dtype, array.dtype, None)) if dtype is None else None
+        wanted = np.dtype(dtype or known[-1])
+        # Operands are converted to what was asked for, whichever way; but the loop must exist.
+        ufunc.resolve_dtypes((wanted, wanted, None), signature=(wanted,) * 3)
+    except TypeError as error:
+        raise PrimitiveError.of(f"np.{ufunc.__name__}", [aval_of(array)], error) from error
+    return cast(array, wanted)
+
+
+def _by_method(ufunc: np.ufunc, reduction: Callable[..., Any]) -> Callable[..., Any]:
     """`ufunc.reduce`: like the function, but over the first axis unless told otherwise."""
 
     def reduce(
@@ -395,10 +448,7 @@ def _by_method(reduction: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(out, tuple):
             (out,) = out
         _check_out(out, "reduce")
-        array = as_array(array)
-        if dtype is not None:
-            array = cast(array, dtype)
-        return reduction(array, axis, **options)
+        return _narrowed(reduction(_method_operand(ufunc, array, dtype), axis, **options), dtype)
 
     return reduce
 
@@ -414,20 +464,24 @@ def _sum_reduce(
 
 UFUNC_METHODS |= {
     (np.add, "reduce"): _sum_reduce,
-    (np.multiply, "reduce"): _by_method(prod),
-    (np.maximum, "reduce"): _by_method(max),
-    (np.minimum, "reduce"): _by_method(min),
-    (np.fmax, "reduce"): _by_method(nanmax),
-    (np.fmin, "reduce"): _by_method(nanmin),
-    (np.logical_or, "reduce"): _by_method(any),
-    (np.logical_and, "reduce"): _by_method(all),
-    (np.logaddexp, "reduce"): _by_method(logsumexp),
+    (np.multiply, "reduce"): _by_method(np.multiply, prod),
+    (np.maximum, "reduce"): _by_method(np.maximum, max),
+    (np.minimum, "reduce"): _by_method(np.minimum, min),
+    (np.fmax, "reduce"): _by_method(np.fmax, nanmax),
+    (np.fmin, "reduce"): _by_method(np.fmin, nanmin),
+    (np.logical_or, "reduce"): _by_method(np.logical_or, any),
+    (np.logical_and, "reduce"): _by_method(np.logical_and, all),
+    (np.logaddexp, "reduce"): _by_method(np.logaddexp, logsumexp),
 }
 
 
 def _accumulation(ufunc: np.ufunc, prim: Primitive) -> Callable[..., Any]:
     run = _running(f"{ufunc.__name__}.accumulate", prim)
-    return lambda array, axis=0, dtype=None, out=None: run(array, axis, dtype, out)
+
+    def accumulate(array: Any, axis: Any = 0, dtype: Any = None, out: Any = None) -> Any:
+        return run(_method_operand(ufunc, array, dtype), axis, dtype, out)
+
+    return accumulate
 
 
 UFUNC_METHODS |= {

@@ -428,11 +428,15 @@ def _real_parts(*avals: Aval) -> np.dtype:
 
 
 def cast(x: Any, dtype: Any) -> Any:
-    """x as dtype; the real part where a complex x becomes real."""
+    """x as dtype; the real part where a complex x becomes real, and of truth values both parts."""
     have = aval_of(x)
-    if have.dtype.kind == "c" and np.dtype(dtype).kind in "fiub":
-        x = bind(real, x)
-        have = aval_of(x)
+    if have.dtype.kind == "c":
+        kind = np.dtype(dtype).kind
+        if kind == "b":
+            return bind(comparisons["not_equal"], x, 0)
+        if kind != "c":
+            x = bind(real, x)
+            have = aval_of(x)
     if have.dtype == dtype and not have.weak:
         return x
     return bind(convert, x, dtype=np.dtype(dtype))
