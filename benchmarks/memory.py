@@ -58,11 +58,11 @@ def _train(name: str) -> dict[str, float]:
 
 def _forget_peak() -> None:
     """Reset the kernel's high-water mark, which importing may have set."""
-    Path("/proc/self/clear_refs").write_text("5")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
 def _status(field: str) -> float:
-    for line in STATUS.read_text().splitlines():
+    for line in STATUS.read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"{STATUS} has no {field}; peak memory is measured on Linux only")

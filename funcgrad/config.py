@@ -101,8 +101,8 @@ def _cpu_quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> 
 def _control_groups(root: str, own: str) -> Iterator[str]:
     """The folders of this process's control groups, and of those that contain them."""
     try:
-        with open(own) as file:
-            lines = file.read().splitlines()
+        with open(own, "rb") as file:
+            lines = os.fsdecode(file.read()).splitlines()
     except OSError:
         return
     for line in lines:
@@ -117,7 +117,7 @@ def _control_groups(root: str, own: str) -> Iterator[str]:
 
 
 def _quota_2(folder: str) -> tuple[int, int]:
-    with open(os.path.join(folder, "cpu.max")) as file:
+    with open(os.path.join(folder, "cpu.max"), encoding="ascii") as file:
         quota, period = file.read().split()
     return int(quota), int(period)
 
@@ -125,7 +125,7 @@ def _quota_2(folder: str) -> tuple[int, int]:
 def _quota_1(folder: str) -> tuple[int, int]:
     numbers: list[int] = []
     for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"):
-        with open(os.path.join(folder, name)) as file:
+        with open(os.path.join(folder, name), encoding="ascii") as file:
             numbers.append(int(file.read()))
     return numbers[0], numbers[1]
 

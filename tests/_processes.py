@@ -13,7 +13,7 @@ def run_python(text: str, **environment: str) -> str:
         [sys.executable, "-W", "ignore", "-c", text],
         env={**os.environ, **environment},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=60,
     )
     assert done.returncode == 0, done.stderr

@@ -62,7 +62,7 @@ def run_alone(cases: Sequence[Case], folder: Path) -> list[Any]:
     packages = str(Path(np.__file__).resolve().parent.parent)
     script = _RUN.format(packages=packages, tasks=str(tasks), results=str(results))
     command = [sys.executable, "-I", "-S", "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     return pickle.loads(results.read_bytes())
 

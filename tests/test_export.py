@@ -27,7 +27,7 @@ def test_a_model_in_a_file(tmp_path: Path) -> None:
     module = runpy.run_path(str(path))
     np.testing.assert_array_equal(module["predict"](X)["logits"], predict(X)["logits"])
     assert sorted(os.listdir(tmp_path)) == ["model.py"]
-    assert path.read_text() == fg.jit(predict, backend="numpy").lower(X).text
+    assert path.read_text(encoding="utf-8") == fg.jit(predict, backend="numpy").lower(X).text
 
 
 def test_keywords_static_arguments_and_text_paths(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_file_without_a_directory(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.py"
-    path.write_text("earlier")
+    path.write_text("earlier", encoding="utf-8")
 
     def fail(*args: Any) -> None:
         raise OSError("no space left")
@@ -59,10 +59,10 @@ def test_a_failure_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest.M
         fg.export(lambda x: 1 / 0, X, path=path)
     with pytest.raises(fg.errors.ExportError):
         fg.export(lambda x: Node(x), X, path=path)
-    assert path.read_text() == "earlier"
+    assert path.read_text(encoding="utf-8") == "earlier"
     assert os.listdir(tmp_path) == ["model.py"]
     fg.export(predict, X, path=path)
-    assert "def predict(x):" in path.read_text()
+    assert "def predict(x):" in path.read_text(encoding="utf-8")
 
 
 def test_others_may_read_the_file(tmp_path: Path) -> None:

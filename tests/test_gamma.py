@@ -160,7 +160,7 @@ def test_exported_source_holds_its_own_copy(tmp_path):
     x = np.array([-0.5, 0.5, 2.5, 5.0, 30.0])
     path = tmp_path / "model.py"
     fg.export(f, x, path=path)
-    source = path.read_text()
+    source = path.read_text(encoding="utf-8")
     assert "import funcgrad" not in source and "from funcgrad" not in source
     scope = runpy.run_path(str(path))
     for got, want in zip(scope["f"](x), f(x), strict=True):

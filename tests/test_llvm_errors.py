@@ -143,10 +143,10 @@ def test_a_recipe_names_the_lines_of_the_graph_at_hand(tmp_path):
 
     def run(name, above):
         path = tmp_path / name
-        path.write_text("\n" * above + textwrap.dedent(code))
+        path.write_text("\n" * above + textwrap.dedent(code), encoding="utf-8")
         env = {**os.environ, "FUNCGRAD_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
         done = subprocess.run(
-            [sys.executable, str(path)], env=env, capture_output=True, text=True, check=True
+            [sys.executable, str(path)], env=env, capture_output=True, encoding="utf-8", check=True
         )
         return done.stdout.splitlines()
 

@@ -198,8 +198,10 @@ def test_other_threads_leave_signals_to_the_main_one():
 
 
 def test_ctrl_c():
+    # Where a script started the tests in the background, Ctrl-C is ignored, also by children.
     code = """
-    import numpy as np, funcgrad as fg
+    import signal, numpy as np, funcgrad as fg
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run = fg.jit(
         lambda x: fg.while_loop(lambda v: v[0] > -1.0, lambda v: v * 0.5, x), backend="llvm"
     )
@@ -211,7 +213,10 @@ def test_ctrl_c():
     """
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], env=env, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env=env,
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
     ) as process:
         assert process.stdout is not None
         try:

@@ -180,7 +180,7 @@ def test_code_frees_its_memory(
     text = "@room = global [2097152 x i8] zeroinitializer\n" + adder(1)
 
     def megabytes() -> float:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
         return pages * os.sysconf("SC_PAGESIZE") / 2**20
 
     for _ in range(20):
@@ -352,7 +352,7 @@ def test_what_others_could_have_written_is_not_loaded(
 def test_a_folder_that_cannot_be_used_is_no_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "file").write_text("no folder", encoding="utf-8")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         monkeypatch.setenv("FUNCGRAD_CACHE_DIR", str(place))
         assert call(engine.compile_ir(adder(1)), 1) == 2
@@ -386,7 +386,7 @@ def test_the_cache_keeps_what_was_used_last(own_cache: Path) -> None:
     draft.write_bytes(b"abandoned")
     os.utime(draft, (1, 1))
     other = own_cache / "notes.txt"
-    other.write_text("not ours")
+    other.write_text("not ours", encoding="utf-8")
     assert cache.get("0") == bytes(1000)
     cache.trim(str(own_cache), limit=100_000)
     assert len(entries(own_cache)) == 6

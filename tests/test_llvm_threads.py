@@ -223,24 +223,24 @@ def test_the_number_of_threads_is_a_setting(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_containers_share_of_processors_counts(tmp_path: Path) -> None:
     own, root = tmp_path / "cgroup", tmp_path / "sys"
     (root / "a" / "b").mkdir(parents=True)
-    own.write_text("0::/a/b\n")
+    own.write_text("0::/a/b\n", encoding="utf-8")
     quota = _cpu_quota
 
     assert quota(str(root), str(own)) >= 1000
-    (root / "a" / "b" / "cpu.max").write_text("max 100000\n")
+    (root / "a" / "b" / "cpu.max").write_text("max 100000\n", encoding="utf-8")
     assert quota(str(root), str(own)) >= 1000
-    (root / "a" / "cpu.max").write_text("150000 100000\n")
+    (root / "a" / "cpu.max").write_text("150000 100000\n", encoding="utf-8")
     assert quota(str(root), str(own)) == 2
-    (root / "cpu.max").write_text("garbage\n")
+    (root / "cpu.max").write_text("garbage\n", encoding="utf-8")
     assert quota(str(root), str(own)) == 2
 
     group = root / "cpu,cpuacct" / "x"
     group.mkdir(parents=True)
-    own.write_text("4:memory:/x\n3:cpu,cpuacct:/x\n")
-    (group / "cpu.cfs_quota_us").write_text("-1\n")
-    (group / "cpu.cfs_period_us").write_text("100000\n")
+    own.write_text("4:memory:/x\n3:cpu,cpuacct:/x\n", encoding="utf-8")
+    (group / "cpu.cfs_quota_us").write_text("-1\n", encoding="utf-8")
+    (group / "cpu.cfs_period_us").write_text("100000\n", encoding="utf-8")
     assert quota(str(root), str(own)) >= 1000
-    (group / "cpu.cfs_quota_us").write_text("300000\n")
+    (group / "cpu.cfs_quota_us").write_text("300000\n", encoding="utf-8")
     assert quota(str(root), str(own)) == 3
     assert quota(str(root), str(tmp_path / "nowhere")) >= 1000
 

@@ -416,7 +416,7 @@ def test_errors_of_numpys_functions_come_through() -> None:
 
 
 def resident() -> int:
-    with open("/proc/self/statm") as file:
+    with open("/proc/self/statm", encoding="ascii") as file:
         return int(file.read().split()[1]) * 4096
 
 

@@ -33,7 +33,9 @@ def test_digits():
 
 
 def test_digits_name_their_source_and_licence():
-    text = (resources.files("funcgrad_nn.datasets") / "optical_digits/SOURCE.txt").read_text()
+    text = (resources.files("funcgrad_nn.datasets") / "optical_digits/SOURCE.txt").read_text(
+        encoding="utf-8"
+    )
     for needed in ("Alpaydin", "Kaynak", "10.24432/C50P49", "CC BY 4.0"):
         assert needed in text
 

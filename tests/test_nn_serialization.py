@@ -225,7 +225,7 @@ def test_any_flipped_bit_is_noticed(tmp_path, bit):
 
 
 def test_no_safetensors_file(tmp_path):
-    (tmp_path / "p").write_text(json.dumps({"w": [1, 2]}))
+    (tmp_path / "p").write_text(json.dumps({"w": [1, 2]}), encoding="utf-8")
     with pytest.raises(FileFormatError, match="no safetensors file"):
         load(tmp_path / "p")
     with pytest.raises(FileNotFoundError, match="absent"):
@@ -274,6 +274,6 @@ def test_a_link_stays_a_link(tmp_path):
 
 
 def test_permissions_are_those_of_a_new_file(tmp_path):
-    (tmp_path / "plain").write_text("")
+    (tmp_path / "plain").write_text("", encoding="utf-8")
     save(tmp_path / "p", [1])
     assert (tmp_path / "p").stat().st_mode == (tmp_path / "plain").stat().st_mode

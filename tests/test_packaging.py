@@ -22,7 +22,11 @@ def _python(*arguments: str, cwd: Path, path: Path | None = None) -> str:
     if path is not None:
         environment["PYTHONPATH"] = str(path)
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -72,7 +76,11 @@ def test_wheel_ships_the_digits_with_their_source_and_licence(installed):
 
 def test_only_numpy_is_required(installed):
     (metadata,) = installed.glob("*.dist-info/METADATA")
-    required = email.parser.Parser().parsestr(metadata.read_text()).get_all("Requires-Dist", [])
+    required = (
+        email.parser.Parser()
+        .parsestr(metadata.read_text(encoding="utf-8"))
+        .get_all("Requires-Dist", [])
+    )
     hard = {re.match(r"[\w-]+", line)[0] for line in required if "extra ==" not in line}
     assert hard == {"numpy"}
     assert (metadata.parent / "licenses" / "LICENSE").exists()

@@ -24,7 +24,7 @@ def test_code_stands_in_the_first_screen():
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
 def test_every_make_target_named_exists(page):
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
     shell = "".join(block.text for block in blocks(ROOT / page) if block.language == "sh")
     named = set(re.findall(r"\bmake ([a-z]+)", shell))
     assert named
@@ -32,7 +32,7 @@ def test_every_make_target_named_exists(page):
 
 
 def test_every_extra_named_exists():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = set(project["optional-dependencies"])
     named = re.findall(r"\[([a-z,]+)\]\"", README.read_text(encoding="utf-8"))
     assert named

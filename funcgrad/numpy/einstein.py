@@ -114,7 +114,7 @@ def _parse(subscripts: str, shapes: Sequence[Shape], optimize: str) -> _Spec:
             raise _refuse(subscripts, shapes, f"{part!r} does not label the axes of shape {shape}")
         inputs.append(_labels(part, rest))
     sizes = _sizes(subscripts, shapes, inputs)
-    wide = max([sum(type(i) is int for i in labels) for labels in inputs])
+    wide = max(sum(type(i) is int for i in labels) for labels in inputs)
     if arrow:
         output = _labels(right, wide)
     else:
