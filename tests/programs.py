@@ -8,7 +8,6 @@ kinks are marked, and the programs that use them are checked only against themse
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +15,9 @@ import numpy as np
 from hypothesis import strategies as st
 
 import funcgrad as fg
+from program_steps import Operation, Shape, Steps, draw_steps, run, text
 
-Shape = tuple[int, ...]
 SHAPES: list[Shape] = [(), (3,), (2, 3), (3, 3), (1, 3)]
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One step: `apply(*operands)`, for operands whose shapes satisfy `accepts`."""
-
-    name: str
-    arity: int
-    apply: Callable[..., Any]
-    accepts: Callable[..., bool] = lambda *shapes: True
-    smooth: bool = True
 
 
 def broadcastable(*shapes: Shape) -> bool:
@@ -187,27 +175,19 @@ class Program:
     """Steps over the arrays made so far; the result is the last value made."""
 
     inputs: tuple[Shape, ...]
-    steps: tuple[tuple[Operation, tuple[int, ...]], ...]
+    steps: Steps
     seed: int
 
     def __call__(self, *args: Any) -> Any:
-        values = list(args)
-        for operation, operands in self.steps:
-            values.append(operation.apply(*[values[i] for i in operands]))
-        return values[-1]
+        return run(self.steps, args)[-1]
 
     @property
     def smooth(self) -> bool:
         return all(operation.smooth for operation, _ in self.steps)
 
     def __repr__(self) -> str:
-        n = len(self.inputs)
-        lines = [f"v{i}: {shape}" for i, shape in enumerate(self.inputs)]
-        lines += [
-            f"v{n + k} = {operation.name}({', '.join(f'v{i}' for i in operands)})"
-            for k, (operation, operands) in enumerate(self.steps)
-        ]
-        return f"<Program seed={self.seed}; {'; '.join(lines)}>"
+        inputs = "; ".join(f"v{i}: {shape}" for i, shape in enumerate(self.inputs))
+        return f"<Program seed={self.seed}; {inputs}; {text(self.steps, len(self.inputs))}>"
 
     def arguments(self, batch: int | None = None) -> list[Any]:
         rng = np.random.default_rng(self.seed)
@@ -215,34 +195,10 @@ class Program:
         return [np.asarray(rng.uniform(-1.0, 1.0, (*lead, *s))) for s in self.inputs]
 
 
-def _fitting(shapes: Sequence[Shape]) -> list[tuple[Operation, tuple[int, ...]]]:
-    """Every operation with every choice of values that it accepts."""
-    singles = [(i,) for i in range(len(shapes))]
-    pairs = [(i, j) for i in range(len(shapes)) for j in range(len(shapes))]
-    return [
-        (operation, where)
-        for operation in OPERATIONS
-        for where in (singles if operation.arity == 1 else pairs)
-        if operation.accepts(*[shapes[i] for i in where])
-    ]
-
-
 @st.composite
 def programs(draw: Any, smooth: bool = False, max_steps: int = 6) -> Program:
     """Programs of one to three inputs and up to `max_steps` steps."""
     inputs = tuple(draw(st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3)))
     seed = draw(st.integers(0, 2**16))
-    program = Program(inputs, (), seed)
-    shapes = list(inputs)
-    values = program.arguments()
-    steps: list[tuple[Operation, tuple[int, ...]]] = []
-    for _ in range(draw(st.integers(1, max_steps))):
-        names = sorted({o.name for o, _ in _fitting(shapes) if o.smooth or not smooth})
-        name = draw(st.sampled_from(names))
-        choices = [c for c in _fitting(shapes) if c[0].name == name]
-        operation, where = draw(st.sampled_from(choices[::-1]))
-        value = operation.apply(*[values[i] for i in where])
-        steps.append((operation, where))
-        values.append(value)
-        shapes.append(np.shape(value))
-    return Program(inputs, tuple(steps), seed)
+    values = Program(inputs, (), seed).arguments()
+    return Program(inputs, draw_steps(draw, OPERATIONS, values, max_steps, smooth), seed)
