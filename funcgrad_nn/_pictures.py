@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from funcgrad.files import atomic_write
+
 from ._optional import require
 
 Array = NDArray[Any]
@@ -89,7 +91,12 @@ def draw_training(path: Path, history: History, title: str) -> None:
         for axes in (left, right):
             axes.set(xlabel="epoch", xlim=(0, len(history.epochs) * 1.02))
             axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True, min_n_ticks=1))
-        figure.savefig(path)
+        _write(path, figure)
+
+
+def _write(path: Path, figure: Any) -> None:
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png")
 
 
 def _smoothed(history: History) -> tuple[Array, Array]:
@@ -142,7 +149,7 @@ def draw_predictions(
                 box = (x / size[0], (top - SIDE) / size[1], SIDE / size[0], SIDE / size[1])
                 _draw_sample(figure.add_axes(box), predictions, int(index), classes)
             y -= -(-len(chosen) // COLUMNS) * PITCH_Y + MARGIN / 2
-        figure.savefig(path)
+        _write(path, figure)
 
 
 def _draw_sample(axes: Any, predictions: Predictions, index: int, classes: Sequence[str]) -> None:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from funcgrad import tree
 from funcgrad.errors import FileFormatError, ParameterMismatchError
+from funcgrad.files import atomic_write
 
-from ._files import atomic_write
 from ._optional import require
 
 Array = NDArray[Any]

@@ -11,6 +11,7 @@ from _markdown import ROOT
 # What the modules below a name must not import, not even inside a function.
 FORBIDDEN = {
     "funcgrad": ("funcgrad_nn",),
+    "funcgrad.files": ("funcgrad",),
     "funcgrad.tree": ("funcgrad.core", "funcgrad.numpy"),
     "funcgrad.core": (
         "funcgrad.primitives",
@@ -23,7 +24,10 @@ FORBIDDEN = {
 }
 PUBLIC = {
     "funcgrad",
-    *(f"funcgrad.{name}" for name in ("config", "errors", "numpy", "random", "scipy", "tree")),
+    *(
+        f"funcgrad.{name}"
+        for name in ("config", "errors", "files", "numpy", "random", "scipy", "tree")
+    ),
 }
 
 

@@ -451,11 +451,12 @@ def export(fun: Callable[..., Any], *args: Any, path: Any, **kwargs: Any) -> Non
         fun: a pure function; one that is jitted already keeps its static arguments.
         args, kwargs: examples, of which shapes, dtypes and structure matter. What `fun`
             closes over (a trained model's parameters, say) is written into the file.
-        path: the file; it is replaced atomically, so a failure leaves an earlier one whole.
+        path: the file, written by :func:`funcgrad.files.atomic_write`, so a failure leaves an
+            earlier one whole.
 
     Raises:
         ExportError: an argument or the result has parts that source without funcgrad cannot name.
-        FileNotFoundError: the file's directory does not exist.
+        OSError: the file cannot be written; its directory does not exist, for one.
 
     The file's function has `fun`'s name and parameters. It takes and returns dicts, lists,
     tuples and arrays; a named tuple or dataclass among the arguments is read by its attributes,
@@ -472,7 +473,9 @@ def export(fun: Callable[..., Any], *args: Any, path: Any, **kwargs: Any) -> Non
         >>> runpy.run_path(str(file))["force"](np.array([1.0, 2.0]))
         array([ -4., -32.])
     """
-    from funcgrad.transforms.files import write_atomically
+    from funcgrad.files import atomic_write
 
     jitted = fun.by_numpy() if isinstance(fun, Jitted) else jit(fun, backend="numpy")
-    write_atomically(path, jitted.lower(*args, **kwargs).text)
+    text = jitted.lower(*args, **kwargs).text
+    with atomic_write(path) as file:
+        file.write(text.encode())

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funcgrad.errors import FileFormatError
-from funcgrad_nn._files import atomic_write
+from funcgrad.files import atomic_write
 
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _CODES = {np.dtype(name).newbyteorder("="): code for code, name in _DTYPES.items()}

@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from funcgrad.errors import FileFormatError
-from funcgrad_nn._files import atomic_write
+from funcgrad.files import atomic_write
 from funcgrad_nn.data.idx import decompressed, parse_idx
 
 _SYSTEM_DATASETS = Path("/usr/share/datasets")
