@@ -8,8 +8,8 @@ from typing import Any
 from funcgrad.errors import MissingDependencyError
 
 
-def require(module: str, extra: str) -> Any:
-    """Import a module, or say which extra of the package installs it.
+def require(module: str, extra: str, why: str = "") -> Any:
+    """Import a module, or say which extra of the package installs it, and what it is needed for.
 
     Raises:
         MissingDependencyError: the module is not installed.
@@ -17,7 +17,8 @@ def require(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        reason = f"{why}. " if why else ""
         raise MissingDependencyError(
-            f"{module.partition('.')[0]} is needed for this and cannot be imported ({error}). "
-            f'Install it with: pip install "funcgrad[{extra}]"'
+            f"{reason}{module.partition('.')[0]} is needed for this and cannot be imported "
+            f'({error}). Install it with: pip install "funcgrad[{extra}]"'
         ) from error

@@ -160,7 +160,6 @@ def run(data: str, epochs: int | None, out: Path, seed: int) -> None:
     """Train, and write what comes of it into the folder ``out``."""
     start = time.perf_counter()
     # Before the training, not after it, is the time to notice that something is not installed.
-    require("safetensors.numpy", "demo")
     require("matplotlib", "demo")
     recipe = RECIPES[data]
     train_set, test_set = recipe.load(seed)

@@ -7,12 +7,13 @@ SHA-256 of structure and arrays.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,8 @@ from funcgrad import tree
 from funcgrad.errors import FileFormatError, ParameterMismatchError
 from funcgrad.files import atomic_write
 
-from ._optional import require
+from . import _safetensors
+from ._safetensors import Entry, Reader
 
 Array = NDArray[Any]
 # A node of a tree as JSON: {"value": 3}, {"array": name, "dtype": ..., "shape": ...}, or
@@ -31,6 +33,8 @@ Node = dict[str, Any]
 
 _METADATA_KEYS = {"funcgrad", "structure", "sha256"}
 _FORMAT_VERSION = "1"
+# Stands in the header for the checksum until that is known.
+_NO_DIGEST = "0" * 64
 _SHOWN_PROBLEMS = 8
 _REBUILD: dict[str, Callable[[list[Any], list[Any]], Any]] = {
     "NoneType": lambda keys, children: None,
@@ -45,7 +49,7 @@ def save(path: str | os.PathLike[str], params: Any) -> None:
     """Save a pytree of arrays, such as a model's parameters, in a safetensors file.
 
     The file appears whole or not at all: until the new one is complete and on disk, an earlier
-    file at ``path`` stays as it was. Needs the extra ``io`` (``pip install "funcgrad[io]"``).
+    file at ``path`` stays as it was (see :func:`funcgrad.files.atomic_write`).
 
     Args:
         path: where to write; the folder must exist.
@@ -53,8 +57,8 @@ def save(path: str | os.PathLike[str], params: Any) -> None:
             integers. Static fields of dataclasses are not saved.
 
     Raises:
-        MissingDependencyError: safetensors is not installed.
         TypeError: a leaf is no array or number, or of a dtype that safetensors lacks.
+        FileFormatError: the names of the leaves take more than a safetensors header may hold.
         OSError: the file cannot be written.
 
     >>> import tempfile
@@ -64,28 +68,36 @@ def save(path: str | os.PathLike[str], params: Any) -> None:
     {'bias': None, 'weight': array([[1., 1., 1.],
            [1., 1., 1.]], dtype=float32)}
     """
-    safetensors = require("safetensors.numpy", "io")
     names = _tensor_names(params)
-    structure = json.dumps(_encode(params, (), names))
+    structure = _as_json(_encode(params, (), names))
     tensors = {
         names[at]: _stored(np.asarray(leaf))
         for at, leaf in tree.flatten_with_path(params)[0]
         if not _is_scalar(leaf)
     }
-    metadata = {
-        "funcgrad": _FORMAT_VERSION,
-        "structure": structure,
-        "sha256": _digest(structure, tensors),
-    }
-    content = safetensors.save(tensors, metadata)
-    with atomic_write(path) as file:
-        file.write(content)
+    entries = _safetensors.layout(tensors)
+    metadata = {"funcgrad": _FORMAT_VERSION, "structure": structure, "sha256": _NO_DIGEST}
+    draft = _safetensors.header(entries, metadata)
+    _check_readable(path, draft)
+    # The checksum is computed while the arrays are written, and the header last.
+    with ThreadPoolExecutor(1) as worker, atomic_write(path) as file:
+        digest = worker.submit(_digest, structure, tensors)
+        if file.seekable():
+            file.seek(len(draft))
+        else:
+            file.write(_safetensors.header(entries, metadata | {"sha256": digest.result()}))
+        for name in entries:
+            file.write(_safetensors.stored(tensors[name]))
+        if file.seekable():
+            file.seek(0)
+            file.write(_safetensors.header(entries, metadata | {"sha256": digest.result()}))
 
 
 def load(path: str | os.PathLike[str], like: Any = None) -> Any:
     """Load what :func:`save` has saved.
 
-    Needs the extra ``io`` (``pip install "funcgrad[io]"``).
+    Tensors of dtypes that NumPy lacks, such as bfloat16, need the package ml_dtypes, which the
+    extra ``io`` installs (``pip install "funcgrad[io]"``).
 
     Args:
         path: the file. Of one that another program has made, the tensors come as a flat dict.
@@ -97,7 +109,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
         The tree, with new NumPy arrays.
 
     Raises:
-        MissingDependencyError: safetensors is not installed.
+        MissingDependencyError: a tensor needs ml_dtypes, which is not installed.
         FileFormatError: the file is truncated, corrupted or no safetensors file.
         ParameterMismatchError: the file differs from ``like``, or needs it; the message names
             the leaves.
@@ -113,15 +125,17 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
       at ['w']: the file has float64 of shape (2, 3), like has float64 of shape (3, 2)
     ...
     """
-    tensors, metadata = _read(path)
-    if not metadata.keys() & _METADATA_KEYS:
-        if like is None:
-            return tensors
-        raise ParameterMismatchError(
-            f"{path} does not say what structure its tensors have: it was not written by "
-            "funcgrad_nn.save. Load it without like, and build the tree from the dict."
-        )
-    node = _checked(path, tensors, metadata)
+    with open(path, "rb") as file:
+        reader = Reader(file, path)
+        if not reader.metadata.keys() & _METADATA_KEYS:
+            if like is None:
+                return {name: reader.read(name) for name in reader.entries}
+            raise ParameterMismatchError(
+                f"{path} does not say what structure its tensors have: it was not written by "
+                "funcgrad_nn.save. Load it without like, and build the tree from the dict."
+            )
+        node = _structure(path, reader.entries, reader.metadata)
+        tensors = _read(path, reader)
     if like is None:
         return _decode(path, node, "", tensors)
     _compare(path, node, _encode(like, (), _tensor_names(like)))
@@ -132,12 +146,22 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
 
 
 def _tensor_names(params: Any) -> dict[tree.Path, str]:
-    """A name for each leaf: its path with dots, as in PyTorch's state dicts, if that is unique."""
+    """A name for each leaf: its path with dots, as in PyTorch's state dicts, if that can be one."""
     paths = [path for path, _ in tree.flatten_with_path(params)[0]]
     dotted = {path: ".".join(str(_plain(key)) for key in path) or "params" for path in paths}
-    if len(set(dotted.values())) == len(paths):
+    names = set(dotted.values())
+    if len(names) == len(paths) and _safetensors.METADATA not in names and _is_text(names):
         return dotted
     return {path: tree.keystr(path) for path in paths}
+
+
+def _is_text(names: set[str]) -> bool:
+    """Whether there are no halves of characters in names, as in those of undecodable files."""
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plain(key: tree.Key) -> Any:
@@ -152,7 +176,7 @@ def _plain(key: tree.Key) -> Any:
 
 
 def _is_scalar(leaf: Any) -> bool:
-    return type(leaf) in (bool, int, float)
+    return type(leaf) in (bool, int, float, complex)
 
 
 def _encode(obj: Any, path: tree.Path, names: dict[tree.Path, str]) -> Node:
@@ -175,15 +199,39 @@ def _encode(obj: Any, path: tree.Path, names: dict[tree.Path, str]) -> Node:
 
 
 def _encode_leaf(leaf: Any, path: tree.Path, names: dict[tree.Path, str]) -> Node:
+    if type(leaf) is complex:
+        return {"value": [leaf.real, leaf.imag]}
     if _is_scalar(leaf):
         return {"value": leaf}
-    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
-    if shape is None or dtype is None or np.dtype(dtype).kind not in "biufc":
+    shape, dtype = getattr(leaf, "shape", None), _dtype_name(leaf)
+    if shape is None or dtype is None or isinstance(leaf, np.ma.MaskedArray):
         raise TypeError(
-            f"the leaf at params{tree.keystr(path)} is {leaf!r:.60} ({type(leaf).__name__}), but "
-            "only arrays of numbers and Python numbers can be saved."
+            f"the leaf at params{tree.keystr(path)} is {leaf!r:.60} ({_described(leaf)}), but "
+            f"only Python numbers and arrays of {', '.join(_safetensors.CODES)} and complex128 "
+            "can be saved."
         )
-    return {"array": names[path], "dtype": np.dtype(dtype).name, "shape": list(shape)}
+    return {"array": names[path], "dtype": dtype, "shape": list(shape)}
+
+
+def _dtype_name(leaf: Any) -> str | None:
+    """The name of the leaf's dtype, if it is one that can be saved."""
+    try:
+        name = np.dtype(leaf.dtype).name
+    except (AttributeError, TypeError):
+        return None
+    return name if name in _safetensors.CODES or name == "complex128" else None
+
+
+def _described(leaf: Any) -> str:
+    dtype = getattr(leaf, "dtype", None)
+    return type(leaf).__name__ if dtype is None else f"{type(leaf).__name__} of dtype {dtype}"
+
+
+def _as_json(node: Node) -> str:
+    try:
+        return json.dumps(node)
+    except ValueError as error:
+        raise TypeError(f"an integer among the params cannot be saved: {error}") from error
 
 
 def _type_name(obj: object) -> str:
@@ -193,9 +241,13 @@ def _type_name(obj: object) -> str:
 
 
 def _stored(array: Array) -> Array:
-    """As safetensors takes it: contiguous, little-endian, and complex128 as pairs of float64."""
-    array = np.array(array, array.dtype.newbyteorder("<"), order="C", copy=None)
-    return array[..., np.newaxis].view(np.float64) if array.dtype == np.complex128 else array
+    """As safetensors takes it: complex128 as pairs of float64."""
+    if array.dtype.name != "complex128":
+        return array
+    if array.ndim == _safetensors.MAX_AXES:
+        raise TypeError(f"complex128 arrays of {array.ndim} axes cannot be saved: reshape them.")
+    array = np.ascontiguousarray(array, np.complex128).reshape(array.shape)
+    return array[..., np.newaxis].view(np.float64)
 
 
 def _stored_form(leaf: Node) -> tuple[str, list[int]]:
@@ -208,34 +260,32 @@ def _stored_form(leaf: Node) -> tuple[str, list[int]]:
 def _digest(structure: str, tensors: dict[str, Array]) -> str:
     digest = hashlib.sha256(structure.encode())
     for name in sorted(tensors):
-        digest.update(tensors[name].tobytes())
+        digest.update(_safetensors.stored(tensors[name]))
     return digest.hexdigest()
+
+
+def _check_readable(path: str | os.PathLike[str], header: bytes) -> None:
+    """Refuses what :func:`load` would refuse, before an earlier file is touched."""
+    if len(header) - 8 > _safetensors.HEADER_LIMIT:
+        raise FileFormatError(
+            f"{path} cannot be written: the names and shapes of these params take "
+            f"{len(header):,} bytes, and a safetensors header holds {_safetensors.HEADER_LIMIT:,}. "
+            "Stack small arrays to larger ones, or save parts of the tree in files of their own."
+        )
+    try:
+        entries, metadata = _safetensors.parsed(header[8:])
+    except ValueError as error:
+        raise FileFormatError(f"{path} cannot be written: {error}.") from error
+    _structure(path, entries, metadata)
 
 
 # -- From file to tree ---------------------------------------------------------------------------
 
 
-def _read(path: str | os.PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
-    """The tensors and the metadata of a safetensors file."""
-    safetensors = require("safetensors.numpy", "io")
-    error_class = require("safetensors", "io").SafetensorError
-    content = Path(path).read_bytes()
-    try:
-        # Copied, because safetensors gives read-only views of the file's content.
-        tensors = {name: np.array(t) for name, t in safetensors.load(content).items()}
-    except (error_class, KeyError) as error:
-        raise FileFormatError(
-            f"{path} is truncated, corrupted or no safetensors file ({error})."
-        ) from error
-    length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length])
-    return tensors, header.get("__metadata__", {})
-
-
-def _checked(
-    path: str | os.PathLike[str], tensors: dict[str, Array], metadata: dict[str, str]
+def _structure(
+    path: str | os.PathLike[str], entries: dict[str, Entry], metadata: dict[str, str]
 ) -> Node:
-    """The structure in the metadata, if it and the tensors are as they were written."""
+    """The structure in the metadata, if it is one, of these tensors."""
     if not metadata.keys() >= _METADATA_KEYS:
         raise FileFormatError(f"{path} is corrupted: a part of its metadata is missing.")
     if metadata["funcgrad"] != _FORMAT_VERSION:
@@ -243,33 +293,68 @@ def _checked(
             f"{path} has version {metadata['funcgrad']} of the format, this release of "
             f"funcgrad_nn reads version {_FORMAT_VERSION}; or the file is corrupted."
         )
-    structure = metadata["structure"]
-    if metadata["sha256"] != _digest(structure, tensors):
+    try:
+        node = json.loads(metadata["structure"])
+        arrays = list(_arrays(node))
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(
-            f"{path} is corrupted: its content has not the checksum that was saved with it."
-        )
-    node = json.loads(structure)
-    described = {leaf["array"]: leaf for leaf in _arrays(node)}
-    if described.keys() != tensors.keys():
+            f"{path} is corrupted: its structure cannot be read ({error})."
+        ) from error
+    described = {leaf["array"]: leaf for leaf in arrays}
+    if described.keys() != entries.keys() or len(arrays) > len(described):
         raise FileFormatError(f"{path} is corrupted: its tensors have not the names they had.")
-    for name, tensor in tensors.items():
-        if (tensor.dtype.name, list(tensor.shape)) != _stored_form(described[name]):
+    for name, entry in entries.items():
+        if (entry.dtype, list(entry.shape)) != _stored_form(described[name]):
             raise FileFormatError(
                 f"{path} is corrupted: the tensor {name} has not the dtype and shape it had."
             )
     return node
 
 
-def _arrays(node: Node) -> Iterator[Node]:
-    if "array" in node:
-        yield node
-    for child in node.get("children", ()):
-        yield from _arrays(child)
+def _arrays(node: Any) -> Iterator[Node]:
+    """The arrays in a node.
+
+    Raises:
+        ValueError: it is none that :func:`_encode` makes.
+    """
+    match node:
+        case {"value": bool() | int() | float() | [float(), float()]} if len(node) == 1:
+            pass
+        case {"array": str(), "dtype": str(), "shape": list()} if len(node) == 3:
+            yield node
+        case {"node": str(kind), "keys": list(keys), "children": list(children)} if (
+            len(node) == 3 and len(keys) == len(children) and _are_keys(kind, keys)
+        ):
+            for child in children:
+                yield from _arrays(child)
+        case _:
+            raise ValueError(f"{node!r:.60} is no part of one")
+
+
+def _are_keys(kind: str, keys: list[Any]) -> bool:
+    if kind in ("list", "tuple", "NoneType"):
+        return keys == list(range(len(keys) if kind != "NoneType" else 0))
+    return all(type(key) in (str, int) for key in keys) and len(set(keys)) == len(keys)
+
+
+def _read(path: str | os.PathLike[str], reader: Reader) -> dict[str, Array]:
+    """The tensors, if they and the structure are as they were written."""
+    digest = hashlib.sha256(reader.metadata["structure"].encode())
+    with ThreadPoolExecutor(1) as worker:
+        # Each part of a tensor is added to the checksum while the next is read.
+        seen = functools.partial(worker.submit, digest.update)
+        tensors = {name: reader.read(name, seen) for name in sorted(reader.entries)}
+    if digest.hexdigest() != reader.metadata["sha256"]:
+        raise FileFormatError(
+            f"{path} is corrupted: its content has not the checksum that was saved with it."
+        )
+    return tensors
 
 
 def _leaves(node: Node, tensors: dict[str, Array]) -> list[Any]:
     if "value" in node:
-        return [node["value"]]
+        value = node["value"]
+        return [complex(*value) if type(value) is list else value]
     if "array" in node:
         return [_restored(tensors[node["array"]], node["dtype"])]
     return [leaf for child in node["children"] for leaf in _leaves(child, tensors)]
@@ -328,7 +413,8 @@ def _problems(saved: Node, like: Node, at: str) -> Iterator[str]:
 
 def _text(node: Node) -> str:
     if "value" in node:
-        return f"a Python {type(node['value']).__name__}"
+        kind = type(node["value"])
+        return f"a Python {'complex' if kind is list else kind.__name__}"
     if "array" in node:
         return f"{node['dtype']} of shape {tuple(node['shape'])}"
     keys = f" with {', '.join(map(repr, node['keys']))}" if node["keys"] else ""

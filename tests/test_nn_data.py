@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -133,6 +135,43 @@ def test_subsets_take_slices_and_arrays_of_indices():
     np.testing.assert_array_equal(Subset(Squares(4), [3, 1])[::-1]["y"][0], [1, 9])
 
 
+@pytest.mark.parametrize(
+    "indices", [range(2, 9, 3), range(8, -1, -2), range(-3, 0), range(0), range(5, 2), range(3, 4)]
+)
+def test_subsets_by_ranges_are_those_by_lists(indices):
+    for dataset in (ten(), Squares(10)):
+        by_range, by_list = Subset(dataset, indices), Subset(dataset, list(indices))
+        count = len(by_list)
+        assert len(by_range) == count
+        for i in range(-count, count):
+            tree.map(np.testing.assert_array_equal, by_range[i], by_list[i])
+        for chosen in (slice(None), slice(None, None, -1), slice(1, 2), np.arange(count) % 2 == 0):
+            if count and len(by_list.indices[chosen]):
+                tree.map(np.testing.assert_array_equal, by_range[chosen], by_list[chosen])
+        for wrong in (count, -count - 1):
+            with pytest.raises(IndexError):
+                by_range[wrong]
+    subset = Subset(Subset(ten(), range(1, 10)), range(0, 9, 2))
+    assert [int(y) for _, y in subset] == [1, 9, 25, 49, 81]
+
+
+@pytest.mark.parametrize("indices", [range(8, 11), range(-11, 0), range(10**18)])
+def test_subset_checks_ranges(indices):
+    with pytest.raises(IndexError, match="out of range for 10 samples"):
+        Subset(ten(), indices)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, np.int16])
+def test_subset_takes_integers_of_any_type(dtype):
+    dataset = ArrayDataset(np.arange(1000))
+    indices = np.array([100, 3], dtype)
+    subset = Subset(dataset, indices)
+    indices[0] = 7
+    np.testing.assert_array_equal(subset[:], [100, 3])
+    if np.dtype(dtype).kind == "i":
+        np.testing.assert_array_equal(Subset(dataset, np.array([-1], dtype))[:], [999])
+
+
 def test_subset_of_a_dataset_of_ones_own():
     batch = Subset(Squares(5), [4, 2]).gather(np.array([0, 1]))
     np.testing.assert_array_equal(batch["y"][0], [16, 4])
@@ -233,6 +272,41 @@ def test_each_epoch_has_its_own_order_which_seed_and_number_determine():
     assert epochs(again, 1) == first[2:]
     assert np.concatenate(list(again.batches(1))).tolist() == first[1]
     assert again.epoch == 3
+
+
+class Numbers:
+    """As many samples as one likes, of which none takes memory."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_an_epoch_in_order_takes_no_memory_for_the_order(drop_last):
+    count = 10**12 + 5
+    for dataset in (Numbers(count), Subset(Numbers(2 * count), range(0, 2 * count, 2))):
+        step = 1 + isinstance(dataset, Subset)
+        loader = DataLoader(dataset, 10, drop_last=drop_last)
+        assert len(loader) == 10**11 + (not drop_last)
+        tracemalloc.start()
+        batches = iter(loader)
+        np.testing.assert_array_equal(next(batches), np.arange(10) * step)
+        np.testing.assert_array_equal(next(batches), np.arange(10, 20) * step)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        tracemalloc.stop()
+
+
+def test_the_order_of_an_epoch_is_that_of_generators_permutation():
+    for count in (1, 127, 128, 129, 40_000):
+        loader = DataLoader(ArrayDataset(np.arange(count)), count, shuffle=True, seed=5)
+        expected = np.random.default_rng((5, 3)).permutation(count)
+        np.testing.assert_array_equal(next(loader.batches(3)), expected)
 
 
 def test_two_loops_at_once_do_not_disturb_each_other():

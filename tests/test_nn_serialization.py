@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import threading
+import tracemalloc
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -18,11 +19,10 @@ from hypothesis.extra import numpy as hnp
 from funcgrad import tree
 from funcgrad.errors import (
     FileFormatError,
-    MissingDependencyError,
     ParameterMismatchError,
     TreeMismatchError,
 )
-from funcgrad_nn import serialization
+from funcgrad_nn import _safetensors, serialization
 from funcgrad_nn.serialization import load, save
 
 
@@ -43,7 +43,7 @@ def assert_same(actual: Any, expected: Any) -> None:
     for (path, a), (_, b) in zip(
         *(tree.flatten_with_path(t)[0] for t in (actual, expected)), strict=True
     ):
-        if type(b) in (bool, int, float):
+        if type(b) in (bool, int, float, complex):
             assert type(a) is type(b) and repr(a) == repr(b), tree.keystr(path)
         else:
             assert a.dtype == b.dtype.newbyteorder("=")
@@ -53,7 +53,14 @@ def assert_same(actual: Any, expected: Any) -> None:
 
 DTYPES = ["f2", "f4", "f8", "c8", "c16", "i1", "i4", "i8", "u1", "u4", "?", ">f4", ">c16"]
 arrays = hnp.arrays(st.sampled_from(DTYPES), hnp.array_shapes(min_dims=0, min_side=0, max_dims=3))
-leaves = arrays | st.floats() | st.integers(-(2**70), 2**70) | st.booleans() | st.none()
+leaves = (
+    arrays
+    | st.floats()
+    | st.complex_numbers()
+    | st.integers(-(2**70), 2**70)
+    | st.booleans()
+    | st.none()
+)
 # Names with dots make tensor names that would collide; such trees are saved all the same.
 names = st.sampled_from(["weight", "a", "b", "a.b", "", "\N{GREEK SMALL LETTER ALPHA}", "\n"])
 trees = st.recursive(
@@ -192,10 +199,127 @@ def test_save_refuses(tmp_path, value, message):
     assert os.listdir(tmp_path) == []
 
 
-def test_missing_safetensors(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    with pytest.raises(MissingDependencyError, match=r'pip install "funcgrad\[io\]"'):
-        save(tmp_path / "p", params())
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.zeros(2, np.longdouble), r"leaf at params is .*ndarray of dtype (float128|longdouble)"),
+        ([np.zeros(2, "M8[D]")], r"leaf at params\[0\] .*dtype datetime64"),
+        ([np.zeros(2, [("a", "f4")])], r"leaf at params\[0\]"),
+        ({"m": np.ma.masked_array([1.0, 2.0], [True, False])}, r"leaf at params\['m'\]"),
+        ({True: np.zeros(2)}, "the key True at params"),
+        ({np.int64(1): np.zeros(2)}, "the key np.int64"),
+        ({"n": 10**5000}, "integer among the params"),
+        (np.zeros((1,) * 64, np.complex128), "complex128 arrays of 64 axes"),
+    ],
+)
+def test_what_load_could_not_read_leaves_the_earlier_file(tmp_path, value, message):
+    path = tmp_path / "p"
+    save(path, params())
+    with pytest.raises(TypeError, match=message):
+        save(path, value)
+    assert_same(load(path), params())
+    assert os.listdir(tmp_path) == ["p"]
+
+
+def test_more_names_than_a_header_holds(tmp_path, monkeypatch):
+    save(tmp_path / "p", params())
+    monkeypatch.setattr(_safetensors, "HEADER_LIMIT", 1000)
+    with pytest.raises(FileFormatError, match=r"cannot be written: .* holds 1,000\. Stack"):
+        save(tmp_path / "p", [np.zeros(2)] * 50)
+    assert_same(load(tmp_path / "p"), params())
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"__metadata__": np.ones(2)},
+        np.ones(()),
+        {"__metadata__": {"__metadata__": np.ones(2)}, "a": {"__metadata__": 1.0}},
+        {"\ud800": np.ones(2), "\udc80x": {"é": np.zeros(1)}},
+        {"a.b": np.ones(2), "a": {"b": np.zeros(1)}},
+        {"a": [np.zeros(2)], "a.0": np.ones(1)},
+        OrderedDict({1: np.zeros(1), "1": np.ones(2)}),
+        {"": np.zeros(1), "params": np.ones(1), "\x00": 1, '"\\': np.zeros(2)},
+        {"['a']": np.ones(1), "a": np.zeros(1), ".": [np.zeros(1)]},
+        {-(2**70): np.zeros(1), 0: 2**70},
+        {},
+        [],
+        (),
+        None,
+        [None, {}, ((), [])],
+        3,
+        True,
+        float("nan"),
+        -0.0,
+        1j,
+        {"c": complex(-0.0, float("inf"))},
+        np.zeros((0, 3)),
+        {"a": np.zeros((3, 0), "c16"), "b": np.zeros(0, bool), "c": np.float16(1)},
+        np.zeros((1,) * 64, np.float32),
+        [np.zeros(1)] * 300,
+    ],
+    ids=lambda value: f"{value!a:.30}",
+)
+def test_trees_of_any_shape_and_names_come_back(tmp_path, value):
+    save(tmp_path / "p", value)
+    assert_same(load(tmp_path / "p"), value)
+    assert_same(load(tmp_path / "p", like=value), value)
+    safetensors = pytest.importorskip("safetensors.numpy")
+    arrays = [leaf for leaf in tree.leaves(value) if hasattr(leaf, "dtype")]
+    assert len(safetensors.load_file(tmp_path / "p")) == len(arrays)
+
+
+def test_arrays_in_dtypes_that_numpy_lacks(tmp_path):
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    value = {
+        name: np.arange(6).reshape(2, 3).astype(getattr(ml_dtypes, name))
+        for name in ("bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu")
+    }
+    save(tmp_path / "p", value)
+    for found in (load(tmp_path / "p"), load(tmp_path / "p", like=value)):
+        for name, array in value.items():
+            assert found[name].dtype == array.dtype
+            np.testing.assert_array_equal(found[name].astype(float), array.astype(float))
+    with pytest.raises(TypeError, match=r"params\['i'\] .*dtype int4"):
+        save(tmp_path / "p", {"i": np.zeros(2, ml_dtypes.int4)})
+
+
+def test_the_same_params_make_the_same_file(tmp_path):
+    for name in "ab":
+        save(tmp_path / name, params())
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_no_copy_is_made(tmp_path):
+    value = {"a": np.ones(1 << 22, np.float32), "b": [np.ones((3, 1 << 20))]}
+    size = sum(leaf.nbytes for leaf in tree.leaves(value))
+    save(tmp_path / "p", {})
+    load(tmp_path / "p")
+    tracemalloc.start()
+    save(tmp_path / "p", value)
+    assert tracemalloc.get_traced_memory()[1] < size // 20
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    again = load(tmp_path / "p")
+    assert tracemalloc.get_traced_memory()[1] - before < size * 1.05
+    tracemalloc.stop()
+    assert_same(again, value)
+
+
+def test_pipes(tmp_path):
+    if os.name != "posix":
+        pytest.skip("no pipes in the file system")
+    os.mkfifo(tmp_path / "pipe")
+    value = {"a": np.arange(1 << 18), "b": np.ones(3, np.float32), "n": 1}
+    found = []
+    reader = threading.Thread(target=lambda: found.append(load(tmp_path / "pipe")), daemon=True)
+    # Both ends are open from the beginning, so that neither side has to wait for the other.
+    descriptor = os.open(tmp_path / "pipe", os.O_RDWR)
+    reader.start()
+    save(tmp_path / "pipe", value)
+    os.close(descriptor)
+    reader.join(timeout=60)
+    assert_same(found[0], value)
 
 
 # -- Damage --------------------------------------------------------------------------------------

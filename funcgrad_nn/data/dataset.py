@@ -129,6 +129,7 @@ class Subset:
     Args:
         dataset: any dataset.
         indices: integers, each from ``-len(dataset)`` to ``len(dataset) - 1``; of shape ``(n,)``.
+            A ``range`` stays one, so that a part of a large dataset costs nothing.
 
     Raises:
         IndexError: an index is out of range.
@@ -140,22 +141,47 @@ class Subset:
 
     def __init__(self, dataset: Dataset, indices: Sequence[int] | Indices) -> None:
         self.dataset = dataset
-        self.indices = _checked_indices(indices, len(dataset))
+        self.indices: Indices | range = (
+            _checked_range(indices, len(dataset))
+            if isinstance(indices, range)
+            else _checked_indices(indices, len(dataset))
+        )
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: Any, /) -> Any:
         """The sample at an integer; the batch at a slice or an integer or boolean array."""
-        chosen = self.indices[index]
-        return self.gather(index) if chosen.ndim else self.dataset[int(chosen)]
+        chosen = self._chosen(index)
+        return gather(self.dataset, chosen) if chosen.ndim else self.dataset[int(chosen)]
 
-    def gather(self, indices: Indices | slice) -> Any:
+    def gather(self, indices: Indices) -> Any:
         """The batch of the samples at an array of integers, in fresh arrays."""
-        return gather(self.dataset, self.indices[indices])
+        return gather(self.dataset, self._chosen(indices))
+
+    def _chosen(self, index: Any) -> Indices:
+        """Where in the dataset samples of this subset are."""
+        if not isinstance(self.indices, range):
+            return self.indices[index]
+        if isinstance(index, slice):
+            chosen = self.indices[index]
+            return np.arange(chosen.start, chosen.stop, chosen.step, dtype=np.intp)
+        positions = np.asarray(index)
+        if positions.dtype == bool:
+            return self._chosen(slice(None))[positions]
+        positions = _checked_indices(positions.reshape(-1), len(self)).reshape(positions.shape)
+        return self.indices.start + self.indices.step * positions
 
     def __repr__(self) -> str:
         return f"Subset({len(self)} of {len(self.dataset)} samples of {self.dataset!r})"
+
+
+def _checked_range(indices: range, length: int) -> Indices | range:
+    ends = [*indices[:1], *indices[-1:]]
+    _check_bounds(ends, length)
+    if min(ends, default=0) >= 0:
+        return indices
+    return _checked_indices(np.arange(indices.start, indices.stop, indices.step), length)
 
 
 def _checked_indices(indices: Sequence[int] | Indices, length: int) -> Indices:
@@ -167,10 +193,16 @@ def _checked_indices(indices: Sequence[int] | Indices, length: int) -> Indices:
             f"indices must be integers in one axis, not of shape {array.shape} and dtype "
             f"{array.dtype}"
         )
-    wrong = array[(array < -length) | (array >= length)]
-    if len(wrong):
-        raise IndexError(f"index {wrong[0]} is out of range for {length} samples")
-    return np.where(array < 0, array + length, array).astype(np.intp)
+    _check_bounds([int(array.min()), int(array.max())], length)
+    array = array.astype(np.intp)
+    array[array < 0] += length
+    return array
+
+
+def _check_bounds(indices: Sequence[int], length: int) -> None:
+    for index in indices:
+        if not -length <= index < length:
+            raise IndexError(f"index {index} is out of range for {length} samples")
 
 
 def gather(dataset: Dataset, indices: Indices) -> Any:

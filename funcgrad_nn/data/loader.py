@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from funcgrad.errors import DatasetError
 
-from .dataset import Dataset, Indices, gather
+from .dataset import Dataset, gather
 
 
 class DataLoader:
@@ -91,14 +92,20 @@ class DataLoader:
         (True, False)
         """
         order = self._order(epoch)
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            yield gather(self.dataset, order[start : start + self.batch_size])
+        count, total = len(self.dataset), len(self) * self.batch_size
+        for start in range(0, total, self.batch_size):
+            stop = min(start + self.batch_size, count)
+            positions = np.arange(start, stop) if order is None else order[start:stop]
+            yield gather(self.dataset, positions.astype(np.intp, copy=False))
 
-    def _order(self, epoch: int) -> Indices:
-        count = len(self.dataset)
+    def _order(self, epoch: int) -> NDArray[np.integer[Any]] | None:
+        """The samples of a shuffled epoch, in integers no larger than needed."""
         if not self.shuffle:
-            return np.arange(count)
-        return np.random.default_rng((self.seed, epoch)).permutation(count)
+            return None
+        count = len(self.dataset)
+        order = np.arange(count, dtype=np.min_scalar_type(-count))
+        np.random.default_rng((self.seed, epoch)).shuffle(order)
+        return order
 
     def __repr__(self) -> str:
         return (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import sys
 from collections.abc import Callable, Generator
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from funcgrad.errors import FileFormatError
 from funcgrad.files import atomic_write
-from funcgrad_nn.data.idx import decompressed, parse_idx
+from funcgrad_nn.data.idx import Content, decoded
 
 _SYSTEM_DATASETS = Path("/usr/share/datasets")
 _CHUNK = 1 << 16
@@ -49,7 +51,8 @@ def load_idx(source: Source, filename: str, download: bool = True) -> NDArray[An
             raise FileNotFoundError(_not_found(source, filename))
         path = _cache_folder(source) / f"{filename}.gz"
         _download(source, f"{filename}.gz", path)
-    return parse_idx(_verified(path.read_bytes(), source, path), path)
+    with path.open("rb") as file:
+        return _verified(file, source, path).array()
 
 
 def folders(source: Source) -> list[Path]:
@@ -78,15 +81,17 @@ def _not_found(source: Source, filename: str) -> str:
     )
 
 
-def _verified(content: bytes, source: Source, path: Path) -> bytes:
+def _verified(file: io.BufferedReader, source: Source, path: Path) -> Content:
     """The content of a file, decompressed, if it has the checksum of the file of that name."""
-    content = decompressed(content, path)
+    content = decoded(file, path)
     expected = source.sha256[path.name.removesuffix(".gz")]
-    actual = hashlib.sha256(content).hexdigest()
-    if actual != expected:
+    digest = hashlib.sha256(content.header)
+    digest.update(content.values.reshape(-1).view(np.uint8))
+    if digest.hexdigest() != expected:
         raise FileFormatError(
             f"{path} is not the file of {source.name} that it should be: the SHA-256 of its "
-            f"content is {actual}, not {expected}. Remove it, and it is downloaded again."
+            f"content is {digest.hexdigest()}, not {expected}. Remove it, and it is downloaded "
+            "again."
         )
     return content
 
@@ -103,7 +108,7 @@ def _download(source: Source, name: str, path: Path) -> None:
             f"{url} could not be downloaded ({error}). Check the connection, or fetch the file by "
             f"other means and put it into {path.parent} or into $FUNCGRAD_DATA."
         ) from error
-    _verified(content, source, path)
+    _verified(io.BufferedReader(io.BytesIO(content)), source, path)  # type: ignore[arg-type]
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(content)
