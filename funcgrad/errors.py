@@ -287,11 +287,12 @@ class OutArgumentError(FuncgradError, TypeError):
     """
 
     @classmethod
-    def of(cls, name: str) -> OutArgumentError:
+    def of(cls, name: str, option: str = "out=") -> OutArgumentError:
         return cls(
-            f"np.{name} is asked to write into an array (out= or an in-place operator such as "
-            "+=) while tracing; a graph has no memory to write to. Drop out= and use the result, "
-            f"and write `a = a + b` instead of `a += b`; jit reuses buffers.{at_user_line()}"
+            f"np.{name} is asked to write into an array ({option} or an in-place operator such as "
+            f"+=) while tracing; a graph has no memory to write to. Drop {option} and use the "
+            f"result, and write `a = a + b` instead of `a += b`; jit reuses buffers."
+            f"{at_user_line()}"
         )
 
 

@@ -16,7 +16,7 @@ from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import Recorder, bind, own_value
 from funcgrad.errors import ShapeError, at_line
 from funcgrad.numpy import ufuncs
-from funcgrad.numpy.convert import as_array, normalize_axis, promote
+from funcgrad.numpy.convert import as_array, check_out, normalize_axis, promote
 from funcgrad.numpy.protocol import attach_methods, implements
 from funcgrad.numpy.ufuncs import is_plain_float, matmul
 from funcgrad.primitives import structural as st
@@ -65,8 +65,9 @@ def operands(a: Any, b: Any) -> Sequence[Any]:
 
 
 @implements(np.dot)
-def dot(a: Any, b: Any, out: None = None) -> Any:
+def dot(a: Any, b: Any, out: Any = None) -> Any:
     """The product of `a`'s last axis with `b`'s last but one, or its only one."""
+    check_out(out, "dot")
     a, b = operands(a, b)
     rank_a, rank_b = len(shape_of(a)), len(shape_of(b))
     if rank_a == 0 or rank_b == 0:
@@ -86,8 +87,9 @@ def inner(a: Any, b: Any, /) -> Any:
 
 
 @implements(np.outer, np.linalg.outer)
-def outer(a: Any, b: Any, out: None = None) -> Any:
+def outer(a: Any, b: Any, out: Any = None) -> Any:
     """Every element of `a` times every element of `b`, both flattened."""
+    check_out(out, "outer")
     a, b = operands(a, b)
     return np.multiply(reshape(a, (aval_of(a).size, 1)), reshape(b, (1, aval_of(b).size)))
 
@@ -235,11 +237,12 @@ implements(np.linalg.matmul)(matmul)
 
 
 @implements(np.linalg.multi_dot)
-def multi_dot(arrays: Sequence[Any], *, out: None = None) -> Any:
+def multi_dot(arrays: Sequence[Any], *, out: Any = None) -> Any:
     """The product of a chain of matrices, in the order that costs least.
 
     The first and the last may be vectors.
     """
+    check_out(out, "linalg.multi_dot")
     arrays = list(map(as_array, arrays))
     shapes = [shape_of(a) for a in arrays]
     if len(arrays) < 2 or any(len(s) != 2 for s in shapes[1:-1]):

@@ -10,7 +10,15 @@ import numpy as np
 from funcgrad.core.aval import aval_of, result_dtype
 from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import Tracer, bind
-from funcgrad.errors import AxisError, ShapeError, at_line
+from funcgrad.errors import (
+    ArgumentError,
+    AxisError,
+    OperandTypeError,
+    OutArgumentError,
+    ShapeError,
+    UnsupportedFunctionError,
+    at_line,
+)
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.elementwise import cast
 
@@ -85,6 +93,59 @@ def assigned(value: Any, dtype: np.dtype) -> Any:
     array = np.empty(np.shape(value), dtype)
     array[...] = value
     return array[()]
+
+
+# --- options of NumPy's that a traced array cannot grant -------------------------------
+
+
+def check_out(out: Any, name: str) -> None:
+    """Refuse `out=`.
+
+    Raises:
+        OutArgumentError: an array is given.
+    """
+    if out is not None:
+        raise OutArgumentError.of(name)
+
+
+def check_order(order: Any, name: str) -> None:
+    """Refuse an `order=` that asks for another layout than results have.
+
+    Raises:
+        UnsupportedFunctionError: it is neither C, K nor A.
+    """
+    if order not in ("K", "C", "A", None):
+        raise UnsupportedFunctionError.of(
+            f"np.{name} with order={order!r}",
+            "A traced array has no layout in memory; leave order= out.",
+        )
+
+
+def check_device(device: Any, name: str) -> None:
+    """Refuse a `device=` that NumPy refuses, too.
+
+    Raises:
+        ArgumentError: it is not the CPU.
+    """
+    if device not in (None, "cpu"):
+        raise at_line(ArgumentError, f"np.{name}: device={device!r}; NumPy knows 'cpu' alone")
+
+
+def check_casting(arrays: Iterable[Any], dtype: Any, casting: str, name: str) -> None:
+    """Refuse a conversion to `dtype` that `casting` does not allow.
+
+    Raises:
+        OperandTypeError: as NumPy raises TypeError.
+    """
+    for array in arrays:
+        if not np.can_cast(dtype_of(array), dtype, casting):
+            raise at_line(
+                OperandTypeError,
+                f"np.{name} cannot cast from {dtype_of(array)} to {dtype} with casting={casting!r}",
+            )
+
+
+# --- axes and shapes ------------------------------------------------------------------
 
 
 def normalize_axis(axis: Any, rank: int) -> int:

@@ -8,7 +8,13 @@ import numpy as np
 
 from funcgrad.core.aval import aval_of, result_dtype
 from funcgrad.core.tracer import Tracer
-from funcgrad.numpy.convert import as_array, as_shape, contains_tracer
+from funcgrad.numpy.convert import (
+    as_array,
+    as_shape,
+    check_device,
+    check_order,
+    contains_tracer,
+)
 from funcgrad.numpy.protocol import attach_methods, implements
 from funcgrad.numpy.ufuncs import as_operand
 from funcgrad.primitives.elementwise import cast
@@ -41,6 +47,7 @@ def array(
     """
     if not contains_tracer(object):
         return np.array(object, dtype, copy=copy, order=order, subok=subok, ndmin=ndmin)
+    check_order(order, "array")
     result = as_array(object)
     if dtype is not None:
         result = cast(result, np.dtype(dtype))
@@ -51,7 +58,7 @@ def asarray(a: Any, dtype: Any = None, order: Any = None, **options: Any) -> Any
     """`np.asarray`, also of tracers and of nested lists that hold them; see `array`."""
     if not contains_tracer(a):
         return np.asarray(a, dtype, order, **options)
-    return array(a, dtype)
+    return array(a, dtype, order=order)
 
 
 def _likeness(name: str) -> Any:
@@ -67,9 +74,9 @@ def _likeness(name: str) -> Any:
         device: Any = None,
     ) -> Any:
         a = as_array(a)
-        return make(
-            a.shape if shape is None else as_shape(shape), a.dtype if dtype is None else dtype
-        )
+        shape = a.shape if shape is None else as_shape(shape)
+        layout = order if order in ("C", "F") else "C"
+        return make(shape, a.dtype if dtype is None else dtype, layout, device=device)
 
     like.__name__ = name
     return implements(getattr(np, name))(like)
@@ -90,9 +97,9 @@ def full_like(
     device: Any = None,
 ) -> Any:
     a = as_array(a)
-    return full(
-        a.shape if shape is None else shape, fill_value, a.dtype if dtype is None else dtype
-    )
+    shape = a.shape if shape is None else shape
+    layout = order if order in ("C", "F") else "C"
+    return full(shape, fill_value, a.dtype if dtype is None else dtype, layout, device=device)
 
 
 def full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C", **options: Any) -> Any:
@@ -100,6 +107,8 @@ def full(shape: Any, fill_value: Any, dtype: Any = None, order: Any = "C", **opt
     shape = as_shape(shape)
     if not contains_tracer(fill_value):
         return np.full(shape, fill_value, dtype, order, **options)
+    check_order(order, "full")
+    check_device(options.get("device"), "full")
     return np.broadcast_to(array(fill_value, dtype), shape)
 
 
@@ -115,6 +124,7 @@ def linspace(
     *,
     device: Any = None,
 ) -> Any:
+    check_device(device, "linspace")
     start, stop = as_operand(start), as_operand(stop)
     common = np.result_type(result_dtype(aval_of(start), aval_of(stop)), 1.0)
     start, stop = as_array(start), as_array(stop)

@@ -14,7 +14,7 @@ from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import bind
 from funcgrad.errors import ShapeError, at_line
 from funcgrad.numpy.contraction import composition, permute, reshape
-from funcgrad.numpy.convert import promote
+from funcgrad.numpy.convert import check_casting, check_order, check_out, promote
 from funcgrad.numpy.protocol import implements
 from funcgrad.primitives import reduction as rd
 from funcgrad.primitives import structural as st
@@ -41,7 +41,7 @@ def einsum(
     subscripts: Any,
     /,
     *operands: Any,
-    out: None = None,
+    out: Any = None,
     dtype: Any = None,
     order: str = "K",
     casting: str = "safe",
@@ -68,7 +68,12 @@ def einsum(
     """
     if not isinstance(subscripts, str):
         subscripts, operands = _from_interleaved((subscripts, *operands))
-    arrays = promote(operands, dtype)
+    check_out(out, "einsum")
+    check_order(order, "einsum")
+    arrays = promote(operands)
+    if dtype is not None:
+        check_casting(arrays, dtype, casting, "einsum")
+        arrays = promote(arrays, np.dtype(dtype))
     strategy = optimize if isinstance(optimize, str) else "greedy" if optimize else "none"
     return _einsum(arrays, (subscripts, strategy))
 

@@ -8,8 +8,22 @@ import numpy as np
 
 from funcgrad.core.aval import BOOL, aval_of, result_dtype
 from funcgrad.core.tracer import Tracer, bind
-from funcgrad.errors import ArgumentError, OutArgumentError, ShapeError, at_line
-from funcgrad.numpy.convert import as_array, dtype_of, normalize_axis
+from funcgrad.errors import (
+    ArgumentError,
+    OutArgumentError,
+    ShapeError,
+    UnsupportedFunctionError,
+    at_line,
+)
+from funcgrad.numpy.convert import (
+    as_array,
+    check_casting,
+    check_device,
+    check_order,
+    check_out,
+    dtype_of,
+    normalize_axis,
+)
 from funcgrad.numpy.protocol import attach_methods, implements
 from funcgrad.numpy.selection import take
 from funcgrad.numpy.ufuncs import as_operand, conjugate, recorder_of_floats
@@ -60,9 +74,11 @@ def clip(
     *,
     min: Any = None,
     max: Any = None,
+    **options: Any,
 ) -> Any:
-    if out is not None:
-        raise OutArgumentError.of("clip")
+    check_out(out, "clip")
+    if options:
+        raise UnsupportedFunctionError.of(f"np.clip with {', '.join(options)}=")
     lower, upper = (min if a_min is None else a_min), (max if a_max is None else a_max)
     a = as_operand(a)
     if lower is not None:
@@ -70,14 +86,18 @@ def clip(
     return a if upper is None else np.minimum(a, upper)
 
 
-def _clip_method(self: Tracer, min: Any = None, max: Any = None, out: Any = None) -> Any:
-    return clip(self, min, max, out)
+def _clip_method(
+    self: Tracer, min: Any = None, max: Any = None, out: Any = None, **options: Any
+) -> Any:
+    return clip(self, min, max, out, **options)
 
 
 @implements(np.nan_to_num)
 def nan_to_num(
     x: Any, copy: bool = True, nan: Any = 0.0, posinf: Any = None, neginf: Any = None
 ) -> Any:
+    if not copy:
+        raise OutArgumentError.of("nan_to_num", "copy=False")
     x = as_array(x)
     if x.dtype.kind == "c":
         return _complex(*(nan_to_num(p, copy, nan, posinf, neginf) for p in (x.real, x.imag)))
@@ -98,8 +118,7 @@ def _complex(re: Any, im: Any) -> Any:
 
 @implements(np.round, np.around)
 def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
-    if out is not None:
-        raise OutArgumentError.of("round")
+    check_out(out, "round")
     a = as_array(a)
     if a.dtype.kind in "iub":
         if decimals >= 0:
@@ -116,8 +135,7 @@ def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
 
 @implements(np.fix)
 def fix(x: Any, out: Any = None) -> Any:
-    if out is not None:
-        raise OutArgumentError.of("fix")
+    check_out(out, "fix")
     return np.trunc(x)
 
 
@@ -172,16 +190,19 @@ def isreal(x: Any) -> Any:
 
 @implements(np.isposinf)
 def isposinf(x: Any, out: Any = None) -> Any:
+    check_out(out, "isposinf")
     return as_array(x) == np.inf
 
 
 @implements(np.isneginf)
 def isneginf(x: Any, out: Any = None) -> Any:
+    check_out(out, "isneginf")
     return as_array(x) == -np.inf
 
 
 @implements(np.copy)
 def copy(a: Any, order: str = "K", subok: bool = False) -> Any:
+    check_order(order, "copy")
     # A traced array is never written to, so that it is its own copy.
     return as_array(a)
 
@@ -194,13 +215,14 @@ def _astype_method(
     subok: bool = True,
     copy: bool = True,
 ) -> Any:
+    check_order(order, "ndarray.astype")
     dtype = np.dtype(dtype)
-    if not np.can_cast(self.dtype, dtype, casting):
-        raise TypeError(f"cannot cast from {self.dtype} to {dtype} with casting={casting!r}")
+    check_casting((self,), dtype, casting, "ndarray.astype")
     return cast(self, dtype)
 
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
+    check_device(device, "astype")
     return cast(as_array(x), np.dtype(dtype))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from funcgrad.numpy import creation
 from funcgrad.numpy.convert import contains_tracer
-from funcgrad.numpy.protocol import FUNCTIONS
+from funcgrad.numpy.protocol import FUNCTIONS, call_handler
 from funcgrad.numpy.ufuncs import UFUNCS, as_operand
 
 # What NumPy does not dispatch and we give: with tracers ours, else NumPy's.
@@ -35,7 +35,7 @@ def _dispatching(function: Callable[..., Any], ours: Callable[..., Any]) -> Call
 
     def call(*args: Any, **kwargs: Any) -> Any:
         if contains_tracer(args) or contains_tracer(kwargs):
-            return ours(*args, **kwargs)
+            return call_handler(function.__name__, ours, args, kwargs)
         return function(*args, **kwargs)
 
     return update_wrapper(call, function, updated=())

@@ -26,7 +26,6 @@ from funcgrad.errors import (
     UnsupportedFunctionError,
 )
 from funcgrad.numpy import ufuncs
-from funcgrad.primitives.elementwise import cast
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 # (ufunc, method) -> function: np.add.reduce and its like.
@@ -60,26 +59,31 @@ def array_ufunc(self: Tracer, ufunc: np.ufunc, method: str, *inputs: Any, **kwar
     if handler is None:
         raise UnsupportedFunctionError.of(f"np.{name}")
     if method != "__call__":
-        return handler(*inputs, **kwargs)
-    dtype = kwargs.pop("dtype", None)
-    if kwargs:
-        raise UnsupportedFunctionError.of(
-            f"np.{name} with {', '.join(kwargs)}=",
-            "Choose between results with np.where(mask, new, old) instead.",
-        )
-    if dtype is not None:
-        inputs = tuple(cast(x, np.dtype(dtype)) for x in inputs)
-    return handler(*inputs)
+        return call_handler(name, handler, inputs, kwargs)
+    return ufuncs.with_options(ufunc, handler, inputs, kwargs)
 
 
 def array_function(self: Tracer, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
     handler = FUNCTIONS.get(func)
-    name = func.__name__
+    if handler is None:
+        if kwargs.get("out") is not None:
+            raise OutArgumentError.of(func.__name__)
+        module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)
+        raise UnsupportedFunctionError.of(f"{module}.{func.__name__}")
+    return call_handler(func.__name__, handler, args, kwargs)
+
+
+def call_handler(name: str, handler: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+    """What `handler` gives.
+
+    Raises:
+        OutArgumentError: `out=` is an array.
+        UnsupportedFunctionError: the handler does not take one of the options.
+    """
+    if not kwargs:
+        return handler(*args)
     if kwargs.get("out") is not None:
         raise OutArgumentError.of(name)
-    if handler is None:
-        module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)
-        raise UnsupportedFunctionError.of(f"{module}.{name}")
     kwargs = {k: v for k, v in kwargs.items() if k != "out" and v is not np._NoValue}
     try:
         return handler(*args, **kwargs)

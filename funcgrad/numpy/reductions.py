@@ -14,23 +14,24 @@ from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import (
     ArgumentError,
     OperandTypeError,
-    OutArgumentError,
     PrimitiveError,
     ShapeError,
     at_line,
 )
-from funcgrad.numpy.convert import as_array, assigned, dtype_of, normalize_axes, normalize_axis
-from funcgrad.numpy.protocol import UFUNC_METHODS, attach_methods, implements
+from funcgrad.numpy.convert import (
+    as_array,
+    assigned,
+    check_out,
+    dtype_of,
+    normalize_axes,
+    normalize_axis,
+)
+from funcgrad.numpy.protocol import UFUNC_METHODS, attach_methods, call_handler, implements
 from funcgrad.numpy.ufuncs import is_plain_float
 from funcgrad.primitives import cumulative as cu
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import reduction as rd
 from funcgrad.primitives.elementwise import cast
-
-
-def _check_out(out: Any, name: str) -> None:
-    if out is not None:
-        raise OutArgumentError.of(name)
 
 
 def _masked(a: Any, where: Any, fill: Any) -> Any:
@@ -68,7 +69,7 @@ def _monoid(name: str, ufunc: np.ufunc, prim: Primitive, identity: int) -> Calla
         initial: Any = None,
         where: Any = True,
     ) -> Any:
-        _check_out(out, name)
+        check_out(out, name)
         a = _cast_if(as_array(a), dtype)
         if where is not True:
             a = _masked(a, where, identity)
@@ -92,7 +93,7 @@ def _extremum(name: str, ufunc: np.ufunc, prim: Primitive) -> Callable[..., Any]
         initial: Any = None,
         where: Any = True,
     ) -> Any:
-        _check_out(out, name)
+        check_out(out, name)
         a = as_array(a)
         if where is not True:
             if initial is None:
@@ -119,7 +120,7 @@ min = implements(np.min, np.amin)(_extremum("min", np.minimum, rd.min_))
 
 def _position(name: str, prim: Primitive) -> Callable[..., Any]:
     def reduction(a: Any, axis: Any = None, out: Any = None, *, keepdims: Any = False) -> Any:
-        _check_out(out, name)
+        check_out(out, name)
         a = as_array(a)
         rank = a.ndim
         if axis is None:
@@ -141,7 +142,7 @@ def _truth(name: str, prim: Primitive, identity: bool) -> Callable[..., Any]:
     def reduction(
         a: Any, axis: Any = None, out: Any = None, keepdims: Any = False, *, where: Any = True
     ) -> Any:
-        _check_out(out, name)
+        check_out(out, name)
         return _reduce(prim, _masked(as_array(a), where, identity), axis, keepdims)
 
     reduction.__name__ = name
@@ -159,7 +160,7 @@ def count_nonzero(a: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
 
 @implements(np.ptp)
 def ptp(a: Any, axis: Any = None, out: Any = None, keepdims: Any = False) -> Any:
-    _check_out(out, "ptp")
+    check_out(out, "ptp")
     return max(a, axis, keepdims=keepdims) - min(a, axis, keepdims=keepdims)
 
 
@@ -206,7 +207,7 @@ def mean(
     *,
     where: Any = True,
 ) -> Any:
-    _check_out(out, "mean")
+    check_out(out, "mean")
     if dtype is None and where is True and type(a) is Tracer and is_plain_float(dtype_of(a)):
         axes = normalize_axes(axis, len(a.shape))
         total = bind(rd.sum_, a, axes=axes, keepdims=bool(keepdims))
@@ -231,7 +232,7 @@ def var(
     mean: Any = None,
     correction: Any = None,
 ) -> Any:
-    _check_out(out, "var")
+    check_out(out, "var")
     a = as_array(a)
     within, result = _averaged_in(a, dtype)
     axes = normalize_axes(axis, a.ndim)
@@ -365,7 +366,7 @@ nanmin = implements(np.nanmin)(_nan_extremum("nanmin", min, np.inf))
 
 def _running(name: str, prim: Primitive) -> Callable[..., Any]:
     def running(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
-        _check_out(out, name)
+        check_out(out, name)
         a = _cast_if(as_array(a), dtype)
         if axis is None:
             a, axis = a.reshape((-1,)), 0
@@ -447,8 +448,9 @@ def _by_method(ufunc: np.ufunc, reduction: Callable[..., Any]) -> Callable[..., 
         options = dict(zip(("keepdims", "initial", "where"), args, strict=False)) | kw
         if isinstance(out, tuple):
             (out,) = out
-        _check_out(out, "reduce")
-        return _narrowed(reduction(_method_operand(ufunc, array, dtype), axis, **options), dtype)
+        check_out(out, "reduce")
+        array = _method_operand(ufunc, array, dtype)
+        return _narrowed(call_handler(reduction.__name__, reduction, (array, axis), options), dtype)
 
     return reduce
 

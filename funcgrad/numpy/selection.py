@@ -9,7 +9,7 @@ import numpy as np
 
 from funcgrad.core.tracer import Tracer
 from funcgrad.errors import IndexRangeError, InPlaceError, ShapeError, at_line
-from funcgrad.numpy.convert import as_array, normalize_axis
+from funcgrad.numpy.convert import as_array, check_out, normalize_axis
 from funcgrad.numpy.indexing import getitem
 from funcgrad.numpy.protocol import attach_methods, concrete_value, implements
 
@@ -47,7 +47,8 @@ def _into_range(indices: Any, n: int, mode: str) -> Any:
 
 
 @implements(np.take)
-def take(a: Any, indices: Any, axis: Any = None, out: None = None, mode: str = "raise") -> Any:
+def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "raise") -> Any:
+    check_out(out, "take")
     a, axis = _flat_or_axis(a, axis)
     indices = as_array(indices)
     if indices.dtype == bool:
@@ -73,7 +74,8 @@ def take_along_axis(arr: Any, indices: Any, axis: Any = -1) -> Any:
 
 
 @implements(np.choose)
-def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
+def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
+    check_out(out, "choose")
     a = as_array(a)
     if type(choices) is Tracer:
         choices = list(choices)
@@ -85,7 +87,8 @@ def choose(a: Any, choices: Any, out: None = None, mode: str = "raise") -> Any:
 
 
 @implements(np.compress)
-def compress(condition: Any, a: Any, axis: Any = None, out: None = None) -> Any:
+def compress(condition: Any, a: Any, axis: Any = None, out: Any = None) -> Any:
+    check_out(out, "compress")
     chosen = np.flatnonzero(known(condition, "compress"))
     return take(a, chosen, axis)
 

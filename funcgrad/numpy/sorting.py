@@ -16,7 +16,7 @@ from funcgrad.errors import (
     UnsupportedFunctionError,
     at_line,
 )
-from funcgrad.numpy.convert import as_array, normalize_axes, normalize_axis, promote
+from funcgrad.numpy.convert import as_array, check_out, normalize_axes, normalize_axis, promote
 from funcgrad.numpy.indexing import getitem
 from funcgrad.numpy.protocol import attach_methods, implements
 from funcgrad.numpy.selection import known, take
@@ -157,12 +157,13 @@ def quantile(
     a: Any,
     q: Any,
     axis: Any = None,
-    out: None = None,
+    out: Any = None,
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: Any = False,
     **options: Any,
 ) -> Any:
+    check_out(out, "quantile")
     a, q = _quantile_operands(a, q, "quantile", options)
     ordered, kept = _sorted_last(a, axis)
     position = _positions(q, shape_of(ordered)[-1], method)
@@ -182,12 +183,13 @@ def nanquantile(
     a: Any,
     q: Any,
     axis: Any = None,
-    out: None = None,
+    out: Any = None,
     overwrite_input: bool = False,
     method: str = "linear",
     keepdims: Any = False,
     **options: Any,
 ) -> Any:
+    check_out(out, "nanquantile")
     if method != "linear":
         raise UnsupportedFunctionError.of(f"np.nanquantile with method={method!r}")
     a, q = _quantile_operands(a, q, "nanquantile", options)
@@ -218,10 +220,11 @@ nanpercentile = _percent(nanquantile, "nanpercentile")
 def median(
     a: Any,
     axis: Any = None,
-    out: None = None,
+    out: Any = None,
     overwrite_input: bool = False,
     keepdims: Any = False,
 ) -> Any:
+    check_out(out, "median")
     a = as_array(a)
     ordered, kept = _sorted_last(a if a.dtype.kind in "fc" else cast(a, np.float64), axis)
     n = shape_of(ordered)[-1]
@@ -237,10 +240,11 @@ def median(
 def nanmedian(
     a: Any,
     axis: Any = None,
-    out: None = None,
+    out: Any = None,
     overwrite_input: bool = False,
     keepdims: Any = False,
 ) -> Any:
+    check_out(out, "nanmedian")
     return nanquantile(a, 0.5, axis, keepdims=keepdims)
 
 

@@ -11,8 +11,16 @@ import numpy as np
 
 from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import Tracer, bind
-from funcgrad.errors import OutArgumentError, ShapeError, UnsupportedFunctionError, at_line
-from funcgrad.numpy.convert import as_array, as_shape, normalize_axes, normalize_axis, promote
+from funcgrad.errors import ShapeError, UnsupportedFunctionError, at_line
+from funcgrad.numpy.convert import (
+    as_array,
+    as_shape,
+    check_casting,
+    check_out,
+    normalize_axes,
+    normalize_axis,
+    promote,
+)
 from funcgrad.numpy.protocol import attach_methods, implements
 from funcgrad.numpy.selection import take
 from funcgrad.primitives import structural as st
@@ -188,20 +196,24 @@ def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Any, ...]:
 # --- joining --------------------------------------------------------------------------
 
 
-def _items(arrays: Any, name: str) -> list[Any]:
-    items = list(arrays)
+def _items(arrays: Any, name: str, dtype: Any = None, casting: Any = None) -> list[Any]:
+    """What is to be joined, in one dtype."""
+    items = list(map(as_array, arrays))
     if not items:
         raise ValueError(f"np.{name} needs at least one array")
-    return items
+    if dtype is None and casting is None:
+        return promote(items)
+    parts = promote(items, None if dtype is None else np.dtype(dtype))
+    check_casting(items, parts[0].dtype, casting or "same_kind", name)
+    return parts
 
 
 @implements(np.concatenate)
 def concatenate(
     arrays: Any, /, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
 ) -> Any:
-    if out is not None:
-        raise OutArgumentError.of("concatenate")
-    parts = promote(_items(arrays, "concatenate"), dtype)
+    check_out(out, "concatenate")
+    parts = _items(arrays, "concatenate", dtype, casting)
     if axis is None:
         parts, axis = [p.reshape((-1,)) for p in parts], 0
     ranks = {p.ndim for p in parts}
@@ -218,9 +230,8 @@ def concatenate(
 def stack(
     arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
 ) -> Any:
-    if out is not None:
-        raise OutArgumentError.of("stack")
-    parts = promote(_items(arrays, "stack"), dtype)
+    check_out(out, "stack")
+    parts = _items(arrays, "stack", dtype, casting)
     shape = parts[0].shape
     if any(p.shape != shape for p in parts):
         raise at_line(ShapeError, f"np.stack needs equal shapes, got {[p.shape for p in parts]}")
@@ -233,8 +244,8 @@ def stack(
 
 def _joining(name: str, prepare: Callable[[Any], Any], axis: int) -> Callable[..., Any]:
     def join(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
-        parts = [prepare(a) for a in _items(tup, name)]
-        return concatenate(parts, 0 if parts[0].ndim == 1 else axis, dtype=dtype)
+        parts = [prepare(a) for a in _items(tup, name, dtype, casting)]
+        return concatenate(parts, 0 if parts[0].ndim == 1 else axis)
 
     join.__name__ = name
     return join

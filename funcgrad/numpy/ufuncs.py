@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy as np
 from funcgrad.core.aval import aval_of, promotion_kind, resolve_ufunc
 from funcgrad.core.primitive import REGISTRY, Primitive
 from funcgrad.core.tracer import Tracer, bind, own_value
-from funcgrad.errors import OperandTypeError, PrimitiveError
-from funcgrad.numpy.convert import as_array
+from funcgrad.errors import OperandTypeError, PrimitiveError, UnsupportedFunctionError
+from funcgrad.numpy.convert import as_array, check_order
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.contraction import matmul as matmul_p
 
@@ -219,10 +219,47 @@ UFUNCS |= {
 }
 
 
-def outer(ufunc: np.ufunc, x: Any, y: Any) -> Any:
+def outer(ufunc: np.ufunc, x: Any, y: Any, **options: Any) -> Any:
     """`ufunc.outer`: every element of x with every element of y."""
     x, y = as_array(x), as_array(y)
-    return ufunc(x.reshape(x.shape + (1,) * y.ndim), y)
+    return ufunc(x.reshape(x.shape + (1,) * y.ndim), y, **options)
+
+
+def with_options(
+    ufunc: np.ufunc, handler: Callable[..., Any], inputs: Sequence[Any], options: dict[str, Any]
+) -> Any:
+    """A ufunc called with `dtype=`, `signature=` or `casting=`: NumPy says what they mean.
+
+    Raises:
+        OperandTypeError: NumPy has no such loop, or does not cast so.
+        UnsupportedFunctionError: there are other options.
+    """
+    name = ufunc.__name__
+    signature = options.pop("signature", options.pop("sig", None))
+    dtype, casting = options.pop("dtype", None), options.pop("casting", "same_kind")
+    check_order(options.pop("order", None), name)
+    options.pop("subok", None)
+    if options.pop("where", True) is not True:
+        raise UnsupportedFunctionError.of(
+            f"np.{name} with where=",
+            "Choose between results with np.where(mask, new, old) instead.",
+        )
+    if options:
+        raise UnsupportedFunctionError.of(f"np.{name} with {', '.join(options)}=")
+    inputs = list(map(as_operand, inputs))
+    kinds = [promotion_kind(aval_of(x)) for x in inputs]
+    if dtype is not None:
+        signature = (*(None,) * ufunc.nin, *(np.dtype(dtype),) * ufunc.nout)
+    chosen = {} if signature is None else {"signature": signature}
+    try:
+        found = ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout), casting=casting, **chosen)
+    except (TypeError, ValueError) as error:
+        raise PrimitiveError.of(f"np.{name}", list(map(aval_of, inputs)), error) from error
+    results = handler(*(ew.cast(x, d) for x, d in zip(inputs, found, strict=False)))
+    outs = found[ufunc.nin :]
+    if ufunc.nout == 1:
+        return ew.cast(results, outs[0])
+    return tuple(ew.cast(r, d) for r, d in zip(results, outs, strict=True))
 
 
 # --- operators ------------------------------------------------------------------------
