@@ -239,9 +239,13 @@ class TracerArrayError(FuncgradError, TypeError):
 
     @classmethod
     def of(cls, tracer: Any) -> TracerArrayError:
+        if tracer.aval.inexact:
+            why = "that would cut the derivative silently"
+        else:
+            why = "only its shape and dtype are known"
         return cls(
             f"a plain array or number is asked of a traced {tracer.aval} (under "
-            f"{tracer.rec.purpose}); that would cut the derivative silently. Instead of "
+            f"{tracer.rec.purpose}); {why}. Instead of "
             "math.sin(t) write np.sin(t); instead of np.array([t, u]) write np.stack([t, u]) or "
             "fnp.array([t, u]) with `import funcgrad.numpy as fnp`; instead of np.asarray(t) just "
             "t; instead of "
@@ -565,6 +569,60 @@ class BackendError(FuncgradError, RuntimeError):
         pip install "funcgrad[llvm]"
         fg.jit(f)(x)
     """
+
+
+class CutDerivativeWarning(UserWarning):
+    """A derivative is being taken, and a number or text is made of a traced float.
+
+    What is computed from it is a constant to the derivative. It is given once for each line; not
+    where the number goes straight into ``print``, a logger's method, ``raise`` or ``assert``, and
+    not for ``int(x)`` and ``round(x)``, whose derivative is zero.
+
+    Warns::
+
+        fg.grad(lambda x: float(x) ** 2 * x)(3.0)        # 9.0
+        fg.grad(lambda x: history.append(x.item()) or x**2)(3.0)
+
+    Mended: drop the conversion, or say that the value alone is meant::
+
+        fg.grad(lambda x: x**2 * x)(3.0)                 # 27.0
+        fg.grad(lambda x: history.append(fg.stop_gradient(x).item()) or x**2)(3.0)
+    """
+
+    @classmethod
+    def message(cls, tracer: Any, use: str) -> str:
+        return (
+            f"{use} makes plain data of a traced {tracer.aval} while its derivative is taken "
+            f"(under {tracer.rec.purpose}): what is computed from that counts as constant. Use "
+            "the array itself; where the value alone is meant, fg.stop_gradient(x) says so."
+        )
+
+
+class FrozenRandomWarning(UserWarning):
+    """NumPy's random numbers are drawn while a function is traced, so they are drawn only once.
+
+    The compiled program repeats them in each call; ``vmap`` gives them to all of the batch. Seen
+    are draws from NumPy's global generator, and from generators that the function closes over,
+    has as globals, defaults or attributes of its ``self``; not those that it gets hold of
+    otherwise.
+
+    Warns::
+
+        fg.jit(lambda x: x + np.random.normal())(1.0)
+
+    Mended: draw outside and pass the numbers, or use keys::
+
+        fg.jit(lambda x, noise: x + noise)(1.0, np.random.normal())
+        fg.jit(lambda key, x: x + fg.random.normal(key))(fg.random.key(0), 1.0)
+    """
+
+    @classmethod
+    def message(cls, purpose: str) -> str:
+        return (
+            f"numbers are drawn from NumPy's random generator while {purpose} traces a function: "
+            "they become constants, the same in every call and for all of a batch. Pass them as "
+            "arguments, or draw with fg.random and a key."
+        )
 
 
 class BackendWarning(UserWarning):

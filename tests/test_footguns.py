@@ -312,6 +312,36 @@ def test_leaked_tracers(transform: Any) -> None:
     fails(errors.LeakedTracerError, lambda: fg.jit(lambda x: x * t)(X), "mul uses")
     fails(errors.LeakedTracerError, lambda: fg.grad(lambda x: np.sum(x * t))(X), "mul uses")
     fails(errors.LeakedTracerError, lambda: fg.jit(lambda x: t)(X))
+    kept: list[Any] = []
+    transform(lambda x: kept.append(np.sum(x)) or np.sum(x))(X)
+    (one,) = kept
+    uses: list[Callable[[], Any]] = [
+        lambda: float(one),
+        lambda: int(one),
+        lambda: bool(one),
+        lambda: complex(one),
+        lambda: round(one),
+        lambda: math.floor(one),
+        lambda: math.sin(one),
+        lambda: [1.0, 2.0][one],
+        lambda: f"{one}",
+        lambda: f"{one:.3f}",
+        lambda: str(one),
+        lambda: one.item(),
+        lambda: one.tolist(),
+        lambda: np.mean([one, one]),
+        lambda: np.array([one]),
+        lambda: np.asarray(t),
+        lambda: np.float64(one),
+        lambda: X[one],
+        lambda: one[None],
+        lambda: one > 0,
+        lambda: one == 1,
+        lambda: 1.0 in one,
+    ]
+    for use in uses:
+        fails(errors.LeakedTracerError, use, "leaked out of")
+    assert "leaked out of" in repr([one])
 
 
 # --- writing ---------------------------------------------------------------------------
@@ -368,17 +398,14 @@ def test_in_place_methods(transform: Any) -> None:
 
 @TRANSFORMS
 def test_items_of_arrays(transform: Any) -> None:
-    """NumPy puts an error of its own before ours, which is its cause."""
-
     def store(x: Any) -> Any:
         buffer = np.zeros(3)
         buffer[0] = x
         return np.sum(buffer)
 
-    with pytest.raises(ValueError, match="setting an array element") as caught:
-        transform(store)(1.0)
-    assert type(caught.value.__cause__) is errors.TracerArrayError
-    assert "a = fg.at(a)[i].set(t)" in str(caught.value.__cause__)
+    for function in (store, lambda x: fg.grad(store)(x)):
+        with pytest.raises(errors.TracerArrayError, match=re.escape("a = fg.at(a)[i].set(t)")):
+            transform(function)(1.0)
 
 
 @TRANSFORMS
@@ -662,20 +689,6 @@ def test_silent_jit_returns_copies_where_the_function_returns_its_argument_or_a_
     assert not np.shares_memory(same, x)
 
 
-def test_silent_values_cut_the_derivative() -> None:
-    """float(x), int(x), x.item(), x.tolist() and text are plain: nothing flows through them."""
-    cubes = [
-        lambda x: float(x) * float(x) * x,
-        lambda x: x.item() ** 2 * x,
-        lambda x: float(f"{x:.17g}") ** 2 * x,
-        lambda x: float(str(x)) ** 2 * x,
-        lambda x: int(x) ** 2 * x,
-    ]
-    for cube in cubes:
-        assert cube(3.0 + 0 * np.float64(1)) == 27.0
-        assert fg.grad(cube)(3.0) == 9.0
-
-
 def test_silent_integers_and_roundings_have_no_derivative() -> None:
     np.testing.assert_array_equal(fg.grad(lambda x: np.sum(np.round(x) * x))(X), X)
     np.testing.assert_array_equal(fg.grad(lambda x: np.sum(x // 1.0))(X), 0.0 * X)
@@ -735,14 +748,6 @@ def test_silent_side_effects_happen_while_tracing(capsys: Any) -> None:
     fg.vmap(f)(X)
     assert capsys.readouterr().out == "here\n" * 2
     assert seen == ["once"] * 2
-
-
-def test_silent_numpy_random_is_frozen_by_jit() -> None:
-    generator = np.random.default_rng(0)
-    jitted = fg.jit(lambda x: x + generator.normal())
-    assert jitted(1.0) == jitted(1.0)
-    noise = fg.vmap(lambda x: x + generator.normal())(np.zeros(3))
-    assert noise[0] == noise[1] == noise[2]
 
 
 def test_silent_python_numbers_under_jit_are_numpys() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import dis
+import linecache
 import os
 import sys
 from functools import lru_cache
-from types import CodeType
+from types import CodeType, FrameType
 from typing import NamedTuple
 
 import numpy as np
@@ -30,11 +32,27 @@ def user_line() -> SourceLine | None:
     """The innermost frame outside funcgrad and NumPy, or None if there is none."""
     frame = sys._getframe(1)
     while frame is not None:
-        filename = frame.f_code.co_filename
-        if not filename.startswith(_INTERNAL):
-            return SourceLine(filename, frame.f_lineno, frame.f_code.co_name)
+        if not frame.f_code.co_filename.startswith(_INTERNAL):
+            return line_of(frame)
         frame = frame.f_back
     return None
+
+
+def user_frame() -> FrameType | None:
+    """The innermost frame outside funcgrad and NumPy, or None if there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(_INTERNAL):
+        frame = frame.f_back
+    return frame
+
+
+def is_internal(filename: str) -> bool:
+    """Whether a file is funcgrad's or NumPy's."""
+    return filename.startswith(_INTERNAL)
+
+
+def line_of(frame: FrameType) -> SourceLine:
+    return SourceLine(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
 def at_user_line() -> str:
@@ -47,7 +65,8 @@ def at_user_line() -> str:
 def _operation(code: CodeType, offset: int) -> tuple[str, str | None]:
     instructions = list(dis.get_instructions(code))
     here = next(i for i in instructions if i.offset == offset)
-    if not here.opname.startswith("CALL") or here.positions is None:
+    # Python 3.11 is at PRECALL where it has specialised that.
+    if "CALL" not in here.opname or here.positions is None:
         return here.opname, None
     start = (here.positions.lineno, here.positions.col_offset)
     for i in instructions:
@@ -64,3 +83,40 @@ def caller_operation(depth: int) -> tuple[str, str | None]:
     """
     frame = sys._getframe(depth)
     return _operation(frame.f_code, frame.f_lasti)
+
+
+# A place in a file: line and column of its begin and its end.
+_Span = tuple[tuple[int, int], tuple[int, int]]
+
+
+@lru_cache(maxsize=32)
+def _constructs(source: str) -> list[tuple[_Span, str]]:
+    """The calls in a file, by the last name of what they call, and its raise and assert."""
+    found: list[tuple[_Span, str]] = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            function = node.func
+            name = getattr(function, "attr", None) or getattr(function, "id", "")
+        elif isinstance(node, (ast.Raise, ast.Assert)):
+            name = type(node).__name__.lower()
+        else:
+            continue
+        begin = (node.lineno, node.col_offset)
+        found.append(((begin, (node.end_lineno or 0, node.end_col_offset or 0)), name))
+    return found
+
+
+def constructs_around(frame: FrameType) -> set[str]:
+    """The names of the calls, and whether a `raise` or `assert`, that a frame is amid of.
+
+    Nothing where the source is not there, as in `exec`.
+    """
+    positions = list(frame.f_code.co_positions())[frame.f_lasti // 2]
+    first, last, start, stop = positions
+    if first is None or last is None or start is None or stop is None:
+        return set()
+    try:
+        found = _constructs("".join(linecache.getlines(frame.f_code.co_filename)))
+    except SyntaxError:
+        return set()
+    return {n for (begin, end), n in found if begin <= (first, start) and (last, stop) <= end}

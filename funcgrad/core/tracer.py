@@ -172,13 +172,16 @@ class Recorder:
         self.active = True
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         depth = _recorders.depth = _recorders.depth - 1
         if self.stages:
             _recorders.staging -= 1
         if not depth and _recorders.kept:
             _recorders.kept = {}
         self.active = False
+        if kind is ValueError and isinstance(error.__cause__, TracerArrayError):
+            # `array[0] = x`: NumPy puts an error of its own before ours, which tells more.
+            raise error.__cause__ from None
 
     @property
     def stages(self) -> bool:

@@ -38,6 +38,7 @@ def as_array(x: Any) -> Any:
 
     Raises:
         ShapeError: a nested list has rows of different shapes.
+        NotAnArrayError: it is of a class that answers NumPy's functions by itself.
     """
     kind = type(x)
     if kind is np.ndarray:
@@ -48,7 +49,10 @@ def as_array(x: Any) -> Any:
         return cast(x, x.dtype)
     if kind is list or kind is tuple:
         return _from_nested(x)
-    return x if hasattr(x, "__array_function__") else np.asarray(x)
+    if not hasattr(x, "__array_function__"):
+        return np.asarray(x)
+    aval_of(x)
+    return x
 
 
 def _from_nested(items: Sequence[Any]) -> Any:

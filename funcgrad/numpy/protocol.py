@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
@@ -16,16 +15,15 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import aval_of
-from funcgrad.core.source import caller_operation
-from funcgrad.core.tracer import NO_VALUE, Tracer
+from funcgrad.core.tracer import Tracer
 from funcgrad.errors import (
     InPlaceError,
+    NotAnArrayError,
     OutArgumentError,
-    TracerArrayError,
-    TracerValueError,
     UnsupportedFunctionError,
 )
 from funcgrad.numpy import ufuncs
+from funcgrad.numpy.conversions import CONVERSIONS, known_arguments
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 # (ufunc, method) -> function: np.add.reduce and its like.
@@ -44,10 +42,22 @@ def implements(*functions: Any) -> Callable[[Callable[..., Any]], Callable[..., 
 
 
 def array_ufunc(self: Tracer, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    try:
+        if method == "__call__" and not kwargs:
+            handler = ufuncs.UFUNCS.get(ufunc)
+            if handler is not None:
+                return handler(*inputs)
+        return _call_ufunc(ufunc, method, inputs, kwargs)
+    except NotAnArrayError:
+        if any(map(ufuncs.answers_itself, (*inputs, *(kwargs.get("out") or ())))):
+            return NotImplemented
+        raise
+
+
+def _call_ufunc(ufunc: np.ufunc, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
+    """A ufunc with options, or a method of it."""
     if method == "__call__":
         handler = ufuncs.UFUNCS.get(ufunc)
-        if not kwargs and handler is not None:
-            return handler(*inputs)
         name = ufunc.__name__
     else:
         handler = UFUNC_METHODS.get((ufunc, method))
@@ -68,9 +78,23 @@ def array_function(self: Tracer, func: Any, types: Any, args: Any, kwargs: Any) 
     if handler is None:
         if kwargs.get("out") is not None:
             raise OutArgumentError.of(func.__name__)
+        plain = known_arguments((args, kwargs))
+        if plain is not None:
+            return func(*plain[0], **plain[1])
         module = getattr(func, "__module__", "numpy").replace("numpy", "np", 1)
         raise UnsupportedFunctionError.of(f"{module}.{func.__name__}")
-    return call_handler(func.__name__, handler, args, kwargs)
+    try:
+        return call_handler(func.__name__, handler, args, kwargs)
+    except NotAnArrayError:
+        if any(map(_answers_itself, types)):
+            return NotImplemented
+        raise
+
+
+def _answers_itself(kind: type) -> bool:
+    """Whether a class other than ours and NumPy's answers NumPy's functions."""
+    answer = getattr(kind, "__array_function__", np.ndarray.__array_function__)
+    return kind is not Tracer and answer is not np.ndarray.__array_function__
 
 
 def call_handler(name: str, handler: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
@@ -97,49 +121,6 @@ def call_handler(name: str, handler: Callable[..., Any], args: Any, kwargs: dict
         ) from error
 
 
-def concrete_value(tracer: Tracer, use: str) -> Any:
-    """The value that rides along.
-
-    Raises:
-        TracerValueError: there is none, as under jit and vmap.
-    """
-    if tracer.value is NO_VALUE:
-        raise TracerValueError.of(tracer, use)
-    return tracer.value
-
-
-def _scalar_conversion(name: str, convert: Callable[[Any], Any]) -> Callable[[Tracer], Any]:
-    def method(self: Tracer) -> Any:
-        return convert(concrete_value(self, f"{name}(x)"))
-
-    return method
-
-
-def _number(name: str, convert: Callable[[Any], Any]) -> Callable[[Tracer], Any]:
-    """`__float__` and `__complex__`: for `float(x)`, but not for what else would use them.
-
-    `math.sin(x)`, `np.float64(x)` and `array[0] = x` ask for a float in the same way; they
-    would lose the derivative without a word.
-    """
-
-    def method(self: Tracer) -> Any:
-        operation, called = caller_operation(2)
-        # A binary operation gets here only as `text % x`.
-        if called != name and operation != "BINARY_OP" and self.aval.inexact:
-            raise TracerArrayError.of(self)
-        return convert(concrete_value(self, f"{name}(x)"))
-
-    return method
-
-
-def _index(self: Tracer) -> int:
-    return operator.index(concrete_value(self, "use as an index"))
-
-
-def _to_array(self: Tracer, dtype: Any = None, copy: Any = None) -> Any:
-    raise TracerArrayError.of(self)
-
-
 def _set_item(self: Tracer, index: Any, value: Any) -> None:
     raise InPlaceError.of()
 
@@ -154,17 +135,8 @@ def _iter(self: Any) -> Any:
     return (self[i] for i in range(_len(self)))
 
 
-def _repr(self: Tracer) -> str:
-    value = "" if self.value is NO_VALUE else f", value={self.value!r}"
-    return f"Tracer({self.aval}{value})"
-
-
-def _str(self: Tracer) -> str:
-    return repr(self) if self.value is NO_VALUE else str(self.value)
-
-
-def _format(self: Tracer, spec: str) -> str:
-    return format(self.value, spec) if self.has_value else format(repr(self), spec)
+def _contains(self: Tracer, item: Any) -> bool:
+    return bool(np.any(np.equal(self, item)))
 
 
 _BINARY = {
@@ -180,6 +152,7 @@ _BINARY = {
     "lshift": np.left_shift,
     "rshift": np.right_shift,
 }
+_SYMBOLS = dict(zip(_BINARY, "+= -= *= /= //= %= &= |= ^= <<= >>=".split(), strict=True))
 _COMPARE = {
     "eq": np.equal,
     "ne": np.not_equal,
@@ -194,6 +167,8 @@ def _attach_operators() -> None:
     for name, ufunc in _BINARY.items():
         setattr(Tracer, f"__{name}__", ufuncs.binary_operator(ufunc))
         setattr(Tracer, f"__r{name}__", ufuncs.binary_operator(ufunc, reflected=True))
+        in_place = ufuncs.in_place_operator(_SYMBOLS[name], getattr(Tracer, f"__{name}__"))
+        setattr(Tracer, f"__i{name}__", in_place)
     for name, ufunc in _COMPARE.items():
         setattr(Tracer, f"__{name}__", ufuncs.binary_operator(ufunc))
     others: dict[str, Any] = {
@@ -203,29 +178,21 @@ def _attach_operators() -> None:
         "__pos__": lambda self: self,
         "__abs__": ufuncs.absolute,
         "__invert__": lambda self: np.invert(self),
-        "__matmul__": ufuncs.matmul,
-        "__rmatmul__": lambda self, other: ufuncs.matmul(other, self),
-        "__divmod__": ufuncs.divmod_,
-        "__rdivmod__": lambda self, other: ufuncs.divmod_(other, self),
+        "__ipow__": ufuncs.in_place_operator("**=", ufuncs.power_operator),
+        "__matmul__": ufuncs.matmul_operator,
+        "__rmatmul__": ufuncs.function_operator(np.matmul, ufuncs.matmul, reflected=True),
+        "__imatmul__": ufuncs.in_place_operator("@=", ufuncs.matmul_operator),
+        "__divmod__": ufuncs.function_operator(np.divmod, ufuncs.divmod_),
+        "__rdivmod__": ufuncs.function_operator(np.divmod, ufuncs.divmod_, reflected=True),
         "__hash__": object.__hash__,
-        "__bool__": _scalar_conversion("bool", bool),
-        "__float__": _number("float", float),
-        "__int__": _scalar_conversion("int", int),
-        "__complex__": _number("complex", complex),
-        "__index__": _index,
         "__len__": _len,
         "__iter__": _iter,
-        "__array__": _to_array,
+        "__contains__": _contains,
         "__array_ufunc__": array_ufunc,
         "__array_function__": array_function,
         "__setitem__": _set_item,
-        "__repr__": _repr,
-        "__str__": _str,
-        "__format__": _format,
-        "item": lambda self, *args: np.asarray(concrete_value(self, "item()")).item(*args),
-        "tolist": lambda self: np.asarray(concrete_value(self, "tolist()")).tolist(),
     }
-    for name, value in others.items():
+    for name, value in (others | CONVERSIONS).items():
         setattr(Tracer, name, value)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from funcgrad.core.tracer import Tracer
 from funcgrad.errors import IndexRangeError, InPlaceError, ShapeError, at_line
+from funcgrad.numpy.conversions import concrete_value
 from funcgrad.numpy.convert import as_array, check_out, normalize_axis
 from funcgrad.numpy.indexing import getitem
-from funcgrad.numpy.protocol import attach_methods, concrete_value, implements
+from funcgrad.numpy.protocol import attach_methods, implements
 
 
 def _flat_or_axis(a: Any, axis: Any) -> tuple[Any, int]:

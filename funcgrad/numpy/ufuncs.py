@@ -10,8 +10,14 @@ import numpy as np
 from funcgrad.core.aval import aval_of, promotion_kind, resolve_ufunc
 from funcgrad.core.primitive import REGISTRY, Primitive
 from funcgrad.core.tracer import Tracer, bind, own_value
-from funcgrad.errors import OperandTypeError, PrimitiveError, UnsupportedFunctionError
-from funcgrad.numpy.convert import as_array, check_order
+from funcgrad.errors import (
+    OperandTypeError,
+    PrimitiveError,
+    ShapeError,
+    UnsupportedFunctionError,
+    at_line,
+)
+from funcgrad.numpy.convert import as_array, check_order, dtype_of
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.contraction import matmul as matmul_p
 
@@ -298,7 +304,7 @@ def binary_operator(ufunc: np.ufunc, reflected: bool = False) -> Callable[[Any, 
 
     The reflected form is made apart, so that neither pays for the other.
     """
-    prim = _PRIMS[ufunc]
+    prim, repeats = _PRIMS[ufunc], ufunc is np.multiply
 
     def op(x: Any, y: Any) -> Any:
         kind = type(y)
@@ -310,8 +316,8 @@ def binary_operator(ufunc: np.ufunc, reflected: bool = False) -> Callable[[Any, 
                     return rec.record(prim, (x, y), {})
             elif kind is float or kind is int or (kind is np.ndarray and y.dtype is dtype):
                 return x.rec.record(prim, (x, y), {})
-        if not _is_operand(y):
-            return NotImplemented
+        if not _is_operand(y) or (repeats and _repeats(x, y)):
+            return _ask_other(ufunc, (x, y), y)
         return _slow_binary(ufunc, x, y)
 
     def rop(x: Any, y: Any) -> Any:
@@ -320,17 +326,101 @@ def binary_operator(ufunc: np.ufunc, reflected: bool = False) -> Callable[[Any, 
         if dtype is _F64 or dtype is _F32:
             if kind is float or kind is int or (kind is np.ndarray and y.dtype is dtype):
                 return x.rec.record(prim, (y, x), {})
-        if not _is_operand(y):
-            return NotImplemented
+        if not _is_operand(y) or (repeats and _repeats(x, y)):
+            return _ask_other(ufunc, (y, x), y)
         return _slow_binary(ufunc, y, x)
 
     return rop if reflected else op
 
 
+_PLAIN = frozenset({Tracer, np.ndarray, *PYTHON_SCALARS, list, tuple})
+
+
 def _is_operand(y: Any) -> bool:
-    return isinstance(y, (Tracer, np.ndarray, np.generic, *PYTHON_SCALARS, list, tuple)) or hasattr(
-        y, "__array_ufunc__"
-    )
+    """Whether an operator takes y for an array; what answers NumPy in its own way, it does not."""
+    kind = type(y)
+    if kind in _PLAIN or isinstance(y, (np.generic, *PYTHON_SCALARS)):
+        return True
+    if isinstance(y, np.ndarray):
+        return not answers_itself(y)
+    return hasattr(y, "__cuda_array_interface__")
+
+
+def answers_itself(x: Any) -> bool:
+    """Whether x is of a class, other than tracers and arrays, that answers ufuncs its own way."""
+    answer = getattr(type(x), "__array_ufunc__", np.ndarray.__array_ufunc__)
+    return answer is not np.ndarray.__array_ufunc__ and type(x) is not Tracer
+
+
+def _ask_other(ufunc: np.ufunc, operands: tuple[Any, Any], other: Any) -> Any:
+    """What an operator gives where `other` is no array to us, by NumPy's rules.
+
+    Its class may answer the ufunc; else its own operator is tried, or there is none.
+    """
+    if getattr(type(other), "__array_ufunc__", None) is None or not answers_itself(other):
+        return NotImplemented
+    return ufunc(*operands)
+
+
+def _repeats(x: Tracer, y: Any) -> bool:
+    """Whether `x * y` repeats a sequence, as it does for NumPy's integers, too."""
+    return type(y) in (list, tuple) and not x.shape and x.dtype.kind in "iu"
+
+
+def matmul_operator(x: Tracer, y: Any) -> Any:
+    if type(y) is np.ndarray and y.dtype is _dtype(x):
+        return x.rec.record(matmul_p, (x, y), {})
+    return matmul(x, y) if _is_operand(y) else _ask_other(np.matmul, (x, y), y)
+
+
+def function_operator(
+    ufunc: np.ufunc, function: Callable[[Any, Any], Any], reflected: bool = False
+) -> Callable[[Any, Any], Any]:
+    """An operator that does what a function does, where the other operand is an array."""
+
+    def op(x: Tracer, y: Any) -> Any:
+        operands = (y, x) if reflected else (x, y)
+        return function(*operands) if _is_operand(y) else _ask_other(ufunc, operands, y)
+
+    return op
+
+
+def in_place_operator(
+    symbol: str, operate: Callable[[Any, Any], Any]
+) -> Callable[[Tracer, Any], Any]:
+    """`x += y` and its like: of the shape and dtype that NumPy would write into.
+
+    A number is bound anew, as NumPy's and Python's are; so is a traced array without axes,
+    which cannot be told from a number.
+    """
+
+    def op(x: Tracer, y: Any) -> Any:
+        result = operate(x, y)
+        if not x.shape:
+            return result
+        if type(result) is not Tracer:
+            raise at_line(
+                OperandTypeError,
+                f"x {symbol} y: a traced {x.aval} takes no {type(y).__name__} in place",
+            )
+        dtype, found = dtype_of(x), dtype_of(result)
+        if found is dtype and result.shape == x.shape:
+            return result
+        if not np.can_cast(found, dtype, "same_kind"):
+            raise at_line(
+                OperandTypeError,
+                f"x {symbol} y: the result is {found}, which x of {dtype} does not hold "
+                "(casting='same_kind'); write x = x + y and so on for a new array",
+            )
+        if result.shape != x.shape:
+            raise at_line(
+                ShapeError,
+                f"x {symbol} y: the result has shape {result.shape}, which x of shape {x.shape} "
+                "does not hold; write x = x + y and so on for a new array",
+            )
+        return ew.cast(result, dtype)
+
+    return op
 
 
 # As NumPy's own operator has it; np.power does not.
@@ -343,13 +433,15 @@ def power_operator(x: Any, y: Any) -> Any:
         if prim is None:
             return x.rec.record(ew.power, (x, y), {})
         return x.rec.record(prim, (x,), {})
+    if not _is_operand(y):
+        return _ask_other(np.power, (x, y), y)
     if aval_of(x).weak and (type(y) in PYTHON_SCALARS or aval_of(y).weak):
         return _slow_binary(np.power, x, y)
     return power(x, y)
 
 
 def rpower_operator(x: Any, y: Any) -> Any:
-    return _slow_binary(np.power, y, x)
+    return _slow_binary(np.power, y, x) if _is_operand(y) else _ask_other(np.power, (y, x), y)
 
 
 def negative_operator(x: Any) -> Any:

@@ -23,6 +23,7 @@ from funcgrad.errors import (
 from funcgrad.primitives import control as prims
 from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms import branch_rules as _branch_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from funcgrad.transforms import draws
 from funcgrad.transforms import loop_rules as _loop_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from funcgrad.transforms.trace import as_operands, flatten_result, leaf_avals, lift_arrays, trace
 from funcgrad.transforms.vectorize import vmap
@@ -206,10 +207,12 @@ def _trace_body(
     leaves, treedef = tree.flatten(init)
     avals = leaf_avals(init, leaves, f"{name}: a leaf of the carry")
     extra_tree, extra_avals = extra
+    watched = draws.watch(step)
     while True:
         with Recorder(f"the body of {name}", concrete=False) as rec:
             carry = treedef.unflatten([rec.abstract_input(a) for a in avals])
             new, y = step(carry, extra_tree.unflatten([rec.abstract_input(a) for a in extra_avals]))
+            draws.check(watched, name)
             outs, out_tree = flatten_result(new, name)
             if out_tree != treedef:
                 raise _structure_error(f"{name}: the body", out_tree, "the first carry", treedef)

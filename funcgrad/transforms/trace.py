@@ -14,6 +14,7 @@ from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import Recorder, Tracer, bind, own_value
 from funcgrad.errors import NotAnArrayError
+from funcgrad.transforms import draws
 
 # Captured arrays from this size on are operands of the equations that hold graphs.
 LIFT_BYTES = 4096
@@ -26,9 +27,11 @@ def trace(
 
     `treedef` is the structure of the tuple of arguments.
     """
+    watched = draws.watch(fun)
     with Recorder(purpose, concrete=False) as rec:
         leaves = [rec.abstract_input(a) for a in avals]
         out = fun(*treedef.unflatten(leaves))
+        draws.check(watched, purpose)
         out_leaves, out_tree = flatten_result(out, purpose)
         return rec.graph(out_leaves), out_tree
 
