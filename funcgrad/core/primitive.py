@@ -155,6 +155,29 @@ def zeros_like(x: Any) -> Any:
     return np.zeros(aval.shape, aval.dtype) if aval.shape else aval.dtype.type(0)
 
 
+HALF, SINGLE = np.dtype(np.float16), np.dtype(np.float32)
+
+
+def widen(x: Any) -> Any:
+    """What rules add up or multiply: float16 as float32, anything else as it is.
+
+    A sum of ones stops growing at 2048 in float16, and what is beyond 65504 is infinite.
+    """
+    return x.astype(SINGLE) if x.dtype == HALF else x
+
+
+def narrow(x: Any, dtype: np.dtype) -> Any:
+    """The result of what `widen` has given, rounded once."""
+    return x if x.dtype == dtype else x.astype(dtype)
+
+
+def total(x: Any, axes: tuple[int, ...], keepdims: bool = False) -> Any:
+    """The sum of terms that a rule has made."""
+    if x.dtype == HALF:
+        return np.add.reduce(x.astype(SINGLE), axis=axes, keepdims=keepdims).astype(HALF)
+    return np.add.reduce(x, axis=axes, keepdims=keepdims)
+
+
 def unbroadcast(x: Any, shape: tuple[int, ...]) -> Any:
     """Sum `x` down to `shape`: the transpose of broadcasting `shape` up to `x.shape`."""
     have = shape_of(x)
@@ -164,7 +187,7 @@ def unbroadcast(x: Any, shape: tuple[int, ...]) -> Any:
     axes = tuple(range(extra)) + tuple(
         i + extra for i, n in enumerate(shape) if n == 1 and have[i + extra] != 1
     )
-    x = np.add.reduce(x, axis=axes)
+    x = total(x, axes)
     return x if shape_of(x) == shape else x.reshape(shape)
 
 
@@ -311,6 +334,7 @@ def linear(
     batch: Rule,
     samples: Sequence[Sample],
     over: Callable[[int], Sequence[int]] | Sequence[int] = (0,),
+    tangent: Rule | None = None,
     **options: Any,
 ) -> Primitive:
     """Declare a primitive linear in the operands at `over` jointly.
@@ -318,6 +342,7 @@ def linear(
     `transpose(ct, *ins, **params)` gives the cotangents of those operands, in order (one
     operand: the cotangent itself). Of the operands it may read only shape and dtype where
     they are linear. `over` may be a function of the number of operands.
+    `tangent(t, **params)` is for a primitive that rounds where rules must not.
     """
     single = over == (0,)
 
@@ -325,6 +350,8 @@ def linear(
         return over(n) if callable(over) else over
 
     def jvp(tangents: Sequence[Any], ans: Any, ins: Sequence[Any], params: dict) -> Any:
+        if tangent is not None:
+            return tangent(tangents[0], **params)
         where = positions(len(ins))
         if all(tangents[i] is None for i in where):
             return None

@@ -10,13 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.core.aval import Shape
-from funcgrad.core.primitive import shape_of
+from funcgrad.core.primitive import shape_of, total
 from funcgrad.core.tracer import bind
 from funcgrad.errors import ShapeError, at_line
 from funcgrad.numpy.contraction import composition, permute, reshape
 from funcgrad.numpy.convert import check_casting, check_order, check_out, promote
 from funcgrad.numpy.protocol import implements
-from funcgrad.primitives import reduction as rd
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.contraction import matmul
 from funcgrad.primitives.elementwise import cast
@@ -225,7 +224,7 @@ def _sum_out(term: Term, keep: set[Label], dtype: np.dtype) -> Term:
     if not axes:
         return term
     # A sum widens small integers; einsum does not.
-    x = cast(bind(rd.sum_, x, axes=axes, keepdims=False), dtype)
+    x = cast(total(x, axes), dtype)
     return x, tuple(label for label in labels if label in keep)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval
-from funcgrad.core.primitive import custom, linear, sample, shape_of
+from funcgrad.core.primitive import custom, linear, narrow, sample, shape_of, widen
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.structural import broadcast_to, concatenate, flip, slice_axis
 
@@ -62,8 +62,12 @@ def _cumsum(x, axis):
     return np.add.accumulate(x, axis)
 
 
+def _running_total(x: Any, axis: int) -> Any:
+    return narrow(bind(cumsum, widen(x), axis=axis), x.dtype)
+
+
 def _cumsum_transpose(ct: Any, x: Any, axis: int) -> Any:
-    return bind(flip, bind(cumsum, bind(flip, ct, axes=(axis,)), axis=axis), axes=(axis,))
+    return bind(flip, _running_total(bind(flip, ct, axes=(axis,)), axis), axes=(axis,))
 
 
 cumsum = linear(
@@ -73,6 +77,7 @@ cumsum = linear(
     shape=_accumulator_dtype,
     batch=_batch,
     samples=_SAMPLES,
+    tangent=_running_total,
     source=_source("add"),
     dtypes="fci",
 )
@@ -84,7 +89,8 @@ def _recurrence(a, b, axis, reverse):
     # A loop over the axis: doubling would form products of coefficients that may overflow.
     a, b = np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
     out = np.empty_like(b)
-    state = np.zeros(b.shape[1:], b.dtype)
+    # In float16 a sum of ones stops growing at 2048.
+    state = np.zeros(b.shape[1:], np.float32 if b.dtype == np.float16 else b.dtype)
     for i in range(len(b))[:: -1 if reverse else 1]:
         state = a[i] * state + b[i]
         out[i] = state

@@ -229,14 +229,20 @@ def flat_positions(shape, indices, axes):
 
 
 def update_at(ufunc, out, indices, axes, updates):
-    """`out[:, i, :, j] = ufunc(out[:, i, :, j], updates)` in place, for each index in turn."""
+    """`out[:, i, :, j] = ufunc(out[:, i, :, j], updates)`, for each index in turn; may write `out`.
+
+    In float16 a sum of ones stops growing at 2048, and products may overflow on the way.
+    """
+    dtype = out.dtype
+    if dtype == np.float16:
+        out = out.astype(np.float32)
     if out.ndim == 1 or updates.size < 2048:
         ufunc.at(out, at_axes(indices, axes), updates)
     else:
         # ufunc.at is several times as fast on one axis.
         positions = flat_positions(out.shape, indices, axes)
         ufunc.at(out.reshape(-1), positions.reshape(-1), updates.reshape(-1))
-    return out
+    return out if out.dtype == dtype else out.astype(dtype)
 
 
 def _scatter_zeros(x, *indices, shape, axes):

@@ -10,9 +10,12 @@ from funcgrad.core.aval import Aval, Shape
 from funcgrad.core.primitive import (
     custom,
     linear,
+    narrow,
     nondifferentiable,
     sample,
     shape_of,
+    total,
+    widen,
 )
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.cumulative import exclusive_product
@@ -91,6 +94,7 @@ sum_ = linear(
     shape=_accumulator_dtype,
     batch=batch_reduction,
     samples=[*REDUCTION_SAMPLES, EMPTY_SAMPLE],
+    tangent=total,
     source=reduction_source("add"),
     dtypes="fci",
 )
@@ -119,13 +123,14 @@ def product_of_others(x: Any, axes: Axes) -> Any:
 
 
 def _prod_jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
-    terms = product_of_others(ins[0], params["axes"]) * tangents[0]
-    return bind(sum_, terms, **params)
+    terms = product_of_others(widen(ins[0]), params["axes"]) * tangents[0]
+    return narrow(total(terms, **params), tangents[0].dtype)
 
 
 def _prod_vjp(ct: Any, ans: Any, ins: Any, params: Any, need: Any) -> list[Any]:
     (x,), axes = ins, params["axes"]
-    return [expand_reduced(ct, shape_of(x), axes) * product_of_others(x, axes)]
+    others = product_of_others(widen(x), axes)
+    return [narrow(expand_reduced(ct, shape_of(x), axes) * others, ct.dtype)]
 
 
 prod = custom(
@@ -161,25 +166,27 @@ def _extremum_shape(x: Aval, axes: Axes, keepdims: bool) -> Aval:
     return _same_dtype(x, axes, keepdims)
 
 
-def _chosen(ans: Any, x: Any, axes: Axes, dtype: Any) -> tuple[Any, Any]:
+def _chosen(ans: Any, x: Any, axes: Axes) -> tuple[Any, Any]:
     """Which elements are the extremum, and how many; ties share a (co)tangent equally.
 
     A NaN is the extremum of whatever it is among.
     """
     chosen = (x == expand_reduced(ans, shape_of(x), axes)) | (x != x)
-    return chosen, np.add.reduce(chosen, axis=axes, dtype=dtype, keepdims=True)
+    count = np.add.reduce(chosen, axis=axes, dtype=widen(x).dtype, keepdims=True)
+    return chosen, count
 
 
 def _extremum_jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
     (tangent,) = tangents
-    chosen, count = _chosen(ans, ins[0], params["axes"], tangent.dtype)
-    return bind(sum_, np.where(chosen, tangent / count, 0), **params)
+    chosen, count = _chosen(ans, ins[0], params["axes"])
+    return narrow(total(np.where(chosen, tangent / count, 0), **params), tangent.dtype)
 
 
 def _extremum_vjp(ct: Any, ans: Any, ins: Any, params: Any, need: Any) -> list[Any]:
     (x,), axes = ins, params["axes"]
-    chosen, count = _chosen(ans, x, axes, ct.dtype)
-    return [np.where(chosen, expand_reduced(ct, shape_of(x), axes) / count, 0)]
+    chosen, count = _chosen(ans, x, axes)
+    share = narrow(expand_reduced(ct, shape_of(x), axes) / count, ct.dtype)
+    return [np.where(chosen, share, 0)]
 
 
 _TIES = np.array([[1.0, 3.0, 3.0], [2.0, -1.0, 2.0]])
@@ -202,19 +209,23 @@ max_, min_ = (
 
 
 def _logsumexp(x, axes, keepdims):
+    dtype = x.dtype
+    if dtype == np.float16:
+        x = x.astype(np.float32)
     top = np.maximum.reduce(x, axes, keepdims=True, initial=-np.inf)
     # Nothing to shift by where all are -inf or one is inf: inf - inf would be NaN.
     top = np.where(np.isfinite(top), top, 0)
     total = np.add.reduce(np.exp(x - top), axes, keepdims=keepdims)
     with np.errstate(divide="ignore"):
         out = np.log(total)
-    return out + (top if keepdims else top.reshape(np.shape(out)))
+    out = out + (top if keepdims else top.reshape(np.shape(out)))
+    return out if out.dtype == dtype else out.astype(dtype)
 
 
 def _softmax(x: Any, ans: Any, axes: Axes) -> Any:
     """The derivative of logsumexp: 0 for -inf, also where all are; 1 for the only inf."""
-    total = expand_reduced(ans, shape_of(x), axes)
-    shift = np.where(total == -np.inf, 0, total)
+    x, whole = widen(x), expand_reduced(ans, shape_of(x), axes)
+    shift = np.where(whole == -np.inf, 0, whole)
     weights = np.exp(np.where(x == shift, 0, x - shift))
     # Of a large logsumexp the last digit is a visible factor, which this division takes away.
     scale = np.add.reduce(weights, axis=axes, keepdims=True)
@@ -223,12 +234,13 @@ def _softmax(x: Any, ans: Any, axes: Axes) -> Any:
 
 def _logsumexp_jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
     weights = _softmax(ins[0], ans, params["axes"])
-    return bind(sum_, weights * tangents[0], **params)
+    return narrow(total(weights * tangents[0], **params), tangents[0].dtype)
 
 
 def _logsumexp_vjp(ct: Any, ans: Any, ins: Any, params: Any, need: Any) -> list[Any]:
     (x,), axes = ins, params["axes"]
-    return [expand_reduced(ct, shape_of(x), axes) * _softmax(x, ans, axes)]
+    weights = _softmax(x, ans, axes)
+    return [narrow(expand_reduced(ct, shape_of(x), axes) * weights, ct.dtype)]
 
 
 logsumexp = custom(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import aval_of
-from funcgrad.core.primitive import Primitive
+from funcgrad.core.primitive import Primitive, narrow, widen
 from funcgrad.core.tracer import bind
 from funcgrad.numpy.convert import as_array, promote
 from funcgrad.numpy.reductions import logsumexp as _logsumexp
@@ -225,6 +225,7 @@ def logsumexp(
         return _logsumexp(a, axis, keepdims)
     weights = np.ones((), a.dtype) if b is None else _float(b)
     a, weights = promote(np.broadcast_arrays(a, weights))
+    dtype, a, weights = a.dtype, widen(a), widen(weights)
     # A weight of 0 takes its element out, also where exp would overflow.
     a = np.where(weights == 0, -np.inf, a)
     top = bind(ew.stop_gradient, np.max(a, axis=axis, keepdims=True))
@@ -232,7 +233,8 @@ def logsumexp(
     total = np.sum(weights * np.exp(a - top), axis=axis, keepdims=True)
     sign = np.sign(total)
     with np.errstate(divide="ignore", invalid="ignore"):
-        out = np.log(np.abs(total) if return_sign else total) + top
+        out = narrow(np.log(np.abs(total) if return_sign else total) + top, dtype)
+    sign = narrow(sign, dtype)
     if not keepdims:
         out, sign = np.squeeze(out, axis), np.squeeze(sign, axis)
     return (out, sign) if return_sign else out
@@ -249,8 +251,8 @@ def softmax(x: Any, axis: Any = None) -> Any:
     """
     x = _float(x)
     top = bind(ew.stop_gradient, np.max(x, axis=axis, keepdims=True))
-    weights = np.exp(x - top)
-    return weights / np.sum(weights, axis=axis, keepdims=True)
+    weights = np.exp(widen(x) - top)
+    return narrow(weights / np.sum(weights, axis=axis, keepdims=True), x.dtype)
 
 
 def log_softmax(x: Any, axis: Any = None) -> Any:
@@ -265,8 +267,8 @@ def log_softmax(x: Any, axis: Any = None) -> Any:
     x = _float(x)
     # Shifted first: what is near 0 has more digits behind the point.
     top = bind(ew.stop_gradient, np.max(x, axis=axis, keepdims=True))
-    x = x - np.where(np.isfinite(top), top, 0)
-    return x - _logsumexp(x, axis, True)
+    shifted = widen(x) - np.where(np.isfinite(top), top, 0)
+    return narrow(shifted - _logsumexp(shifted, axis, True), x.dtype)
 
 
 def xlogy(x: Any, y: Any) -> Any:

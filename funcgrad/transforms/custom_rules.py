@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from types import CellType
 from typing import Any
 
-import numpy as np
-
 from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
-from funcgrad.core.primitive import Primitive, zeros_like
+from funcgrad.core.primitive import Primitive, total, zeros_like
 from funcgrad.core.tracer import NO_VALUE, Recorder, Tracer, bind
 from funcgrad.errors import (
     CustomRuleError,
@@ -505,7 +503,7 @@ class _BatchedVjp:
         everything = [*operands, *residuals.values, *cts]
         results = iter(_over_batch(graph, everything, all_flags, self.size))
         return [
-            None if c is None else next(results) if b else np.add.reduce(next(results), axis=0)
+            None if c is None else next(results) if b else total(next(results), (0,))
             for c, b in zip(found, self.flags, strict=True)
         ]
 

@@ -11,7 +11,7 @@ import numpy as np
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph, Var, live_eqns
-from funcgrad.core.primitive import Primitive, zeros_like
+from funcgrad.core.primitive import HALF, SINGLE, Primitive, narrow, zeros_like
 from funcgrad.core.tracer import Recorder, bind
 from funcgrad.errors import NotDifferentiableError, at_line
 from funcgrad.primitives.control import scan, while_
@@ -243,7 +243,7 @@ def _scan_backward(
     step = body.derive(("scan backward", plan.forward, given), lambda: _backward_step(plan, given))
     roles = groups(body.inputs, n_consts, n_carry).only(plan.active)
     consts = [r for r, s in zip(residuals, sliced, strict=True) if not s]
-    sums = [zeros_like(v.aval) for v in roles.consts]
+    sums = [zeros_like(_sum_aval(v.aval)) for v in roles.consts]
     found = bind(
         scan,
         *consts,
@@ -257,7 +257,9 @@ def _scan_backward(
         n_consts=len(consts),
         n_carry=len(sums) + len(ct_carry),
     )
-    return spread(found, plan.active.all)
+    n_sums = len(sums)
+    totals = [narrow(s, v.aval.dtype) for s, v in zip(found[:n_sums], roles.consts, strict=True)]
+    return spread([*totals, *found[n_sums:]], plan.active.all)
 
 
 def _backward_step(plan: _ScanVjp, given: Mask) -> Graph:
@@ -269,7 +271,7 @@ def _backward_step(plan: _ScanVjp, given: Mask) -> Graph:
     ct_avals = avals[n_residuals:]
     with Recorder("vjp", concrete=False) as rec:
         held = {i: rec.abstract_input(avals[i]) for i, s in enumerate(sliced) if not s}
-        sums = [rec.abstract_input(a) for a in _sum_avals(plan, n_sums)]
+        sums = [rec.abstract_input(_sum_aval(a)) for a in plan.rest.out_avals[:n_sums]]
         ct_carry = [rec.abstract_input(a) for a in ct_avals[:n_carry]]
         ct_ys = [rec.abstract_input(a) for a, g in zip(ct_avals[n_carry:], given, strict=True) if g]
         held |= {i: rec.abstract_input(avals[i]) for i, s in enumerate(sliced) if s}
@@ -281,8 +283,9 @@ def _backward_step(plan: _ScanVjp, given: Mask) -> Graph:
         return rec.graph([*totals, *found[n_sums:]])
 
 
-def _sum_avals(plan: _ScanVjp, n_sums: int) -> list[Aval]:
-    return [a.strong() for a in plan.rest.out_avals[:n_sums]]
+def _sum_aval(term: Aval) -> Aval:
+    """What the terms of all steps are added up in."""
+    return term.update(dtype=SINGLE) if term.dtype == HALF else term.strong()
 
 
 # --- loops: batching ------------------------------------------------------------------

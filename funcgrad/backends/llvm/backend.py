@@ -9,8 +9,9 @@ from funcgrad.backends.llvm import recipe, tiles
 from funcgrad.backends.llvm.kinds import SUPPORTED
 from funcgrad.backends.numpy.interface import is_plain, render_tree
 from funcgrad.backends.numpy.prepare import prepare
+from funcgrad.core.aval import Aval
 from funcgrad.core.execution import BACKENDS, Inspection, Runner
-from funcgrad.core.graph import Graph
+from funcgrad.core.graph import Eqn, Graph
 
 
 class LlvmBackend:
@@ -56,8 +57,16 @@ def _is_native(graph: Graph) -> bool:
     """Whether native code can read the inputs, and is good for most of what is done with them."""
     if not all(a.dtype.isnative for a in graph.in_avals):
         return False
-    made = [o.aval.dtype in SUPPORTED for e in graph.eqns for o in e.outs]
+    made = [_is_written(e, o.aval) for e in graph.eqns for o in e.outs]
     return 2 * sum(made) >= len(made)
+
+
+def _is_written(eqn: Eqn, out: Aval) -> bool:
+    if not eqn.prim.multiple:
+        return out.dtype in SUPPORTED
+    # A loop that is not written is left to its implementation, which must not compile it here.
+    known = all(a.aval.dtype in SUPPORTED for a in (*eqn.ins, *eqn.outs))
+    return known and all(o.aval.size for o in eqn.outs)
 
 
 def _is_leaf(out_tree: Any) -> bool:
