@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from funcgrad.core.source import SourceLine, at_user_line
+from funcgrad.core.source import SourceLine, at_user_line, error_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -322,6 +322,46 @@ class InPlaceError(FuncgradError, TypeError):
             "traced arrays cannot be written to: functions must be pure. Instead of `x[i] = v` "
             "write `x = fg.at(x)[i].set(v)`, instead of `x[i] += v` write "
             f"`x = fg.at(x)[i].add(v)`.{at_user_line()}"
+        )
+
+
+class CapturedWriteError(FuncgradError, ValueError):
+    """A function writes to a large array that it has used before, while it is being recorded.
+
+    The derivative, or the compiled program, will read that array. Small arrays are copied when
+    they are used; large ones are not, so they have to stay as they are.
+
+    Fails::
+
+        def loss(w):
+            total = 0.0
+            for k in range(3):
+                buffer[:] = k
+                total = total + np.sum(w * buffer)
+            return total
+
+        fg.grad(loss)(w)
+
+    Mended: make a new array in place of writing to the old one::
+
+        buffer = np.full(w.shape, float(k))
+    """
+
+    @classmethod
+    def refused(cls, purpose: str, error: BaseException) -> CapturedWriteError:
+        line = error_line(error)
+        return cls(
+            f"under {purpose} something is written to an array that the function has used before, "
+            "which what is recorded would then read. Make a new array, or copy this one before "
+            "it is used (x.copy())." + (f"\n  at {line}" if line else "")
+        )
+
+    @classmethod
+    def found(cls, purpose: str, array: Any) -> CapturedWriteError:
+        return cls(
+            f"under {purpose} an array of shape {array.shape} that the function has used was "
+            "written to, through another view of its memory, before what was recorded could read "
+            f"it. Make a new array, or copy it before it is used (x.copy()).{at_user_line()}"
         )
 
 

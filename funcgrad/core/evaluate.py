@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from funcgrad.config import config
-from funcgrad.core.graph import Const, Eqn, Graph
-from funcgrad.core.tracer import bind, check_nans, set_source
+from funcgrad.core.graph import Const, Eqn, Graph, live_eqns
+from funcgrad.core.tracer import NO_VALUE, Tracer, bind, check_nans, own_value, set_source
 
 
 def read(env: dict[int, Any], atom: Any) -> Any:
@@ -53,3 +55,32 @@ def run_into(
 def run_graph(graph: Graph, args: Sequence[Any]) -> list[Any]:
     """The graph's results for `args`; inlines the graph where any of them is a tracer."""
     return run_into({}, graph, args)
+
+
+def known_value(x: Any) -> Any:
+    """The value of a tracer if it follows from values that are known, else NO_VALUE.
+
+    What a branch or a loop's body computes is only recorded. Where the user asks for a value
+    there (`if w > 0:` on what is closed over), the equations that lead to it are computed.
+    """
+    x = own_value(x)
+    if type(x) is not Tracer:
+        return x
+    rec = x.rec
+    values: dict[int, Any] = {k: known_value(v) for k, v in (rec.origins or {}).items()}
+
+    def known(a: Any) -> Any:
+        if type(a) is Tracer and a.rec is rec:
+            return values.get(id(a), NO_VALUE)
+        return known_value(a)
+
+    for eqn in live_eqns(rec.eqns, [x]):
+        ins = [known(a) for a in eqn.ins]
+        if any(a is NO_VALUE for a in ins):
+            return NO_VALUE
+        with np.errstate(all="ignore"):
+            result = eqn.prim.impl(*ins, **eqn.params)
+        values.update(
+            zip(map(id, eqn.outs), result if eqn.prim.multiple else [result], strict=True)
+        )
+    return values.get(id(x), NO_VALUE)

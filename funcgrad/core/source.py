@@ -55,6 +55,18 @@ def line_of(frame: FrameType) -> SourceLine:
     return SourceLine(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name)
 
 
+def error_line(error: BaseException) -> SourceLine | None:
+    """The innermost frame outside funcgrad and NumPy that an error came through."""
+    found = None
+    traceback = error.__traceback__
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if not code.co_filename.startswith(_INTERNAL):
+            found = SourceLine(code.co_filename, traceback.tb_lineno, code.co_name)
+        traceback = traceback.tb_next
+    return found
+
+
 def at_user_line() -> str:
     """`" at file:line (in f)"` for the end of a message, or nothing."""
     line = user_line()

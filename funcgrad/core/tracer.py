@@ -4,21 +4,22 @@ A `Recorder` keeps a tape of equations over its tracers. A tracer that has a val
 as it records (plain `grad`, `vjp`, `jvp`); one without is only known by its aval (`jit`,
 `vmap`). An operation goes to the innermost recorder among its operands' own; so what does
 not depend on an inner transformation's inputs is recorded outside it, and operands that
-belong further out are captured.
+belong further out are captured. It goes no further out than the innermost recorder that
+owns what is computed while it is open: a branch's or a loop's, which may never run.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 
 from funcgrad.config import config
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.graph import Const, Eqn, Graph, Var, live_eqns
-from funcgrad.core.snapshot import snapshot
+from funcgrad.core.snapshot import Held, snapshot
 from funcgrad.core.source import SourceLine, user_line
 from funcgrad.errors import (
     LeakedTracerError,
@@ -32,9 +33,12 @@ if TYPE_CHECKING:
     from funcgrad.core.primitive import Primitive
 
 
-# Arrays that operations capture are copied up to these sizes, eagerly and where graphs are made.
+# Arrays that operations capture are copied up to these sizes, eagerly and where graphs are made;
+# larger ones are held: nobody may write to them while the function is recorded.
 KEPT_BYTES = 1 << 14
 CAPTURED_BYTES = 1 << 20
+# What a branch computes of constants is computed at once where results are as small as this.
+FOLDED_BYTES = 1 << 12
 
 
 class _NoValue:
@@ -118,23 +122,38 @@ class Tape(NamedTuple):
 
 class _Recorders(threading.local):
     def __init__(self) -> None:
-        self.depth = 0
-        self.staging = 0
+        # The innermost recorder that is open, and the innermost that owns what is computed.
+        self.top: Recorder | None = None
+        self.owner: Recorder | None = None
         # Captured arrays by their ids: themselves, and as they were.
         self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.source: SourceLine | None = None
 
 
 _recorders = _Recorders()
+# The open recorders of all threads that own what is computed of arrays alone, too. While there
+# are none, which is nearly always, nobody needs to ask for this thread's.
+deferring: list[Recorder] = []
 
 
 class Recorder:
     """The tape of one recording.
 
-    Attributes:
-        level: how deeply recordings are nested where this one began.
+    Args:
         purpose: the transformation that records, for messages.
         concrete: values ride along where operands have them.
+        reverse: what equations that hold graphs leave for reverse mode is kept.
+        owns: what is computed of enclosing recordings' tracers alone while this one is open is
+            recorded here, not there.
+        defers: it may never run what it records. So it owns what is computed, of arrays alone,
+            too, and computes nothing that could fail, or take long; neither do recordings
+            within it.
+        lasting: what it captures is used after the function that is recorded has returned.
+
+    Attributes:
+        level: how deeply recordings are nested where this one began.
+        active: True while operations are recorded here; None while a recording within owns
+            them; False before and after.
         captures: operands of enclosing recordings were met.
         pulls: under `reverse`, what equations kept on the way forward, by the equation's id.
     """
@@ -143,42 +162,85 @@ class Recorder:
         "active",
         "captures",
         "concrete",
+        "defers",
+        "enclosing",
         "eqns",
+        "held",
         "inputs",
+        "lasting",
         "level",
         "memo",
+        "origins",
+        "outer",
+        "owns",
         "pulls",
         "purpose",
         "reverse",
+        "suspended",
     )
 
-    def __init__(self, purpose: str, concrete: bool, reverse: bool = False):
+    def __init__(
+        self,
+        purpose: str,
+        concrete: bool,
+        reverse: bool = False,
+        owns: bool = False,
+        defers: bool = False,
+        lasting: bool = False,
+    ):
         self.purpose = purpose
         self.concrete = concrete
         self.reverse = reverse
+        self.owns = owns or defers
+        self.defers = defers
+        self.lasting = lasting
         self.pulls: dict[int, Any] = {}
         self.level = 0
-        self.active = False
+        self.active: bool | None = False
         self.captures = False
         self.eqns: list[Eqn] = []
         self.inputs: list[Tracer] = []
         self.memo: dict[Any, Any] = {}
+        self.held: Held | None = None
+        self.origins: dict[int, Any] | None = None
 
     def __enter__(self) -> Recorder:
-        _recorders.depth += 1
-        if self.stages:
-            _recorders.staging += 1
-        self.level = _recorders.depth
+        outer = self.outer = _recorders.top
+        self.level = 1 if outer is None else outer.level + 1
+        enclosing = self.enclosing = _recorders.owner
+        if enclosing is not None and enclosing.defers:
+            self.concrete, self.defers = False, True
+        if self.owns:
+            self._suspend(outer)
         self.active = True
+        _recorders.top = self
         return self
 
+    def _suspend(self, outer: Recorder | None) -> None:
+        """Own what the recorders around would record."""
+        self.suspended: list[Recorder] = []
+        while outer is not None and outer.active:
+            outer.active = None
+            self.suspended.append(outer)
+            outer = outer.outer
+        _recorders.owner = self
+        if self.defers:
+            deferring.append(self)
+
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        depth = _recorders.depth = _recorders.depth - 1
-        if self.stages:
-            _recorders.staging -= 1
-        if not depth and _recorders.kept:
-            _recorders.kept = {}
+        outer = _recorders.top = self.outer
         self.active = False
+        if self.owns:
+            _recorders.owner = self.enclosing
+            for recorder in self.suspended:
+                recorder.active = True
+            if self.defers:
+                deferring.remove(self)
+        self.outer = self.enclosing = None
+        if outer is None and _recorders.kept:
+            _recorders.kept = {}
+        if self.held is not None:
+            self.held.release(self.purpose, error)
         if kind is ValueError and isinstance(error.__cause__, TracerArrayError):
             # `array[0] = x`: NumPy puts an error of its own before ours, which tells more.
             raise error.__cause__ from None
@@ -196,12 +258,23 @@ class Recorder:
         if type(value) is Tracer:
             self.captures = True
             tracer = Tracer(self, value.value if self.concrete else NO_VALUE, value.aval)
+            self._origin(tracer, value)
         elif self.concrete:
+            if type(value) is np.ndarray:
+                value = value.copy("K") if value.nbytes <= KEPT_BYTES else self.hold(value)
             tracer = Tracer(self, value)
         else:
             tracer = Tracer(self, NO_VALUE, aval_of(value))
+            self._origin(tracer, value)
         self.inputs.append(tracer)
         return tracer
+
+    def _origin(self, tracer: Tracer, value: Any) -> None:
+        """What a tracer without a value stands for, in case somebody needs that after all."""
+        if not self.concrete:
+            if self.origins is None:
+                self.origins = {}
+            self.origins[id(tracer)] = value
 
     def abstract_input(self, aval: Aval) -> Tracer:
         tracer = Tracer(self, NO_VALUE, aval)
@@ -210,7 +283,9 @@ class Recorder:
 
     def record(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
         if not self.active:
-            raise LeakedTracerError.of(self.purpose, prim.name)
+            recorder = self.now(prim.name)
+            if recorder is not self:
+                return recorder.record(prim, args, params)
         if not self.concrete:
             return self.stage(prim, args, params)
         values = []
@@ -222,9 +297,9 @@ class Recorder:
                 if a.rec is not self:
                     self.captures = True
                 values.append(value)
-            elif type(a) is np.ndarray and a.nbytes <= KEPT_BYTES:
+            elif type(a) is np.ndarray:
                 # The derivative will read it when the user may have written something else.
-                values.append(a.copy("K"))
+                values.append(a.copy("K") if a.nbytes <= KEPT_BYTES else self.hold(a))
             else:
                 values.append(a)
         if prim.kind == "higher-order":
@@ -244,6 +319,28 @@ class Recorder:
         out = Tracer(self, result)
         self.eqns.append(Eqn(prim, args, params, (out,), source, values))
         return out
+
+    @property
+    def ended(self) -> bool:
+        return self.active is False
+
+    def now(self, use: str) -> Recorder:
+        """Where an operation on this recorder's tracers is recorded now.
+
+        Raises:
+            LeakedTracerError: the recording has ended.
+        """
+        if self.ended:
+            raise LeakedTracerError.of(self.purpose, use)
+        owner = _recorders.owner
+        # In a thread that the user's function started nothing is suspended.
+        return self if self.active or owner is None else owner
+
+    def hold(self, a: np.ndarray) -> np.ndarray:
+        """A captured array as it is now, without a copy if what is recorded is used at once."""
+        if self.held is None:
+            self.held = Held()
+        return self.held.copy_of(a) if self.lasting else self.held.keep(a)
 
     def record_graphs(
         self, prim: Primitive, args: tuple, values: Sequence[Any], params: dict[str, Any]
@@ -266,7 +363,7 @@ class Recorder:
 
     def stage(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
         """Record without computing; shares equal equations and drops identities."""
-        args = tuple([kept(a) if type(a) is np.ndarray else a for a in args])
+        args = tuple([self._kept(a) if type(a) is np.ndarray else a for a in args])
         if prim.simplify is not None:
             known = prim.simplify(args, params)
             if known is not None:
@@ -284,6 +381,22 @@ class Recorder:
             self.eqns.append(Eqn(prim, args, params, outs, source))
             self.memo[key] = outs
         return list(outs) if prim.multiple else outs[0]
+
+    def _kept(self, a: np.ndarray) -> np.ndarray:
+        if not (a.flags.writeable or a.base is not None):
+            return a
+        return self.hold(a) if a.nbytes > CAPTURED_BYTES else kept(a)
+
+    def defer(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
+        """What a primitive gives for constants, in a program that may never run.
+
+        What is small is computed at once, if that does no harm; the rest is recorded.
+        """
+        if prim.kind != "higher-order":
+            known = _folded(prim, args, params)
+            if known is not NO_VALUE:
+                return known
+        return self.stage(prim, args, params)
 
     def _key(self, a: Any) -> Any:
         if type(a) is Tracer:
@@ -343,9 +456,14 @@ class Recorder:
             eqns.append(Eqn(eqn.prim, ins, eqn.params, tuple(map(var, eqn.outs)), eqn.source))
         for out in outputs:
             if type(out) is Tracer and id(out) not in atoms:
-                if out.rec is self or not out.rec.active:
+                if out.rec is self or out.rec.ended:
                     raise LeakedTracerError.of(out.rec.purpose, "the result")
         return Graph(inputs, eqns, map(atom, outputs))
+
+
+def deferred(purpose: str) -> Recorder:
+    """A recorder of what may never run: of a branch, a loop's body, or a graph made of those."""
+    return Recorder(purpose, concrete=False, defers=True)
 
 
 def bind(prim: Primitive, *args: Any, **params: Any) -> Any:
@@ -355,8 +473,42 @@ def bind(prim: Primitive, *args: Any, **params: Any) -> Any:
         if type(a) is Tracer and (rec is None or a.rec.level > rec.level):
             rec = a.rec
     if rec is None:
+        if deferring and is_deferring():
+            return cast(Recorder, _recorders.owner).defer(prim, args, params)
         return prim.impl(*args, **params)
     return rec.record(prim, args, params)
+
+
+def recorder_of(operands: Sequence[Any], use: str) -> Recorder | None:
+    """Where an operation on these operands is recorded now; None where it is computed."""
+    recorders = [a.rec for a in operands if type(a) is Tracer]
+    if not recorders:
+        return _recorders.owner if is_deferring() else None
+    return max(recorders, key=lambda rec: rec.level).now(use)
+
+
+def is_deferring() -> bool:
+    """Whether this thread records a program that may never run: a branch, a loop's body."""
+    owner = _recorders.owner
+    return owner is not None and owner.defers
+
+
+def _folded(prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
+    """The result for constants if it is small and does no harm, else NO_VALUE."""
+    try:
+        avals = prim.infer([aval_of(a) for a in args], params)
+        if not prim.view and sum(a.nbytes for a in avals) > FOLDED_BYTES:
+            return NO_VALUE
+        with np.errstate(all="ignore"):
+            result = prim.impl(*args, **params)
+        harm = any(
+            a.inexact and np.isnan(r).any()
+            for a, r in zip(avals, result if prim.multiple else [result], strict=True)
+        )
+    except Exception:
+        # It is the program's error, if that ever comes there.
+        return NO_VALUE
+    return NO_VALUE if harm else result
 
 
 def with_pullback(
@@ -374,8 +526,6 @@ def with_pullback(
 
 def kept(a: np.ndarray) -> np.ndarray:
     """A captured array as it is now; the user may write something else to it next."""
-    if a.nbytes > CAPTURED_BYTES or not (a.flags.writeable or a.base is not None):
-        return a
     original, copy = _recorders.kept.get(id(a), (None, a))
     if original is not a or not np.array_equal(copy, a, a.dtype.kind in "fc"):
         copy = snapshot(a)
@@ -386,7 +536,10 @@ def kept(a: np.ndarray) -> np.ndarray:
 
 def is_staging() -> bool:
     """Whether a graph for later use is being recorded in this thread."""
-    return _recorders.staging > 0
+    recorder = _recorders.top
+    while recorder is not None and not recorder.stages:
+        recorder = recorder.outer
+    return recorder is not None
 
 
 def set_source(source: SourceLine | None) -> SourceLine | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.evaluate import known_value
 from funcgrad.core.notices import is_told, tell
 from funcgrad.core.source import caller_operation, constructs_around, line_of, user_frame
 from funcgrad.core.tracer import NO_VALUE, Tracer
@@ -34,11 +35,12 @@ def concrete_value(tracer: Tracer, use: str) -> Any:
         LeakedTracerError: its recording has ended.
         TracerValueError: there is none, as under jit and vmap.
     """
-    if not tracer.rec.active:
+    if tracer.rec.ended:
         raise LeakedTracerError.of(tracer.rec.purpose, use)
-    if tracer.value is NO_VALUE:
+    value = known_value(tracer)
+    if value is NO_VALUE:
         raise TracerValueError.of(tracer, use)
-    return tracer.value
+    return value
 
 
 def known_integers(tracer: Tracer) -> Any:
@@ -48,11 +50,12 @@ def known_integers(tracer: Tracer) -> Any:
         LeakedTracerError: the recording has ended.
         TracerArrayError: they are floats, or not known.
     """
-    if not tracer.rec.active:
+    if tracer.rec.ended:
         raise LeakedTracerError.of(tracer.rec.purpose, "NumPy")
-    if tracer.value is NO_VALUE or tracer.aval.inexact:
+    value = NO_VALUE if tracer.aval.inexact else known_value(tracer)
+    if value is NO_VALUE:
         raise TracerArrayError.of(tracer)
-    return tracer.value
+    return value
 
 
 def known_arguments(x: Any) -> Any:
@@ -137,7 +140,7 @@ def _number(name: str, convert: Callable[[Any], Any]) -> Callable[[Tracer], Any]
         operation, called = caller_operation(2)
         # A binary operation gets here only as `text % x`.
         by_name = called == name or operation == "BINARY_OP"
-        if self.rec.active and self.aval.inexact and not by_name:
+        if not self.rec.ended and self.aval.inexact and not by_name:
             raise TracerArrayError.of(self)
         value = concrete_value(self, f"{name}(x)")
         _note(self, f"{name}(x)")
@@ -179,7 +182,7 @@ def _round(self: Tracer, ndigits: Any = None) -> Any:
 
 
 def _repr(self: Tracer) -> str:
-    if not self.rec.active:
+    if self.rec.ended:
         return f"Tracer({self.aval}, leaked out of {self.rec.purpose})"
     value = "" if self.value is NO_VALUE else f", value={self.value!r}"
     return f"Tracer({self.aval}{value})"
@@ -187,7 +190,7 @@ def _repr(self: Tracer) -> str:
 
 def _text_value(self: Tracer, use: str) -> Any:
     """What text is made of; where no value is known, a text that says so."""
-    if self.rec.active and self.value is NO_VALUE:
+    if not self.rec.ended and self.value is NO_VALUE:
         return repr(self)
     value = concrete_value(self, use)
     _note(self, use)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.core.aval import Shape, broadcast_shapes
+from funcgrad.core.evaluate import known_value
 from funcgrad.core.tracer import NO_VALUE, Tracer, bind, is_abstract
 from funcgrad.errors import IndexRangeError, TracerValueError, at_line
 from funcgrad.numpy.convert import as_array
@@ -123,8 +124,9 @@ def _mask_arrays(mask: Any) -> list[tuple[Any, int | None]]:
 
 
 def _known_mask(mask: Tracer) -> Any:
-    if mask.value is not NO_VALUE:
-        return mask.value
+    value = known_value(mask)
+    if value is not NO_VALUE:
+        return value
     raise at_line(
         TracerValueError,
         f"x[mask] with a traced mask {mask.aval}: under {mask.rec.purpose} the mask's values, and "

@@ -10,10 +10,11 @@ import numpy as np
 
 from funcgrad.core.aval import Aval
 from funcgrad.core.evaluate import run_graph
-from funcgrad.core.graph import Graph, Var
-from funcgrad.core.primitive import Primitive
-from funcgrad.core.tracer import Recorder, bind
-from funcgrad.primitives.control import checkpoint, gate, switch
+from funcgrad.core.graph import Const, Graph, Var
+from funcgrad.core.primitive import Primitive, zeros_like
+from funcgrad.core.tracer import bind, deferred
+from funcgrad.primitives.control import checkpoint, gate, switch, while_
+from funcgrad.primitives.elementwise import stop_gradient
 from funcgrad.primitives.structural import broadcast_to
 from funcgrad.transforms.jvp import jvp_graph
 from funcgrad.transforms.partial import Split, joint_vjp
@@ -94,7 +95,7 @@ def _fill_slots(cut: Split, places: dict[int, int], slots: Sequence[Aval]) -> Gr
     kept = _kept(cut)
     first = cut.first(kept)
     n = len(cut.outputs)
-    with Recorder("vjp", concrete=False) as rec:
+    with deferred("vjp") as rec:
         outs = run_graph(first, [rec.abstract_input(v.aval) for v in first.inputs])
         values = {places[id(v)]: value for v, value in zip(kept, outs[n:], strict=True)}
         full = [
@@ -107,7 +108,7 @@ def _fill_slots(cut: Split, places: dict[int, int], slots: Sequence[Aval]) -> Gr
 def _from_slots(
     cut: Split, places: dict[int, int], slots: Sequence[Aval], cts: Sequence[Aval]
 ) -> Graph:
-    with Recorder("vjp", concrete=False) as rec:
+    with deferred("vjp") as rec:
         known = {id(v): rec.abstract_input(v.aval) for v in cut.inputs}
         kept = [rec.abstract_input(a) for a in slots]
         given = [rec.abstract_input(a) for a in cts]
@@ -159,16 +160,55 @@ def _select_branches(
     chosen: list[Any] = []
     for number, branch in enumerate(branches):
         mask = index == number
-        args = [
-            bind(gate, x, as_column(mask, x)) if b and v.aval.inexact else x
-            for x, b, v in zip(operands, flags, branch.inputs, strict=True)
-        ]
-        outs, out_flags = run_batched(branch, args, flags, size)
-        outs = [ensure_batched(o, b, size) for o, b in zip(outs, out_flags, strict=True)]
-        if number:
+        if type(mask) is np.ndarray and size and not mask.any():
+            continue
+        outs = _run_for_some(branch, operands, flags, size, mask)
+        if chosen:
             outs = [np.where(as_column(mask, o), o, c) for o, c in zip(outs, chosen, strict=True)]
         chosen = outs
     return chosen, [True] * len(chosen)
+
+
+def _run_for_some(
+    branch: Graph, operands: Sequence[Any], flags: Mask, size: int, mask: Any
+) -> list[Any]:
+    """A branch's results for every example, without harm by those that do not take it."""
+    endless = _may_not_end(branch)
+    harmless = _like_one_that_does if endless else _gated
+    args = [
+        harmless(x, mask, v.aval) if b else _shared(x, mask, v.aval)
+        for x, b, v in zip(operands, flags, branch.inputs, strict=True)
+    ]
+    with np.errstate(all="ignore"):
+        if not endless:
+            outs, out_flags = run_batched(branch, args, flags, size)
+            return [ensure_batched(o, b, size) for o, b in zip(outs, out_flags, strict=True)]
+        run, _ = batch_graph(branch, flags, size, [True] * len(branch.outputs))
+        zeros = [Const(np.zeros(a.shape, a.dtype)) for a in run.out_avals]
+        skip = Graph([Var(v.aval) for v in run.inputs], [], zeros)
+        return bind(switch, np.any(mask), *args, branches=(skip, run))
+
+
+def _gated(x: Any, mask: Any, aval: Aval) -> Any:
+    """An operand of which no derivative reaches other examples; their indices are 0."""
+    mask = as_column(mask, x)
+    return bind(gate, x, mask) if aval.inexact else np.where(mask, x, zeros_like(aval))
+
+
+def _shared(x: Any, mask: Any, aval: Aval) -> Any:
+    """The same for an operand that is not batched, where no example takes the branch."""
+    some = np.any(mask)
+    return bind(gate, x, some) if aval.inexact else np.where(some, x, zeros_like(aval))
+
+
+def _like_one_that_does(x: Any, mask: Any, aval: Aval) -> Any:
+    """An operand with which other examples do what one does that takes the branch."""
+    like = bind(stop_gradient, x[np.argmax(mask)])
+    return np.where(as_column(mask, x), x, like)
+
+
+def _may_not_end(graph: Graph) -> bool:
+    return any(e.prim is while_ for e in graph.eqns) or any(map(_may_not_end, graph.subgraphs()))
 
 
 set_rules(switch, pushforward=_switch_pushforward, pullback=_switch_pullback, batch=_switch_batch)

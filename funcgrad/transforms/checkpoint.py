@@ -55,7 +55,7 @@ def checkpoint(
         full = (tuple(None if i in static else a for i, a in enumerate(given)), kwargs)
         leaves, treedef = tree.flatten(full)
         leaf_avals(full, leaves, "checkpoint: a leaf of its arguments")
-        with Recorder("checkpoint", concrete=True) as rec:
+        with Recorder("checkpoint", concrete=True, owns=True) as rec:
             traced, kwargs = treedef.unflatten([rec.input(leaf) for leaf in leaves])
             args = tuple(given[i] if i in static else a for i, a in enumerate(traced))
             outs, out_tree = flatten_result(fun(*args, **kwargs), "checkpoint")

@@ -11,7 +11,7 @@ from funcgrad import tree
 from funcgrad.core.aval import BOOL, Aval, aval_of, result_dtype
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
-from funcgrad.core.tracer import Recorder, Tracer, bind, own_value
+from funcgrad.core.tracer import Tracer, bind, deferred, own_value
 from funcgrad.errors import (
     ArgumentError,
     BranchTypeError,
@@ -118,19 +118,28 @@ def _choose(
 ) -> Any:
     leaves, treedef = tree.flatten(operands)
     avals = leaf_avals(operands, leaves, f"{name}: a leaf of its operands")
-    traced = [trace(f, treedef, avals, f"a branch of {name}") for f in functions]
-    out_tree = traced[0][1]
-    for label, (_, other) in zip(names, traced, strict=True):
+    index = own_value(index)
+    taken = None if type(index) is Tracer else int(index)
+    traced: dict[int, tuple[Graph, Any]] = {}
+    for i, function in enumerate(functions):
+        try:
+            traced[i] = trace(function, treedef, avals, deferred(f"a branch of {name}"))
+        except (LookupError, ArithmeticError):
+            # As in an `if` that is not taken, `items[i]` may have no such item.
+            if taken is None or taken == i:
+                raise
+    names = [names[i] for i in traced]
+    out_tree = next(iter(traced.values()))[1]
+    for label, (_, other) in zip(names, traced.values(), strict=True):
         if other != out_tree:
             raise _structure_error(f"{name}: {label}", other, names[0], out_tree)
-    graphs = _agreeing([g for g, _ in traced], out_tree, name, names)
-    index = own_value(index)
-    if type(index) is Tracer:
+    graphs = _agreeing([g for g, _ in traced.values()], out_tree, name, names)
+    if taken is None:
         closed, captured = lift_arrays(*graphs)
         everything = [*captured, *as_operands(leaves)]
         outs = bind(prims.switch, index, *everything, branches=tuple(closed))
     else:
-        outs = run_graph(graphs[int(index)], leaves)
+        outs = run_graph(graphs[list(traced).index(taken)], leaves)
     return out_tree.unflatten(outs)
 
 
@@ -182,7 +191,7 @@ def _structure_error(what: str, found: Any, like: str, expected: Any) -> Funcgra
 def _cast_outputs(graph: Graph, dtypes: Sequence[np.dtype]) -> Graph:
     if all(a.dtype == d and not a.weak for a, d in zip(graph.out_avals, dtypes, strict=True)):
         return graph
-    with Recorder("cond", concrete=False) as rec:
+    with deferred("cond") as rec:
         outs = run_graph(graph, [rec.abstract_input(v.aval) for v in graph.inputs])
         return rec.graph([cast(o, d) for o, d in zip(outs, dtypes, strict=True)])
 
@@ -209,7 +218,7 @@ def _trace_body(
     extra_tree, extra_avals = extra
     watched = draws.watch(step)
     while True:
-        with Recorder(f"the body of {name}", concrete=False) as rec:
+        with deferred(f"the body of {name}") as rec:
             carry = treedef.unflatten([rec.abstract_input(a) for a in avals])
             new, y = step(carry, extra_tree.unflatten([rec.abstract_input(a) for a in extra_avals]))
             draws.check(watched, name)
@@ -225,9 +234,12 @@ def _trace_body(
                     *(_of_dtype(o, a) for o, a in zip(outs, avals, strict=True)),
                     *(cast(y, aval_of(y).dtype) for y in ys),
                 ]
-                first = [_as_array(x, a) for x, a in zip(leaves, avals, strict=True)]
-                return rec.graph(results), first, y_tree
+                graph = rec.graph(results)
+                break
         avals = promoted
+    # Not weak, as a loop's results are arrays.
+    first = [cast(x, a.dtype) for x, a in zip(leaves, avals, strict=True)]
+    return graph, first, y_tree
 
 
 def _promote(carry: Aval, out: Aval) -> Aval:
@@ -251,11 +263,6 @@ def _check_carry(name: str, treedef: Any, avals: Sequence[Aval], outs: Sequence[
 
 def _of_dtype(x: Any, aval: Aval) -> Any:
     return x if aval_of(x).dtype == aval.dtype else cast(x, aval.dtype)
-
-
-def _as_array(x: Any, aval: Aval) -> Any:
-    """An operand of the carry's dtype; not weak, as a loop's results are arrays."""
-    return cast(x, aval.dtype)
 
 
 def _pair(out: Any) -> tuple[Any, Any]:
@@ -350,6 +357,10 @@ def _scan(
     reverse: bool,
 ) -> tuple[Any, Any]:
     graph, carry, y_tree = _trace_body(name, step, init, extra)
+    if length == 0:
+        # Nothing that the body would compute is computed, in derivatives neither.
+        ys = [np.zeros((0, *a.shape), a.dtype) for a in graph.out_avals[len(carry) :]]
+        return tree.structure(init).unflatten(carry), y_tree.unflatten(ys)
     (body,), captured = lift_arrays(graph)
     outs = bind(
         prims.scan,
@@ -456,7 +467,7 @@ def while_loop(
         goes_on,
         tree.structure((init_val,)),
         [v.aval for v in body.inputs],
-        "the condition of while_loop",
+        deferred("the condition of while_loop"),
     )
     (test, body), captured = lift_arrays(test, body)
     outs = bind(prims.while_, *captured, *carry, cond=test, body=body, n_consts=len(captured))

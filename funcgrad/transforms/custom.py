@@ -11,7 +11,7 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.primitive import Primitive, zeros_like
-from funcgrad.core.tracer import NO_VALUE, Tracer, bind
+from funcgrad.core.tracer import NO_VALUE, Tracer, bind, recorder_of
 from funcgrad.errors import ArgumentError, CustomRuleError, at_line
 from funcgrad.primitives import control as prims
 from funcgrad.transforms.custom_rules import ClosesOverTracers, JvpCall, VjpCall
@@ -65,7 +65,9 @@ class _CustomFunction:
         call = self._call_type(self, args)
         if not any(type(x) is Tracer for x in call.operands):
             return self.fun(*args)
-        if all(x.value is not NO_VALUE for x in call.operands if type(x) is Tracer):
+        rec = recorder_of(call.operands, self.name)
+        ride = all(x.value is not NO_VALUE for x in call.operands if type(x) is Tracer)
+        if ride and rec is not None and rec.concrete:
             try:
                 outs = bind(self._prim, *call.operands, graph=None, rule=call)
                 return call.out_tree.unflatten(outs)

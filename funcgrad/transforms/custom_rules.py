@@ -14,7 +14,7 @@ from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import Primitive, total, zeros_like
-from funcgrad.core.tracer import NO_VALUE, Recorder, Tracer, bind
+from funcgrad.core.tracer import NO_VALUE, Recorder, Tracer, bind, deferred
 from funcgrad.errors import (
     CustomRuleError,
     NotAnArrayError,
@@ -95,7 +95,7 @@ class Call:
 
     def trace(self) -> Graph:
         """The function's graph; tracers that it closes over become operands."""
-        with Recorder(self.custom.name, concrete=True) as rec:
+        with Recorder(self.custom.name, concrete=True, owns=True) as rec:
             out = self.custom.fun(*self.arguments([rec.input(x) for x in self.operands]))
             outs, self.out_tree = _flat(out, self.custom.name)
             graph = rec.graph(outs)
@@ -106,7 +106,7 @@ class Call:
 
     def graph(self, avals: Sequence[Aval]) -> Graph:
         """The function's graph for a call that nobody had to trace before."""
-        with Recorder(self.custom.name, concrete=False) as rec:
+        with Recorder(self.custom.name, concrete=False, owns=True) as rec:
             out = self.custom.fun(*self.arguments([rec.abstract_input(a) for a in avals]))
             return rec.graph(_flat(out, self.custom.name)[0])
 
@@ -274,7 +274,7 @@ class _BatchedJvp:
         return repr(self.rule)
 
     def jvp(self, operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-        with Recorder("vmap", concrete=False) as rec:
+        with deferred("vmap") as rec:
             ins = [rec.abstract_input(a) for a in self.avals]
             dots = [rec.abstract_input(a) for a in self.avals[self.n_closed :]]
             outs, out_dots = self.rule.jvp(ins, dots)
@@ -474,7 +474,7 @@ class _BatchedVjp:
         return repr(self.rule)
 
     def forward(self, operands: Sequence[Any]) -> tuple[list[Any], Any]:
-        with Recorder("vmap", concrete=False) as rec:
+        with deferred("vmap") as rec:
             outs, residuals = self.rule.forward([rec.abstract_input(a) for a in self.avals])
             leaves, treedef = tree.flatten(residuals)
             places = _recorded_by(rec, leaves)
@@ -491,7 +491,7 @@ class _BatchedVjp:
     ) -> list[Any]:
         layout = residuals.layout
         avals = layout.graph.out_avals
-        with Recorder("vmap", concrete=False) as rec:
+        with deferred("vmap") as rec:
             ins = [rec.abstract_input(a) for a in self.avals]
             kept = list(layout.leaves)
             for i, aval in zip(layout.places, avals[len(cts) :], strict=True):

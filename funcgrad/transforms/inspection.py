@@ -10,6 +10,7 @@ import numpy as np
 from funcgrad import tree
 from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Graph
+from funcgrad.core.tracer import Recorder, deferred
 from funcgrad.transforms.trace import leaf_avals, trace, wraps
 
 
@@ -44,7 +45,8 @@ def make_graph(fun: Callable[..., Any]) -> Callable[..., Graph]:
     """
 
     def wrapper(*args: Any, **kwargs: Any) -> Graph:
-        graph, _ = _trace_call(fun, args, kwargs, "make_graph")
+        rec = Recorder("make_graph", concrete=False, owns=True, lasting=True)
+        graph, _ = _trace_call(fun, args, kwargs, rec)
         return graph
 
     return wraps(fun, "make_graph")(wrapper)
@@ -64,18 +66,18 @@ def eval_shape(fun: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         >>> fg.eval_shape(np.matmul, np.ones((2, 3)), np.ones((3, 4))).shape
         (2, 4)
     """
-    graph, out_tree = _trace_call(fun, args, kwargs, "eval_shape")
+    graph, out_tree = _trace_call(fun, args, kwargs, deferred("eval_shape"))
     return out_tree.unflatten([ShapeDtypeStruct(a.shape, a.dtype) for a in graph.out_avals])
 
 
 def _trace_call(
-    fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str
+    fun: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], rec: Recorder
 ) -> tuple[Graph, Any]:
     full = (args, kwargs)
     leaves, treedef = tree.flatten(full)
-    avals = leaf_avals(full, leaves, f"{name}: a leaf of its arguments")
+    avals = leaf_avals(full, leaves, f"{rec.purpose}: a leaf of its arguments")
 
     def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return fun(*args, **kwargs)
 
-    return trace(call, treedef, avals, name)
+    return trace(call, treedef, avals, rec)

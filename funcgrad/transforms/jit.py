@@ -20,7 +20,7 @@ from funcgrad.core.execution import (
     default_backend,
 )
 from funcgrad.core.graph import Graph
-from funcgrad.core.tracer import Tracer, bind, is_staging
+from funcgrad.core.tracer import Recorder, Tracer, bind, deferring, is_deferring, is_staging
 from funcgrad.errors import ArgumentError, NotAnArrayError, at_line
 from funcgrad.primitives.call import call
 from funcgrad.transforms import call as _call_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -167,7 +167,7 @@ class Jitted:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         guard = self._guard
-        if guard is not None and not kwargs and not config.debug_nans:
+        if guard is not None and not kwargs and not config.debug_nans and not deferring:
             result = guard(args)
             if result is not MISS:
                 return result
@@ -190,6 +190,8 @@ class Jitted:
                 parts += (plain.shape, plain.dtype)
             else:
                 parts.append(_leaf_key(leaf, leaves, form))
+        if deferring and is_deferring():
+            return self._call_traced(form, leaves)
         if config.debug_nans:
             return self._call_checked(form, leaves)
         key = tuple(parts)
@@ -221,7 +223,8 @@ class Jitted:
 
         target = with_keywords if form.keywords else fun
         name = getattr(self.fun, "__name__", "a function")
-        graph, out_tree = trace(target, form.treedef, avals, f"jit of {name}")
+        rec = Recorder(f"jit of {name}", concrete=False, owns=True, lasting=True)
+        graph, out_tree = trace(target, form.treedef, avals, rec)
         if _captures_tracers(graph):
             return graph, out_tree
         return self._graphs.setdefault((form, avals), (frozen(graph), out_tree))

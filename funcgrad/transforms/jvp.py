@@ -9,7 +9,7 @@ from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph, live_eqns
 from funcgrad.core.primitive import zeros_like
-from funcgrad.core.tracer import Recorder, Tracer, set_source
+from funcgrad.core.tracer import Recorder, Tracer, deferred, set_source
 
 
 def forward(
@@ -121,7 +121,7 @@ def jvp_graph(graph: Graph, wrt: Sequence[bool], out_mask: Sequence[bool] | None
 
     `out_mask` chooses the outputs whose tangents are given; without it, all of them.
     """
-    with Recorder("jvp", concrete=False) as rec:
+    with deferred("jvp") as rec:
         args = [rec.abstract_input(v.aval) for v in graph.inputs]
         found = {
             id(v): rec.abstract_input(v.aval) for v, w in zip(graph.inputs, wrt, strict=True) if w

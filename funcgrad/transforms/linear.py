@@ -23,7 +23,8 @@ def record(
     fun: Callable[..., Any], purpose: str, leaves: Sequence[Any]
 ) -> tuple[Recorder, list[Any], Any]:
     """Run `fun(tracers)` with values riding along; the tape, result leaves, their structure."""
-    with Recorder(purpose, concrete=True, reverse=purpose == "vjp") as rec:
+    lasting = purpose != "jvp"
+    with Recorder(purpose, concrete=True, reverse=purpose == "vjp", lasting=lasting) as rec:
         out = fun([rec.input(leaf) for leaf in leaves])
         out_leaves, out_tree = tree.flatten(out)
     return rec, out_leaves, out_tree
@@ -258,7 +259,8 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
     result, pushforward, aux = linearized(fun, primals, has_aux, "linearize")
     leaves, treedef = tree.flatten(primals)
     avals = leaf_avals(primals, leaves, "linearize: a leaf of its primals")
-    graph, out_tree = trace(pushforward, treedef, [a.strong() for a in avals], "linearize")
+    rec = Recorder("linearize", concrete=False, lasting=True)
+    graph, out_tree = trace(pushforward, treedef, [a.strong() for a in avals], rec)
     graph = run_ahead(graph)
 
     def linear(*tangents: Any) -> Any:

@@ -12,7 +12,7 @@ from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph, Var, live_eqns
 from funcgrad.core.primitive import HALF, SINGLE, Primitive, narrow, zeros_like
-from funcgrad.core.tracer import Recorder, bind
+from funcgrad.core.tracer import Recorder, bind, deferred
 from funcgrad.errors import NotDifferentiableError, at_line
 from funcgrad.primitives.control import scan, while_
 from funcgrad.primitives.structural import move_axis
@@ -269,7 +269,7 @@ def _backward_step(plan: _ScanVjp, given: Mask) -> Graph:
     n_residuals, n_sums = len(sliced), sum(plan.active.consts)
     n_carry = sum(plan.active.carry)
     ct_avals = avals[n_residuals:]
-    with Recorder("vjp", concrete=False) as rec:
+    with deferred("vjp") as rec:
         held = {i: rec.abstract_input(avals[i]) for i, s in enumerate(sliced) if not s}
         sums = [rec.abstract_input(_sum_aval(a)) for a in plan.rest.out_avals[:n_sums]]
         ct_carry = [rec.abstract_input(a) for a in ct_avals[:n_carry]]
@@ -357,10 +357,10 @@ def _masked_while(
         (result,), (varies,) = run_batched(cond, [*consts, *carry], flags, size)
         return ensure_batched(result, varies, size)
 
-    with Recorder("vmap", concrete=False) as rec:
+    with deferred("vmap") as rec:
         consts, running, carry = _masked_inputs(rec, operands, n_consts, size)
         again = rec.graph([np.add.reduce(running, axis=0) > 0])
-    with Recorder("vmap", concrete=False) as rec:
+    with deferred("vmap") as rec:
         consts, running, carry = _masked_inputs(rec, operands, n_consts, size)
         outs, out_flags = run_batched(body, [*consts, *carry], flags, size)
         outs = [ensure_batched(o, b, size) for o, b in zip(outs, out_flags, strict=True)]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from funcgrad.core.evaluate import apply_eqn, read
 from funcgrad.core.graph import Eqn, Graph, Var, live_eqns
 from funcgrad.core.primitive import zeros_like
-from funcgrad.core.tracer import Recorder
+from funcgrad.core.tracer import deferred
 from funcgrad.primitives import elementwise as ew
 from funcgrad.transforms.vjp import active_vars, vjp_graph
 
@@ -145,7 +145,7 @@ def without_inputs(graph: Graph, missing: Sequence[bool]) -> Graph:
 
     What they are a factor of is not computed.
     """
-    with Recorder("vjp", concrete=False) as rec:
+    with deferred("vjp") as rec:
         env: dict[int, Any] = {
             id(v): ZERO if m else rec.abstract_input(v.aval)
             for v, m in zip(graph.inputs, missing, strict=True)

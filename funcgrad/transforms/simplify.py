@@ -15,7 +15,7 @@ from funcgrad.core.aval import aval_of, result_dtype
 from funcgrad.core.evaluate import read
 from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import Primitive, batch_elementwise, shape_of
-from funcgrad.core.tracer import Recorder, Tracer, bind, set_source
+from funcgrad.core.tracer import Tracer, bind, deferred, set_source
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.call import call
@@ -28,7 +28,7 @@ Rewrite = Callable[[Sequence[Any], dict[str, Any], Callable[[Any], Origin | None
 
 def simplify(graph: Graph) -> Graph:
     """Rewrite a closed graph and inline its calls; other sub-graphs wait for their own turn."""
-    with Recorder("simplify", concrete=False) as rec:
+    with deferred("simplify") as rec:
         inputs = [rec.abstract_input(v.aval) for v in graph.inputs]
         before = set_source(None)
         try:

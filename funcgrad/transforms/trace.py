@@ -12,7 +12,7 @@ from funcgrad import tree
 from funcgrad.core.aval import PYTHON_SCALARS, Aval, aval_of
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.core.primitive import Primitive
-from funcgrad.core.tracer import Recorder, Tracer, bind, own_value
+from funcgrad.core.tracer import Recorder, Tracer, bind, own_value, recorder_of
 from funcgrad.errors import NotAnArrayError
 from funcgrad.transforms import draws
 
@@ -21,18 +21,18 @@ LIFT_BYTES = 4096
 
 
 def trace(
-    fun: Callable[..., Any], treedef: Any, avals: Sequence[Aval], purpose: str
+    fun: Callable[..., Any], treedef: Any, avals: Sequence[Aval], rec: Recorder
 ) -> tuple[Graph, Any]:
     """Record `fun(*args)` for leaves of these avals; the graph and the result's structure.
 
     `treedef` is the structure of the tuple of arguments.
     """
     watched = draws.watch(fun)
-    with Recorder(purpose, concrete=False) as rec:
+    with rec:
         leaves = [rec.abstract_input(a) for a in avals]
         out = fun(*treedef.unflatten(leaves))
-        draws.check(watched, purpose)
-        out_leaves, out_tree = flatten_result(out, purpose)
+        draws.check(watched, rec.purpose)
+        out_leaves, out_tree = flatten_result(out, rec.purpose)
         return rec.graph(out_leaves), out_tree
 
 
@@ -115,15 +115,14 @@ def bind_known(
 
     `results` are these values, or tracers that carry them.
     """
-    tracers = [x for x in operands if type(x) is Tracer]
-    if not tracers:
-        return [own_value(r) for r in results]
-    rec = max(tracers, key=lambda t: t.rec.level).rec
+    rec = recorder_of(operands, prim.name)
     known = [own_value(r) for r in results]
     values = [own_value(x) for x in operands]
-    if not rec.concrete or any(type(v) is Tracer for v in (*known, *values)):
+    if rec is None and not any(type(v) is Tracer for v in known):
+        return known
+    if rec is None or not rec.concrete or any(type(v) is Tracer for v in (*known, *values)):
         return bind(prim, *operands, **params)
-    if any(t.rec is not rec for t in tracers):
+    if any(type(x) is Tracer and x.rec is not rec for x in operands):
         rec.captures = True
     outs = [Tracer(rec, v) for v in known]
     rec.eqns.append(Eqn(prim, operands, params, outs, None, values))

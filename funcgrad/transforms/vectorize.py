@@ -7,6 +7,7 @@ from typing import Any
 
 from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.tracer import Recorder
 from funcgrad.errors import ArgumentError, TreeMismatchError, at_line
 from funcgrad.primitives.structural import move_axis
 from funcgrad.transforms.trace import leaf_avals, trace, wraps
@@ -61,7 +62,7 @@ def vmap(
             else a
             for a, axis in zip(avals, axes, strict=True)
         ]
-        graph, out_tree = trace(call, treedef, inner, "vmap")
+        graph, out_tree = trace(call, treedef, inner, Recorder("vmap", concrete=False))
         results, flags = run_batched(graph, moved, batched, size)
         return _place_outputs(results, flags, out_axes, out_tree, size)
 

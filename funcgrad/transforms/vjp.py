@@ -12,7 +12,15 @@ from funcgrad.core.aval import aval_of
 from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.core.primitive import zeros_like
-from funcgrad.core.tracer import Recorder, Tape, Tracer, check_nans, set_source, with_pullback
+from funcgrad.core.tracer import (
+    Recorder,
+    Tape,
+    Tracer,
+    check_nans,
+    deferred,
+    set_source,
+    with_pullback,
+)
 from funcgrad.errors import NotDifferentiableError, at_line
 from funcgrad.primitives.elementwise import cast
 
@@ -230,7 +238,7 @@ def vjp_graph(
 
     `with_outputs`: its results are `(outputs, cotangents)`.
     """
-    with Recorder("vjp", concrete=False) as rec:
+    with deferred("vjp") as rec:
         args = [rec.abstract_input(v.aval) for v in graph.inputs]
         given = [
             rec.abstract_input(a.aval) for a, m in zip(graph.outputs, ct_mask, strict=True) if m

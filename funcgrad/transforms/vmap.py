@@ -9,7 +9,7 @@ from funcgrad.core.aval import Aval
 from funcgrad.core.evaluate import read
 from funcgrad.core.graph import Const, Graph, Var
 from funcgrad.core.primitive import shape_of
-from funcgrad.core.tracer import Recorder, bind, set_source
+from funcgrad.core.tracer import bind, deferred, set_source
 from funcgrad.primitives.structural import broadcast_to
 
 
@@ -54,7 +54,7 @@ def batch_graph(
     graph: Graph, batched: Sequence[bool], size: int, force: Sequence[bool] | None = None
 ) -> tuple[Graph, list[bool]]:
     """The graph over a batch, and which outputs are batched; those in `force` always are."""
-    with Recorder("vmap", concrete=False) as rec:
+    with deferred("vmap") as rec:
         args = [
             rec.abstract_input(Aval((size, *v.aval.shape), v.aval.dtype) if b else v.aval)
             for v, b in zip(graph.inputs, batched, strict=True)

@@ -12,7 +12,7 @@ from funcgrad.backends.numpy.prepare import inline
 from funcgrad.core.aval import Aval, Shape, broadcast_shapes
 from funcgrad.core.graph import Eqn, Graph, live_eqns
 from funcgrad.core.primitive import Primitive
-from funcgrad.core.tracer import Recorder, bind
+from funcgrad.core.tracer import bind, deferred
 
 
 def _never_called(*args: Any) -> Any:
@@ -97,6 +97,6 @@ def decompose(graph: Graph) -> Graph:
 
 
 def _parts(rule: Callable[..., Any], eqn: Eqn) -> Graph:
-    with Recorder("decompose", concrete=False) as rec:
+    with deferred("decompose") as rec:
         inputs = [rec.abstract_input(a.aval) for a in eqn.ins]
         return rec.graph([rule(*inputs, **eqn.params)])
