@@ -83,7 +83,7 @@ ALONG = {
 
 
 # On integers and booleans every result is exact.
-INTEGERS = ("bool", "int8", "uint8", "int16", "int32", "uint32", "int64", "uint64")
+INTEGERS = ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 INTEGER_UNARY: dict[str, Callable[[Any], Any]] = {
     **{f"as {d}": lambda x, d=d: x.astype(d) for d in INTEGERS},
     "not": np.logical_not,
@@ -170,6 +170,8 @@ class ArrayProgram:
     def tolerance(self) -> float:
         if self.exact:
             return 0.0
+        if self.dtype == "float16":
+            return 2e-2
         single = self.dtype == "float32" or any(name == "float32" for name, _ in self.steps)
         return 1e-4 if single else 1e-10
 
@@ -266,7 +268,7 @@ def array_programs(draw: Any, max_steps: int = 8) -> ArrayProgram:
     shapes_of = st.lists(st.sampled_from([*lengths, 1]), max_size=3).map(tuple)
     fitting = shapes_of.filter(lambda s: int(np.prod(s)) <= MOST_ELEMENTS)
     inputs = tuple(draw(st.lists(fitting, min_size=1, max_size=3)))
-    dtype = draw(st.sampled_from(("float64", "float32", "integers")))
+    dtype = draw(st.sampled_from(("float64", "float32", "float16", "integers")))
     program = ArrayProgram(inputs, (), 1, draw(st.integers(0, 2**16)), dtype)
     values = program.arguments()
     steps: list[Step] = []

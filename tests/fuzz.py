@@ -2,7 +2,8 @@
 
 Each program is drawn by the strategies of the tests and goes through every check, by each
 backend that there is; a failure prints the program (smallest first, as Hypothesis shrinks it)
-and stops the run. `python tests/fuzz.py 20000 1 arrays` takes programs over larger arrays, and
+and stops the run. Every second program is over arrays of all dtypes; with `typed` behind the
+seed all are. `python tests/fuzz.py 20000 1 arrays` takes programs over larger arrays, and
 `python tests/fuzz.py 20000 1 guarded` runs these in guarded memory, where the process ends at the
 first access that goes astray; the last line printed is then that program.
 """
@@ -15,11 +16,13 @@ from collections.abc import Callable
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.strategies import one_of
 
 import funcgrad as fg
 from array_programs import ArrayProgram, array_programs, check_arrays, weighted
 from program_checks import check_all
-from programs import programs
+from programs import Program, programs
+from typed_programs import TypedProgram, check_typed, typed_programs
 
 
 def main(count: int, start: int, strategy: Any, check: Callable[[Any], None]) -> None:
@@ -44,6 +47,11 @@ def main(count: int, start: int, strategy: Any, check: Callable[[Any], None]) ->
         start += 1
         seed(start)(run)()
         print(f"{done} programs, {time.perf_counter() - began:.0f} s", flush=True)
+
+
+def check_either(program: Program | TypedProgram) -> None:
+    check = check_typed if isinstance(program, TypedProgram) else check_all
+    check(program)
 
 
 def check_guarded() -> Callable[[ArrayProgram], None]:
@@ -74,5 +82,7 @@ if __name__ == "__main__":
         main(int(sys.argv[1]), number, array_programs(), check_guarded())
     elif "arrays" in sys.argv:
         main(int(sys.argv[1]), number, array_programs(), check_arrays)
+    elif "typed" in sys.argv:
+        main(int(sys.argv[1]), number, typed_programs(), check_typed)
     else:
-        main(int(sys.argv[1]), number, programs(), check_all)
+        main(int(sys.argv[1]), number, one_of(programs(), typed_programs()), check_either)

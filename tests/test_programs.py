@@ -23,6 +23,7 @@ from program_checks import (
     check_vmap,
 )
 from programs import OPERATIONS, Program, programs
+from typed_programs import TypedProgram, check_typed, typed_programs
 
 # Few examples each, as there are many pairs: a long run is `python tests/fuzz.py 20000`.
 FEW = settings(max_examples=25)
@@ -57,6 +58,12 @@ def test_second_derivatives_are_symmetric(program: Program) -> None:
 @SOME
 def test_vmap_is_a_loop(program: Program) -> None:
     check_vmap(program)
+
+
+@given(typed_programs())
+@SOME
+def test_programs_over_every_dtype(program: TypedProgram) -> None:
+    check_typed(program)
 
 
 @pytest.mark.parametrize("outer", TRANSFORMS)

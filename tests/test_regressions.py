@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import pickle
 
 import numpy as np
@@ -108,3 +109,55 @@ def test_copies_of_tracers_keep_the_derivative(duplicate):
 def test_tracers_cannot_be_pickled():
     with pytest.raises(TracerArrayError):
         fg.grad(lambda x: pickle.loads(pickle.dumps(x)))(1.0)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.int8, np.uint64, int])
+@pytest.mark.parametrize("x", [0.7, np.float32(1.7), np.array([0.3, -1.6])], ids=str)
+def test_no_derivative_goes_through_integers(dtype, x):
+    """Not even where a float is made of them again: they are constant but for jumps."""
+
+    def f(x):
+        whole = np.abs(x).astype(dtype)
+        return np.sum(0.5 * x + whole * 2.0 + np.sum(whole) + whole.astype(np.float64))
+
+    def by_map(x):
+        return f(fg.map(lambda row: abs(row).astype(dtype) + 0.5 * row, np.ravel(x)))
+
+    x = np.asarray(x)
+    want = np.full_like(x, 0.5)
+    for backend in ("numpy", None):
+        jit = functools.partial(fg.jit, backend=backend)
+        for grad in (fg.grad(f), fg.grad(jit(f)), jit(fg.grad(f))):
+            np.testing.assert_array_equal(grad(x), want)
+            np.testing.assert_array_equal(fg.vmap(grad)(np.stack([x, x])), [want, want])
+        np.testing.assert_array_equal(jit(fg.grad(by_map))(x), want * 0.5)
+    np.testing.assert_array_equal(fg.grad(by_map)(x), want * 0.5)
+    np.testing.assert_array_equal(fg.vjp(f, x)[1](1.0)[0], want)
+    np.testing.assert_array_equal(fg.jvp(f, (x,), (np.ones_like(x),))[1], np.sum(want))
+
+
+def test_a_loop_that_counts_what_floats_decide_is_constant_in_reverse_mode():
+    def f(x):
+        above = np.count_nonzero(x > 0.3) * 4
+        count = fg.while_loop(lambda n: n < above, lambda n: n + np.any(x > 0.1), np.array(0))
+        return np.sum(x) * 0.5 + count * 2.0
+
+    x = np.array([0.25, 0.5])
+    for grad in (fg.grad(f), fg.jit(fg.grad(f), backend="numpy"), fg.jit(fg.grad(f))):
+        np.testing.assert_array_equal(grad(x), [0.5, 0.5])
+        np.testing.assert_array_equal(fg.vmap(grad)(np.stack([x, x])), np.full((2, 2), 0.5))
+
+
+def test_cotangents_of_integer_results_do_not_reach_rules():
+    @fg.custom_vjp
+    def counted(x):
+        return x * 2.0, np.floor(x).astype(int)
+
+    counted.defvjp(lambda x: (counted(x), ()), lambda _, cts: (cts[0] * 2.0 + cts[1] * 1e3,))
+
+    def f(x):
+        y, n = counted(x)
+        return np.sum(y + n * 3.0)
+
+    for grad in (fg.grad(f), fg.jit(fg.grad(f), backend="numpy"), fg.jit(fg.grad(f))):
+        np.testing.assert_array_equal(grad(np.array([0.25, 3.5])), [2.0, 2.0])

@@ -462,7 +462,8 @@ def _linear_elementwise(name: str, impl: Any, transpose: Any, dtype: Any, **opti
 convert = _linear_elementwise(
     "convert",
     _convert,
-    lambda ct, x, dtype: cast(ct, aval_of(x).dtype),
+    # Integers and booleans do not change with what they are made from.
+    lambda ct, x, dtype: cast(ct, aval_of(x).dtype) if dtype.kind in "fc" else None,
     lambda x, dtype: dtype,
     samples=[sample((3,), dtype=np.dtype(np.float32)), sample((), dtype=np.dtype(np.complex128))],
     source=lambda names, params: f"{names[0]}.astype(np.{params['dtype'].name})",

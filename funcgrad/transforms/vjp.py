@@ -100,7 +100,8 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
     for eqn in reversed(tape.eqns):
         prim, outs = eqn.prim, eqn.outs
         if prim.multiple:
-            ct: Any = [pending.pop(id(o), None) for o in outs]
+            # Integers get cotangents from the floats made of them; none goes on from there.
+            ct: Any = [pending.pop(id(o), None) if o.aval.inexact else None for o in outs]
             if prim.vjp is None or all(c is None for c in ct):
                 continue
             ans: Any = [o.value for o in outs]
