@@ -15,7 +15,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,10 @@ _ML_DTYPES = {
     "F8_E4M3FNUZ": "float8_e4m3fnuz",
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }
+_ITEM_SIZES = {
+    **{code: np.dtype(name).itemsize for code, name in _NUMPY_DTYPES.items()},
+    **{code: 2 if code == "BF16" else 1 for code in _ML_DTYPES},
+}
 CODES = {name: code for code, name in {**_NUMPY_DTYPES, **_ML_DTYPES}.items()}
 
 
@@ -79,7 +83,8 @@ class Entry(NamedTuple):
 
 def layout(tensors: dict[str, Array]) -> dict[str, Entry]:
     """Where each tensor goes: those of wide dtypes first, so that each is aligned."""
-    entries, start = {}, 0
+    entries: dict[str, Entry] = {}
+    start = 0
     for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):
         array = tensors[name]
         entries[name] = Entry(CODES[array.dtype.name], array.shape, start, start + array.nbytes)
@@ -98,11 +103,11 @@ def header(entries: dict[str, Entry], metadata: dict[str, str]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def stored(array: Array) -> NDArray[np.uint8]:
+def stored(array: Array) -> memoryview:
     """An array's bytes as they are in a file: in C order and little-endian."""
     if array.dtype.byteorder == ">" or (array.dtype.byteorder == "=" and sys.byteorder == "big"):
         array = array.astype(array.dtype.newbyteorder("<"))
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 # -- Reading -------------------------------------------------------------------------------------
@@ -112,18 +117,25 @@ def stored(array: Array) -> NDArray[np.uint8]:
 _SPACE = r"[ \t\n\r]*+"
 _STRING = r'"(?:[^"\\]++|\\.)*+"'
 _NUMBER = r"(?:0|[1-9][0-9]{0,19}+)"
+_MOST_NUMBERS = 999
 
 
-def _joined(item: str, separator: str = f"{_SPACE},{_SPACE}") -> str:
-    return f"{item}(?:{separator}{item})*+"
+def _separated(item: str, times: str = "*") -> str:
+    return f"{_SPACE}{item}(?:{_SPACE},{_SPACE}{item}){times}+{_SPACE}"
 
 
-_NUMBERS = rf"\[{_SPACE}(?:{_joined(_NUMBER)})?+{_SPACE}\]"
-_COLON = f"{_SPACE}:{_SPACE}"
-_FIELD = f"{_STRING}{_COLON}(?:{_STRING}|{_NUMBERS})"
-_FIELDS = rf"\{{{_SPACE}(?:{_joined(_FIELD)})?+{_SPACE}\}}"
+def _pair(name: str, value: str) -> str:
+    return f"{name}{_SPACE}:{_SPACE}{value}"
+
+
+_NUMBERS = rf"\[(?:{_separated(_NUMBER, f'{{0,{_MOST_NUMBERS - 1}}}')}|{_SPACE})\]"
+_FIELD = _pair(_STRING, f"(?:{_STRING}|{_NUMBERS})")
+_TENSOR = _pair(_STRING, rf"\{{{_separated(_FIELD, '{2}')}\}}")
+_TEXTS = rf"\{{(?:{_separated(_pair(_STRING, _STRING))}|{_SPACE})\}}"
+_METADATA = _pair(f'"{METADATA}"', _TEXTS)
+_MEMBER = f"(?:{_METADATA}|{_TENSOR})"
 _HEADER = re.compile(
-    rf"{_SPACE}\{{{_SPACE}(?:{_joined(f'{_STRING}{_COLON}{_FIELDS}')})?+{_SPACE}\}}{_SPACE}",
+    rf"{_SPACE}\{{(?:{_separated(_MEMBER)}|{_SPACE})\}}{_SPACE}",
     re.DOTALL,
 )
 
@@ -149,7 +161,7 @@ class Reader:
         self._start = 8 + length
         self._check_size(size)
 
-    def read(self, name: str, seen: Callable[[NDArray[np.uint8]], object] = id) -> Array:
+    def read(self, name: str, seen: Callable[[memoryview], object] = id) -> Array:
         """The tensor; each part of its bytes is shown to `seen` as soon as it is read."""
         entry = self.entries[name]
         dtype = _dtype(entry, name, self._path)
@@ -161,11 +173,11 @@ class Reader:
         self._file.seek(self._start + entry.start)
         for start in range(0, len(content), _CHUNK):
             part = content[start : start + _CHUNK]
-            if self._file.readinto(part) < len(part):
+            if self._file.readinto(part.data) < len(part):
                 raise self._wrong("it ends before its last tensor does")
             if entry.code == "BOOL" and part.max() > 1:
                 raise self._wrong(f"the tensor {name!r} has booleans that are neither 0 nor 1")
-            seen(part)
+            seen(part.data)
         return array.byteswap() if sys.byteorder == "big" else array
 
     def _check_size(self, size: int | None) -> None:
@@ -192,7 +204,7 @@ class Reader:
         )
 
 
-def _size(file: BinaryIO) -> int | None:
+def _size(file: io.BufferedReader) -> int | None:
     """The size of a file; None of a pipe."""
     status = os.fstat(file.fileno())
     return status.st_size if stat.S_ISREG(status.st_mode) else None
@@ -236,14 +248,17 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def kinds(value: Any) -> dict[str, type]:
+    """The types of an object's values, of what JSON made; of anything else, none."""
+    fields = cast("dict[str, Any]", value) if type(value) is dict else {}
+    return {key: type(field) for key, field in fields.items()}
+
+
 def _entry(name: str, fields: dict[str, Any]) -> Entry:
-    match fields:
-        case {"dtype": str(code), "shape": list(shape), "data_offsets": [start, stop]} if (
-            len(fields) == 3
-        ):
-            pass
-        case _:
-            raise ValueError(f"the tensor {name!r} is described by {fields!r:.100}")
+    expected = {"dtype": str, "shape": list, "data_offsets": list}
+    if kinds(fields) != expected or len(fields["data_offsets"]) != 2:
+        raise ValueError(f"the tensor {name!r} is described by {fields!r:.100}")
+    code, shape, (start, stop) = (fields[key] for key in expected)
     if code not in _NUMPY_DTYPES and code not in _ML_DTYPES:
         raise ValueError(f"the tensor {name!r} is of type {code!r}, which NumPy has no dtype for")
     if len(shape) > MAX_AXES:
@@ -255,10 +270,6 @@ def _entry(name: str, fields: dict[str, Any]) -> Entry:
             f"{needed}"
         )
     return Entry(code, tuple(shape), start, stop)
-
-
-_ITEM_SIZES = {code: np.dtype(name).itemsize for code, name in _NUMPY_DTYPES.items()}
-_ITEM_SIZES |= {code: 2 if code == "BF16" else 1 for code in _ML_DTYPES}
 
 
 def _dtype(entry: Entry, name: str, path: Path) -> np.dtype[Any]:

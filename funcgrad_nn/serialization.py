@@ -27,9 +27,10 @@ from . import _safetensors
 from ._safetensors import Entry, Reader
 
 Array = NDArray[Any]
-# A node of a tree as JSON: {"value": 3}, {"array": name, "dtype": ..., "shape": ...}, or
-# {"node": "dict", "keys": [...], "children": [...]}.
+# A node of a tree as JSON: {"value": 3}, {"real": 1.0, "imag": 2.0}, {"array": name, "dtype": ...,
+# "shape": ...}, or {"node": "dict", "keys": [...], "children": [...]}.
 Node = dict[str, Any]
+_VALUES = ({"value": bool}, {"value": int}, {"value": float}, {"real": float, "imag": float})
 
 _METADATA_KEYS = {"funcgrad", "structure", "sha256"}
 _FORMAT_VERSION = "1"
@@ -200,7 +201,7 @@ def _encode(obj: Any, path: tree.Path, names: dict[tree.Path, str]) -> Node:
 
 def _encode_leaf(leaf: Any, path: tree.Path, names: dict[tree.Path, str]) -> Node:
     if type(leaf) is complex:
-        return {"value": [leaf.real, leaf.imag]}
+        return {"real": leaf.real, "imag": leaf.imag}
     if _is_scalar(leaf):
         return {"value": leaf}
     shape, dtype = getattr(leaf, "shape", None), _dtype_name(leaf)
@@ -317,24 +318,23 @@ def _arrays(node: Any) -> Iterator[Node]:
     Raises:
         ValueError: it is none that :func:`_encode` makes.
     """
-    match node:
-        case {"value": bool() | int() | float() | [float(), float()]} if len(node) == 1:
-            pass
-        case {"array": str(), "dtype": str(), "shape": list()} if len(node) == 3:
-            yield node
-        case {"node": str(kind), "keys": list(keys), "children": list(children)} if (
-            len(node) == 3 and len(keys) == len(children) and _are_keys(kind, keys)
-        ):
-            for child in children:
-                yield from _arrays(child)
-        case _:
-            raise ValueError(f"{node!r:.60} is no part of one")
+    kinds = _safetensors.kinds(node)
+    if kinds == {"array": str, "dtype": str, "shape": list}:
+        yield node
+    elif kinds == {"node": str, "keys": list, "children": list} and _are_keys(node):
+        for child in node["children"]:
+            yield from _arrays(child)
+    elif kinds not in _VALUES:
+        raise ValueError(f"{node!r:.60} is no part of one")
 
 
-def _are_keys(kind: str, keys: list[Any]) -> bool:
+def _are_keys(node: Node) -> bool:
+    """Whether the keys are some that the children of such a node have."""
+    kind, keys, count = node["node"], node["keys"], len(node["children"])
     if kind in ("list", "tuple", "NoneType"):
-        return keys == list(range(len(keys) if kind != "NoneType" else 0))
-    return all(type(key) in (str, int) for key in keys) and len(set(keys)) == len(keys)
+        return keys == list(range(count)) and (kind != "NoneType" or count == 0)
+    unique = len(keys) == count and all(type(key) in (str, int) for key in keys)
+    return unique and len(set(keys)) == count
 
 
 def _read(path: str | os.PathLike[str], reader: Reader) -> dict[str, Array]:
@@ -353,8 +353,9 @@ def _read(path: str | os.PathLike[str], reader: Reader) -> dict[str, Array]:
 
 def _leaves(node: Node, tensors: dict[str, Array]) -> list[Any]:
     if "value" in node:
-        value = node["value"]
-        return [complex(*value) if type(value) is list else value]
+        return [node["value"]]
+    if "real" in node:
+        return [complex(node["real"], node["imag"])]
     if "array" in node:
         return [_restored(tensors[node["array"]], node["dtype"])]
     return [leaf for child in node["children"] for leaf in _leaves(child, tensors)]
@@ -413,8 +414,9 @@ def _problems(saved: Node, like: Node, at: str) -> Iterator[str]:
 
 def _text(node: Node) -> str:
     if "value" in node:
-        kind = type(node["value"])
-        return f"a Python {'complex' if kind is list else kind.__name__}"
+        return f"a Python {type(node['value']).__name__}"
+    if "real" in node:
+        return "a Python complex"
     if "array" in node:
         return f"{node['dtype']} of shape {tuple(node['shape'])}"
     keys = f" with {', '.join(map(repr, node['keys']))}" if node["keys"] else ""

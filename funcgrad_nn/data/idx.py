@@ -140,7 +140,7 @@ def _decoded(file: io.BufferedIOBase, most: int | None, path: Path) -> Content:
 def _filled(file: io.BufferedIOBase, content: NDArray[np.uint8]) -> Iterator[int]:
     """Reads until the array is full or the file ends; gives the sizes of what was read."""
     start = 0
-    while start < len(content) and (size := file.readinto(content[start : start + _CHUNK])):
+    while start < len(content) and (size := file.readinto(content[start : start + _CHUNK].data)):
         yield size
         start += size
 

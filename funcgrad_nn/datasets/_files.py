@@ -86,7 +86,7 @@ def _verified(file: io.BufferedReader, source: Source, path: Path) -> Content:
     content = decoded(file, path)
     expected = source.sha256[path.name.removesuffix(".gz")]
     digest = hashlib.sha256(content.header)
-    digest.update(content.values.reshape(-1).view(np.uint8))
+    digest.update(content.values.reshape(-1).view(np.uint8).data)
     if digest.hexdigest() != expected:
         raise FileFormatError(
             f"{path} is not the file of {source.name} that it should be: the SHA-256 of its "
