@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -437,3 +438,98 @@ def test_printed_call():
         "  return e\n"
         "}"
     )
+
+
+# --- forward mode through rules that call functions with rules of their own ---------------
+
+
+@fg.custom_vjp
+def solve(a: Any, b: Any) -> Any:
+    """The solution of a x = b, for a near the identity."""
+
+    def step(state: Any) -> Any:
+        x, rest = state
+        return x + rest, b - a @ (x + rest)
+
+    start = (np.zeros_like(b), b)
+    return fg.while_loop(lambda state: np.sum(state[1] ** 2) > 1e-26, step, start)[0]
+
+
+solve.defvjp(
+    lambda a, b: (lambda x: (x, (a, x)))(solve(a, b)),
+    lambda kept, ct: (lambda y: (-y[:, None] * kept[1], y))(solve(kept[0].T, ct)),
+)
+
+BACKENDS: dict[str, Any] = {
+    "eager": lambda f: f,
+    "numpy": lambda f: fg.jit(f, backend="numpy"),
+    "llvm": fg.jit,
+    "vmap": lambda f: lambda x: fg.vmap(f)(np.stack([x, x]))[1],
+}
+
+
+@pytest.mark.parametrize("mode", BACKENDS)
+def test_hessians_through_backward_rules_that_call_custom_functions(mode: str) -> None:
+    a = np.eye(3) + np.arange(9.0).reshape(3, 3) / 50
+    b = np.array([1.0, -2.0, 0.5])
+
+    def cubed(b: Any) -> Any:
+        return np.sum(solve(a * (1 + 0.1 * b), b) ** 3)
+
+    def step(b: Any) -> Any:
+        return lambda x, _: (x + (b - (a * (1 + 0.1 * b)) @ x), None)
+
+    def unrolled(b: Any) -> Any:
+        return np.sum(fg.scan(step(b), np.zeros(3), None, 200)[0] ** 3)
+
+    expected = fg.hessian(unrolled)(b)
+    for hessian in (fg.hessian(cubed), fg.jacfwd(fg.jacfwd(cubed)), fg.jacrev(fg.jacfwd(cubed))):
+        np.testing.assert_allclose(BACKENDS[mode](hessian)(b), expected, rtol=1e-9)
+
+
+def _twice(inner: Any, ct: Any) -> Any:
+    @fg.custom_vjp
+    def twice(x: Any) -> Any:
+        return 2.0 * x
+
+    twice.defvjp(lambda x: (twice(x), x), lambda x, ct: (inner(ct),))
+    return fg.jvp(twice, (3.0,), (ct,))[1]
+
+
+def test_what_a_backward_rule_calls_may_be_untraceable_if_it_is_linear() -> None:
+    @fg.custom_vjp
+    def doubled(x: Any) -> Any:
+        return np.float64(math.fsum([float(x), float(x)]))
+
+    doubled.defvjp(lambda x: (doubled(x), None), lambda _, ct: (2.0 * ct,))
+    assert _twice(doubled, 1.5) == 3.0
+
+    @fg.custom_vjp
+    def clipped(x: Any) -> Any:
+        return np.float64(min(max(float(x), -0.5), 0.5))
+
+    clipped.defvjp(lambda x: (clipped(x), x), lambda x, ct: (ct * (np.abs(x) < 0.5),))
+    with pytest.raises(errors.NotDifferentiableError, match="linear in the cotangent"):
+        _twice(clipped, 1.5)
+
+
+def test_linear_rules_are_recognised_within_loops_branches_and_calls() -> None:
+    linear = [
+        lambda ct: fg.scan(lambda c, k: (c + k * ct, None), 0.0, np.array([0.5, 1.5]))[0],
+        lambda ct: fg.scan(lambda c, k: (c * k, None), ct, np.array([4.0, 0.5]))[0],
+        lambda ct: fg.cond(np.sin(1.0) > 0, lambda: 2.0 * ct, lambda: -ct),
+        lambda ct: fg.jit(lambda ct: 2.0 * ct)(ct),
+        lambda ct: fg.checkpoint(lambda ct: 2.0 * ct)(ct),
+    ]
+    for inner in linear:
+        assert _twice(inner, 1.5) == 3.0
+    nonlinear = [
+        lambda ct: fg.scan(lambda c, k: (c + k * ct, None), 1.0, np.array([0.5, 1.5]))[0],
+        lambda ct: fg.scan(lambda c, k: (c * ct, None), ct, np.array([4.0, 0.5]))[0],
+        lambda ct: fg.vmap(lambda k: fg.cond(k * ct > 0, lambda: 2.0 * ct, lambda: -ct))(X)[0],
+        lambda ct: fg.jit(lambda ct: np.sin(ct))(ct),
+        lambda ct: fg.checkpoint(lambda ct: ct * ct)(ct),
+    ]
+    for inner in nonlinear:
+        with pytest.raises(errors.NotDifferentiableError, match="linear in the cotangent"):
+            _twice(inner, 1.5)

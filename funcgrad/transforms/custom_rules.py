@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from types import CellType
 from typing import Any
 
+import numpy as np
+
 from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import Primitive, total, zeros_like
-from funcgrad.core.tracer import NO_VALUE, Recorder, Tracer, bind, deferred
+from funcgrad.core.tracer import NO_VALUE, Recorder, Tracer, bind, deferred, own_value
 from funcgrad.errors import (
     CustomRuleError,
     NotAnArrayError,
@@ -24,7 +26,7 @@ from funcgrad.errors import (
 )
 from funcgrad.primitives import control as prims
 from funcgrad.primitives.elementwise import cast
-from funcgrad.transforms.linearity import first_nonlinear
+from funcgrad.transforms.linearity import Obstacle, first_nonlinear
 from funcgrad.transforms.rules import set_rules
 from funcgrad.transforms.trace import flatten_result, leaf_avals, lift_captures
 from funcgrad.transforms.vjp import pullback_of
@@ -218,7 +220,17 @@ def _leaf_place(treedef: Any, i: int) -> str:
 # --- custom_jvp -----------------------------------------------------------------------
 
 
-class JvpCall(Call):
+class _JvpRule:
+    n_closed: int
+    jvp: Any
+
+    def derivative(self, operands: Sequence[Any], wrt: Sequence[bool], like: Any) -> list[Any]:
+        """Tangents of the results, by operands `wrt` whose tangents `like(operand)` gives."""
+        pairs = list(zip(operands, wrt, strict=True))[self.n_closed :]
+        return self.jvp(operands, [like(x) if w else zeros_like(x) for x, w in pairs])[1]
+
+
+class JvpCall(Call, _JvpRule):
     def jvp(self, operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Results and their tangents, by the user's rule; tangents have no holes."""
         leaves = list(operands[self.n_closed :])
@@ -262,7 +274,7 @@ class JvpCall(Call):
         return cast(tangent, like.dtype)
 
 
-class _BatchedJvp:
+class _BatchedJvp(_JvpRule):
     """A call's rule over a batch; `flags` tells which operands are batched."""
 
     def __init__(self, rule: Any, avals: Sequence[Aval], flags: Sequence[bool], size: int):
@@ -356,7 +368,18 @@ set_rules(
 # --- custom_vjp -----------------------------------------------------------------------
 
 
-class VjpCall(Call):
+class _VjpRule:
+    forward: Any
+    backward: Any
+
+    def derivative(self, operands: Sequence[Any], wrt: Sequence[bool], like: Any) -> list[Any]:
+        """Cotangents of operands `wrt`, for cotangents of the results that `like(result)` gives."""
+        outs, residuals = self.forward(operands)
+        found = self.backward(operands, residuals, [like(o) for o in outs])
+        return [c for c, w in zip(found, wrt, strict=True) if w]
+
+
+class VjpCall(Call, _VjpRule):
     def forward(self, operands: Sequence[Any]) -> tuple[list[Any], Any]:
         """Results, and whatever the user's forward rule keeps."""
         name = self.custom.name
@@ -462,7 +485,7 @@ class _BatchedResiduals:
     layout: _Layout = field(metadata={"static": True})
 
 
-class _BatchedVjp:
+class _BatchedVjp(_VjpRule):
     """A call's rules over a batch; `flags` tells which operands are batched."""
 
     def __init__(self, rule: Any, avals: Sequence[Aval], flags: Sequence[bool], size: int):
@@ -514,24 +537,56 @@ def _vjp_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) 
     rule.check_closed([t is not None for t in tangents])
     outs, residuals = rule.forward(ins)
     _no_tracers(outs, ins)
-    zeros = [zeros_like(aval_of(o)) for o in outs]
     wanted = [aval_of(o).inexact for o in outs]
-    start = [z for z, w in zip(zeros, wanted, strict=True) if w]
-    with Recorder("custom_vjp", concrete=True, reverse=True) as rec:
-        cts = [rec.input(z) if w else z for z, w in zip(zeros, wanted, strict=True)]
-        found = rule.backward(ins, residuals, cts)
-    recorded = [i for i, c in enumerate(found) if type(c) is Tracer and c.rec is rec]
-    obstacle = first_nonlinear(rec.eqns, rec.inputs, [found[i] for i in recorded])
+    zeros = [zeros_like(aval_of(o)) for o in outs]
+    obstacle, recorded, pull = _transposed(rule, ins, residuals, zeros, wanted)
+    dots = pull([tangents[i] for i in recorded])
+    if obstacle is not None and obstacle.hidden:
+        # What cannot be traced is compared at another place, if there are values to compare.
+        shifted = [z + 1 if w else z for z, w in zip(zeros, wanted, strict=True)]
+        _, _, pull_there = _transposed(rule, ins, residuals, shifted, wanted)
+        if _same_values(dots, pull_there([tangents[i] for i in recorded])):
+            obstacle = None
     if obstacle is not None:
         raise at_line(
             NotDifferentiableError,
             f"forward mode (jvp, jacfwd) transposes the backward rule of {rule}, which must be "
-            f"linear in the cotangent; {obstacle} keeps it from being so. Give the function a "
-            "custom_jvp rule, or use reverse mode",
+            f"linear in the cotangent; {obstacle.prim} keeps it from being so. Give the function "
+            "a custom_jvp rule, or use reverse mode",
         )
-    _, pull = pullback_of(rec, [found[i] for i in recorded], start)
-    dots = iter(pull([tangents[i] for i in recorded]))
-    return outs, [next(dots) if w else None for w in wanted]
+    supply = iter(dots)
+    return outs, [next(supply) if w else None for w in wanted]
+
+
+def _transposed(
+    rule: Any, ins: Sequence[Any], residuals: Any, cts: Sequence[Any], wanted: Sequence[bool]
+) -> tuple[Obstacle | None, list[int], Callable[[Sequence[Any]], list[Any]]]:
+    """The backward rule's derivative at these cotangents, transposed.
+
+    With what keeps the rule from being linear, and the operands that the transpose starts from.
+    """
+    start = [c for c, w in zip(cts, wanted, strict=True) if w]
+    with Recorder("custom_vjp", concrete=True, reverse=True) as rec:
+        given = [rec.input(c) if w else c for c, w in zip(cts, wanted, strict=True)]
+        found = rule.backward(ins, residuals, given)
+    recorded = _recorded_by(rec, found)
+    results = [found[i] for i in recorded]
+    obstacle = first_nonlinear(rec.eqns, rec.inputs, results)
+    return obstacle, recorded, pullback_of(rec, results, start)[1]
+
+
+def _same_values(first: Sequence[Any], second: Sequence[Any]) -> bool:
+    for a, b in zip(first, second, strict=True):
+        if a is None and b is None:
+            continue
+        a, b = (0.0 if x is None else own_value(x) for x in (a, b))
+        if type(a) is Tracer or type(b) is Tracer:
+            return False
+        scale = np.max(np.abs(a), initial=0.0)
+        close = np.abs(np.subtract(a, b)) <= 1e3 * np.finfo(np.result_type(a, b)).eps * scale
+        if not np.all(close | (np.isnan(a) & np.isnan(b))):
+            return False
+    return True
 
 
 def _vjp_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any:

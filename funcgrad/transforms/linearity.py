@@ -7,43 +7,126 @@ then has no transpose that forward mode could use.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcgrad.core.aval import aval_of
-from funcgrad.core.graph import Eqn, live_eqns
+from funcgrad.core.graph import Const, Eqn, Graph, live_eqns
 from funcgrad.core.primitive import Primitive
-from funcgrad.core.tracer import Tracer
+from funcgrad.core.tracer import Recorder, Tracer
+from funcgrad.primitives import control
+from funcgrad.primitives.call import call
+from funcgrad.transforms.partial import carry_activity
 
 # Elementwise primitives: linear in all operands jointly, in any one alone, in the first alone.
 _JOINTLY = frozenset({"add", "sub", "neg", "where"})
 _EITHER = frozenset({"mul"})
 _FIRST = frozenset({"div", "masked", "share", "gate"})
 
+CUSTOM = (control.custom_jvp, control.custom_vjp)
+
+
+class Obstacle(NamedTuple):
+    """What keeps a function from being known as linear.
+
+    Attributes:
+        prim: the primitive.
+        hidden: it is a function of the user's that cannot be traced, so may be linear.
+    """
+
+    prim: Primitive
+    hidden: bool = False
+
 
 def first_nonlinear(
     eqns: Sequence[Eqn], inputs: Iterable[Any], outputs: Sequence[Any]
-) -> Primitive | None:
+) -> Obstacle | None:
     """The first primitive that keeps `outputs` from being linear in `inputs`; None if none does.
 
-    Equations that hold graphs are not looked into, and count as not linear.
+    Equations that hold graphs are looked into.
     """
     dependent = set(map(id, inputs))
-    for eqn in live_eqns(eqns, outputs):
+    return _walk(live_eqns(eqns, outputs), dependent)
+
+
+def _walk(eqns: Iterable[Eqn], dependent: set[int]) -> Obstacle | None:
+    """The same for equations; `dependent` grows by the ids of what depends on the inputs."""
+    hidden = None
+    for eqn in eqns:
         flags = [id(a) in dependent for a in eqn.ins]
         if not any(flags):
             continue
-        if not _is_linear(eqn, flags):
-            return eqn.prim
-        dependent.update(map(id, eqn.outs))
-    return None
+        obstacle, outs = _look(eqn, flags)
+        if obstacle is not None and not obstacle.hidden:
+            return obstacle
+        hidden = hidden or obstacle
+        dependent.update(id(o) for o, depends in zip(eqn.outs, outs, strict=True) if depends)
+    return hidden
+
+
+def _look(eqn: Eqn, flags: Sequence[bool]) -> tuple[Obstacle | None, list[bool]]:
+    """What keeps an equation from being linear, and which of its results depend on the inputs."""
+    prim, params = eqn.prim, eqn.params
+    every = [True] * len(eqn.outs)
+    if any(f and not aval_of(a).inexact for f, a in zip(flags, eqn.ins, strict=True)):
+        return Obstacle(prim), every
+    if prim in CUSTOM:
+        return _look_at_rule(eqn, flags), every
+    if prim is call or prim is control.checkpoint:
+        return _inside(params["graph"], flags)
+    if prim is control.switch and not flags[0]:
+        found = [_inside(branch, flags[1:]) for branch in params["branches"]]
+        return _join([o for o, _ in found]), _any_of([outs for _, outs in found])
+    if prim is control.scan:
+        return _look_at_scan(eqn, flags)
+    return None if _is_linear(eqn, flags) else Obstacle(prim), every
+
+
+def _inside(graph: Graph, flags: Sequence[bool]) -> tuple[Obstacle | None, list[bool]]:
+    dependent = {id(v) for v, f in zip(graph.inputs, flags, strict=True) if f}
+    obstacle = _walk(graph.eqns, dependent)
+    return obstacle, [id(a) in dependent for a in graph.outputs]
+
+
+def _look_at_rule(eqn: Eqn, flags: Sequence[bool]) -> Obstacle | None:
+    """A function with a rule of its own is linear if its derivative is the same everywhere."""
+    rule = eqn.params["rule"]
+    try:
+        with Recorder("linearity", concrete=False, owns=True) as rec:
+            ins = [rec.abstract_input(aval_of(a).strong()) for a in eqn.ins]
+            found = rule.derivative(ins, flags, lambda x: rec.abstract_input(aval_of(x)))
+            wanted = [d for d in found if type(d) is Tracer]
+            graph = rec.graph(wanted)
+    except Exception:
+        # It asks for values, or calls another library.
+        return Obstacle(eqn.prim, hidden=True)
+    reads = graph.reads([True] * len(wanted))
+    return Obstacle(eqn.prim) if any(f and r for f, r in zip(flags, reads, strict=False)) else None
+
+
+def _look_at_scan(eqn: Eqn, flags: Sequence[bool]) -> tuple[Obstacle | None, list[bool]]:
+    body, n_consts, n_carry = (eqn.params[name] for name in ("body", "n_consts", "n_carry"))
+    inputs, outs = carry_activity(body, flags, n_consts, n_carry)
+    obstacle, _ = _inside(body, inputs)
+    # A carry that starts at something else adds it to what is linear.
+    starts = zip(inputs, flags, eqn.ins, strict=True)
+    if any(grown and not f and not _is_zero(a) for grown, f, a in starts):
+        return Obstacle(eqn.prim), outs
+    return obstacle, outs
+
+
+def _join(obstacles: Sequence[Obstacle | None]) -> Obstacle | None:
+    found = [o for o in obstacles if o is not None]
+    return min(found, key=lambda o: o.hidden) if found else None
+
+
+def _any_of(rows: Sequence[Sequence[bool]]) -> list[bool]:
+    return [any(column) for column in zip(*rows, strict=True)]
 
 
 def _is_linear(eqn: Eqn, flags: Sequence[bool]) -> bool:
     prim = eqn.prim
-    if any(f and not aval_of(a).inexact for f, a in zip(flags, eqn.ins, strict=True)):
-        return False
     if prim.kind == "linear" or prim.name in _JOINTLY:
         return all(
             f or not aval_of(a).inexact or _is_zero(a) for f, a in zip(flags, eqn.ins, strict=True)
@@ -54,4 +137,8 @@ def _is_linear(eqn: Eqn, flags: Sequence[bool]) -> bool:
 
 
 def _is_zero(a: Any) -> bool:
-    return type(a) is not Tracer and not np.any(a)
+    if type(a) is Const:
+        a = a.value
+    return (isinstance(a, np.ndarray | np.generic) or type(a) in (int, float, complex)) and (
+        not np.any(a)
+    )
