@@ -10,8 +10,10 @@ owns what is computed while it is open: a branch's or a loop's, which may never 
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator, Sequence
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
@@ -165,6 +167,7 @@ class Recorder:
         "defers",
         "enclosing",
         "eqns",
+        "frame",
         "held",
         "inputs",
         "lasting",
@@ -223,6 +226,7 @@ class Recorder:
             outer.active = None
             self.suspended.append(outer)
             outer = outer.outer
+        self.frame: FrameType | None = sys._getframe(2)
         _recorders.owner = self
         if self.defers:
             deferring.append(self)
@@ -236,6 +240,7 @@ class Recorder:
                 recorder.active = True
             if self.defers:
                 deferring.remove(self)
+            self.frame = None
         self.outer = self.enclosing = None
         if outer is None and _recorders.kept:
             _recorders.kept = {}
@@ -332,7 +337,7 @@ class Recorder:
         """
         if self.ended:
             raise LeakedTracerError.of(self.purpose, use)
-        owner = _recorders.owner
+        owner = _owner()
         # In a thread that the user's function started nothing is suspended.
         return self if self.active or owner is None else owner
 
@@ -474,7 +479,7 @@ def bind(prim: Primitive, *args: Any, **params: Any) -> Any:
             rec = a.rec
     if rec is None:
         if deferring and is_deferring():
-            return cast(Recorder, _recorders.owner).defer(prim, args, params)
+            return cast(Recorder, _owner()).defer(prim, args, params)
         return prim.impl(*args, **params)
     return rec.record(prim, args, params)
 
@@ -483,14 +488,34 @@ def recorder_of(operands: Sequence[Any], use: str) -> Recorder | None:
     """Where an operation on these operands is recorded now; None where it is computed."""
     recorders = [a.rec for a in operands if type(a) is Tracer]
     if not recorders:
-        return _recorders.owner if is_deferring() else None
+        return _owner() if is_deferring() else None
     return max(recorders, key=lambda rec: rec.level).now(use)
 
 
 def is_deferring() -> bool:
     """Whether this thread records a program that may never run: a branch, a loop's body."""
-    owner = _recorders.owner
+    owner = _owner()
     return owner is not None and owner.defers
+
+
+def _owner() -> Recorder | None:
+    """The recorder that owns what this thread computes now.
+
+    One whose `with` block is no longer being run was kept from ending, by Ctrl-C as it began to.
+    It ends here.
+    """
+    owner = _recorders.owner
+    while owner is not None and not _is_running(owner.frame):
+        owner.__exit__(None, None, None)
+        owner = _recorders.owner
+    return owner
+
+
+def _is_running(frame: FrameType | None) -> bool:
+    here: FrameType | None = sys._getframe(1)
+    while here is not None and here is not frame:
+        here = here.f_back
+    return here is not None
 
 
 def _folded(prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
@@ -536,6 +561,7 @@ def kept(a: np.ndarray) -> np.ndarray:
 
 def is_staging() -> bool:
     """Whether a graph for later use is being recorded in this thread."""
+    _owner()
     recorder = _recorders.top
     while recorder is not None and not recorder.stages:
         recorder = recorder.outer
