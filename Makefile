@@ -17,11 +17,12 @@ PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
 NEW_PIP = "pip>=25.1"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint types docs bench format clean
+.PHONY: help demo test sweep check lint types docs bench format clean
 
 help:
 	@echo "make demo    train a classifier, save its parameters and pictures"
 	@echo "make test    run the tests"
+	@echo "make sweep   every NumPy function over odd inputs, beside NumPy's own"
 	@echo "make check   lint, check formatting and types, build the docs strictly"
 	@echo "make docs    build the documentation into site/"
 	@echo "make bench   measure against JAX, PyTorch, numba, autograd and plain NumPy"
@@ -33,6 +34,9 @@ demo: $(VENV)/.stamp-demo
 
 test: $(VENV)/.stamp-test
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+sweep: $(VENV)/.stamp-test
+	PYTHONPATH=tests $(BIN)/python -m sweep $(ARGS)
 
 check: lint types docs
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
+from conftest import HAS_LLVM
 from funcgrad.primitives import _gamma
 from funcgrad.scipy import special
 
@@ -165,3 +166,14 @@ def test_exported_source_holds_its_own_copy(tmp_path):
     scope = runpy.run_path(str(path))
     for got, want in zip(scope["f"](x), f(x), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("name", ["gammaln", "digamma"])
+@pytest.mark.skipif(not HAS_LLVM, reason="llvmlite is not installed")
+def test_arrays_of_any_number_of_elements(name):
+    # Small arrays are one vector, of as many lanes as they have elements; -2.5 is a rare one.
+    lengths = (1, 3, 7, 8, 9, 12, 20, 24, 33)
+    arrays = [np.linspace(-2.5, 5.3, n) for n in lengths]
+    compiled = fg.jit(lambda xs: [getattr(special, name)(x) for x in xs], backend="llvm")
+    for result, x in zip(compiled(arrays), arrays, strict=True):
+        np.testing.assert_allclose(result, getattr(special, name)(x), rtol=1e-12)

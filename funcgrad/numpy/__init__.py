@@ -21,6 +21,7 @@ from funcgrad.numpy import (
     einstein,
     elementary,
     indexing,
+    joining,
     norms,
     protocol,
     reductions,

@@ -86,12 +86,20 @@ def inner(a: Any, b: Any, /) -> Any:
     return tensordot(a, b, ((-1,), (-1,)))
 
 
-@implements(np.outer, np.linalg.outer)
+@implements(np.outer)
 def outer(a: Any, b: Any, out: Any = None) -> Any:
     """Every element of `a` times every element of `b`, both flattened."""
     check_out(out, "outer")
     a, b = operands(a, b)
     return np.multiply(reshape(a, (aval_of(a).size, 1)), reshape(b, (1, aval_of(b).size)))
+
+
+@implements(np.linalg.outer)
+def _linalg_outer(x1: Any, x2: Any, /) -> Any:
+    shapes = [shape_of(as_array(x)) for x in (x1, x2)]
+    if any(len(shape) != 1 for shape in shapes):
+        raise at_line(ShapeError, f"np.linalg.outer takes vectors, got the shapes {shapes}")
+    return outer(x1, x2)
 
 
 @implements(np.vdot)
@@ -190,6 +198,15 @@ def _without(x: Any, axis: int) -> Any:
     return reshape(x, tuple(shape))
 
 
+def _check_ranks(name: str, *least: tuple[Any, int]) -> None:
+    if any(len(shape_of(x)) < rank for x, rank in least):
+        raise at_line(
+            ShapeError,
+            f"np.{name} takes arrays of at least {' and '.join(str(rank) for _, rank in least)} "
+            f"axes, got the shapes {' and '.join(str(shape_of(x)) for x, _ in least)}",
+        )
+
+
 def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
     """The scalar products of vectors along `axis`; the first is conjugated.
 
@@ -209,6 +226,7 @@ def vecdot(x1: Any, x2: Any, /, *, axis: int = -1) -> Any:
 def matvec(x1: Any, x2: Any, /) -> Any:
     """Matrices (the last two axes of `x1`) times vectors (the last of `x2`)."""
     x1, x2 = operands(x1, x2)
+    _check_ranks("matvec", (x1, 2), (x2, 1))
     if len(shape_of(x2)) == 1:
         return bind(matmul_p, x1, x2)
     return _without(bind(matmul_p, x1, _as_column(x2)), -1)
@@ -217,6 +235,7 @@ def matvec(x1: Any, x2: Any, /) -> Any:
 def vecmat(x1: Any, x2: Any, /) -> Any:
     """Conjugated vectors (the last axis of `x1`) times matrices (the last two of `x2`)."""
     x1, x2 = operands(x1, x2)
+    _check_ranks("vecmat", (x1, 1), (x2, 2))
     x1 = _conjugate(x1)
     if len(shape_of(x1)) == 1:
         return bind(matmul_p, x1, x2)

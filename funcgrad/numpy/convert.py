@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import index as to_int
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,7 @@ def normalize_axis(axis: Any, rank: int) -> int:
     Raises:
         AxisError: the array has no such axis.
     """
-    number = axis.__index__()
+    number = to_int(axis)
     if not -rank <= number < rank:
         raise at_line(AxisError, f"axis {number} is out of range for an array of {rank} axes")
     return number % rank
@@ -185,7 +186,7 @@ def normalize_axes(axis: Any, rank: int) -> tuple[int, ...]:
 def as_shape(shape: Any) -> tuple[int, ...]:
     """A shape as NumPy takes it: an integer stands for a tuple of one."""
     if isinstance(shape, (tuple, list)):
-        return tuple([n.__index__() for n in shape])
+        return tuple([to_int(n) for n in shape])
     if isinstance(shape, np.ndarray) and shape.ndim:
         return tuple(shape.tolist())
-    return (shape.__index__(),)
+    return (to_int(shape),)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from operator import index as to_int
 from typing import Any
 
 import numpy as np
 
 from funcgrad.core.aval import aval_of, result_dtype
 from funcgrad.core.tracer import Tracer
+from funcgrad.errors import ArgumentError, at_line
 from funcgrad.numpy.convert import (
     as_array,
     as_shape,
@@ -48,10 +50,19 @@ def array(
     if not contains_tracer(object):
         return np.array(object, dtype, copy=copy, order=order, subok=subok, ndmin=ndmin)
     check_order(order, "array")
-    result = as_array(object)
-    if dtype is not None:
-        result = cast(result, np.dtype(dtype))
+    if dtype is None:
+        result = as_array(object)
+    else:
+        dtype = np.dtype(dtype)
+        result = cast(as_array(_fitting(object, dtype)), dtype)
     return result.reshape((1,) * (ndmin - result.ndim) + result.shape)
+
+
+def _fitting(x: Any, dtype: np.dtype) -> Any:
+    """What has no tracer in it as an array of this dtype; numbers that do not fit are refused."""
+    if not contains_tracer(x):
+        return np.asarray(x, dtype)
+    return [_fitting(item, dtype) for item in x] if isinstance(x, (list, tuple)) else x
 
 
 def asarray(a: Any, dtype: Any = None, order: Any = None, **options: Any) -> Any:
@@ -59,6 +70,11 @@ def asarray(a: Any, dtype: Any = None, order: Any = None, **options: Any) -> Any
     if not contains_tracer(a):
         return np.asarray(a, dtype, order, **options)
     return array(a, dtype, order=order)
+
+
+def ascontiguousarray(a: Any, dtype: Any = None, **options: Any) -> Any:
+    """`np.ascontiguousarray`, also of tracers: an array of at least one axis."""
+    return array(a, dtype, ndmin=1)
 
 
 def _likeness(name: str) -> Any:
@@ -125,18 +141,25 @@ def linspace(
     device: Any = None,
 ) -> Any:
     check_device(device, "linspace")
+    num = to_int(num)
+    if num < 0:
+        raise at_line(ArgumentError, f"np.linspace makes num={num} numbers: it cannot be negative")
     start, stop = as_operand(start), as_operand(stop)
     common = np.result_type(result_dtype(aval_of(start), aval_of(stop)), 1.0)
     start, stop = as_array(start), as_array(stop)
     start, stop = cast(start, common), cast(stop, common)
     intervals = num - 1 if endpoint else num
-    step = (stop - start) / (intervals or np.nan)
-    rank = max(start.ndim, stop.ndim)
-    part = np.arange(num, dtype=common) / (intervals or 1)
-    part = part.reshape((num,) + (1,) * rank)
-    # The weights make both ends exact.
-    out = start * (1 - part) + stop * part
-    out = np.moveaxis(out if dtype is None else cast(out, np.dtype(dtype)), 0, axis)
+    step = (stop - start) / intervals if intervals > 0 else np.nan
+    shape = np.broadcast_shapes(start.shape, stop.shape)
+    count = np.arange(num, dtype=common).reshape((num,) + (1,) * len(shape))
+    out = np.broadcast_to(start + count * (step if intervals > 0 else stop - start), (num, *shape))
+    if endpoint and num > 1:
+        out = np.concatenate([out[:-1], np.broadcast_to(stop, (1, *shape))])
+    if dtype is not None:
+        dtype = np.dtype(dtype)
+        # As NumPy has it: the integer below, also of negative numbers.
+        out = cast(np.floor(out) if dtype.kind in "iu" else out, dtype)
+    out = np.moveaxis(out, 0, axis)
     return (out, step) if retstep else out
 
 

@@ -54,11 +54,13 @@ def einsum(
             interleaved form ``einsum(a, [0, 1], b, [1, 2], [0, 2])``.
         operands: an array for each part.
         dtype: the dtype to compute in.
+        casting: which conversions to it are allowed.
         optimize: the order of products of more than two operands, as for `numpy.einsum_path`;
             False goes from left to right.
 
     Raises:
         ShapeError: the subscripts do not fit the operands' shapes, or each other.
+        OperandTypeError: `casting` forbids a conversion.
 
     >>> import numpy as np, funcgrad as fg
     >>> fg.grad(lambda a: np.einsum("ij,j->", a, np.array([1.0, 2.0])))(np.ones((2, 2)))

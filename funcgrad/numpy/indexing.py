@@ -7,6 +7,7 @@ is to be done depends on the form alone, and is planned once for each.
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import index as to_int
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -94,7 +95,7 @@ def split_key(key: Any) -> tuple[tuple[Item, ...], list[Any]]:
 
 
 def _bound(bound: Any) -> int | None:
-    return bound if bound is None or type(bound) is int else bound.__index__()
+    return bound if bound is None or type(bound) is int else to_int(bound)
 
 
 def _index_arrays(item: Any) -> list[tuple[Any, int | None]]:

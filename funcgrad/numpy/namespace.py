@@ -16,7 +16,7 @@ from funcgrad.numpy.ufuncs import UFUNCS, as_operand
 
 # What NumPy does not dispatch and we give: with tracers ours, else NumPy's.
 _OWN = {name: getattr(creation, name) for name in ("array", "asarray", "full")}
-_OWN |= {"asanyarray": creation.asarray, "ascontiguousarray": creation.asarray}
+_OWN |= {"asanyarray": creation.asarray, "ascontiguousarray": creation.ascontiguousarray}
 
 # Names that make or describe arrays and need no tracer.
 _PLAIN = """

@@ -8,19 +8,22 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.tracer import Tracer
-from funcgrad.errors import IndexRangeError, InPlaceError, ShapeError, at_line
+from funcgrad.errors import IndexRangeError, InPlaceError, OperandTypeError, ShapeError, at_line
 from funcgrad.numpy.conversions import concrete_value
-from funcgrad.numpy.convert import as_array, check_out, normalize_axis
+from funcgrad.numpy.convert import as_array, assigned, check_out, normalize_axis
 from funcgrad.numpy.indexing import getitem
 from funcgrad.numpy.protocol import attach_methods, implements
+from funcgrad.primitives.elementwise import cast
 
 
 def _flat_or_axis(a: Any, axis: Any) -> tuple[Any, int]:
     """An array and an axis of it; without one the array is flattened."""
     a = as_array(a)
-    if axis is None:
+    # NumPy takes a number as if it had one axis.
+    axis = None if axis is None else normalize_axis(axis, a.ndim or 1)
+    if axis is None or a.ndim == 0:
         return (a if a.ndim == 1 else a.reshape(-1)), 0
-    return a, normalize_axis(axis, a.ndim)
+    return a, axis
 
 
 def known(x: Any, name: str) -> Any:
@@ -40,6 +43,8 @@ def along(axis: int, index: Any) -> tuple[Any, ...]:
 def _into_range(indices: Any, n: int, mode: str) -> Any:
     if mode == "raise":
         return indices
+    # The bounds may not fit in a narrow dtype.
+    indices = cast(indices, np.dtype(np.intp))
     if mode == "wrap":
         return np.remainder(indices, n)
     if mode == "clip":
@@ -52,7 +57,7 @@ def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "r
     check_out(out, "take")
     a, axis = _flat_or_axis(a, axis)
     indices = as_array(indices)
-    if indices.dtype == bool:
+    if indices.dtype == bool or not np.size(indices):
         indices = indices.astype(np.intp)
     return getitem(a, along(axis, _into_range(indices, a.shape[axis], mode)))
 
@@ -83,15 +88,21 @@ def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     arrays = np.broadcast_arrays(*map(as_array, choices))
     shape = np.broadcast_shapes(a.shape, arrays[0].shape)
     stacked = np.stack([np.broadcast_to(c, shape) for c in arrays])
-    a = _into_range(a, len(arrays), mode)
+    if a.dtype.kind not in "biu":
+        raise at_line(OperandTypeError, f"np.choose chooses by integers, not by {a.dtype.name}")
+    a = _into_range(a.astype(np.intp), len(arrays), mode)
     return getitem(stacked, (a, *np.ogrid[tuple(slice(n) for n in shape)]))
 
 
 @implements(np.compress)
 def compress(condition: Any, a: Any, axis: Any = None, out: Any = None) -> Any:
     check_out(out, "compress")
-    chosen = np.flatnonzero(known(condition, "compress"))
-    return take(a, chosen, axis)
+    condition = np.asarray(known(condition, "compress"))
+    if condition.ndim != 1:
+        raise at_line(
+            ShapeError, f"np.compress takes a condition with one axis, not of {condition.shape}"
+        )
+    return take(a, np.flatnonzero(condition), axis)
 
 
 @implements(np.extract)
@@ -108,18 +119,17 @@ def delete(arr: Any, obj: Any, axis: Any = None) -> Any:
 @implements(np.insert)
 def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
     arr, axis = _flat_or_axis(arr, axis)
-    obj, values = known(obj, "insert"), as_array(values).astype(arr.dtype)
+    n, obj = arr.shape[axis], known(obj, "insert")
+    positions = np.arange(n)[obj] if isinstance(obj, slice) else np.asarray(obj)
+    if positions.dtype == bool:
+        positions = np.flatnonzero(positions)
+    values = assigned(values, arr.dtype)
     values = values.reshape((1,) * (arr.ndim - values.ndim) + values.shape)
-    if np.ndim(obj) == 0 and not isinstance(obj, slice):
+    if positions.ndim == 0:
         # NumPy takes the values of one position as a stack of them.
         values = np.moveaxis(values, 0, axis)
-        count = values.shape[axis]
-    else:
-        positions = np.arange(arr.shape[axis])[obj] if isinstance(obj, slice) else np.asarray(obj)
-        count = positions.sum() if positions.dtype == bool else positions.size
-    shape = list(arr.shape)
-    shape[axis] = int(count)
-    n = arr.shape[axis]
+    count = values.shape[axis] if positions.size == 1 else positions.size
+    shape = (*arr.shape[:axis], count, *arr.shape[axis + 1 :])
     order = np.insert(np.arange(n), obj, np.arange(n, n + count))
     return take(np.concatenate([arr, np.broadcast_to(values, shape)], axis), order, axis)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import prod
 from operator import index as to_int
 from typing import Any
@@ -15,16 +15,13 @@ from funcgrad.errors import ShapeError, UnsupportedFunctionError, at_line
 from funcgrad.numpy.convert import (
     as_array,
     as_shape,
-    check_casting,
-    check_out,
+    assigned,
     normalize_axes,
     normalize_axis,
-    promote,
 )
 from funcgrad.numpy.protocol import attach_methods, implements
 from funcgrad.numpy.selection import take
 from funcgrad.primitives import structural as st
-from funcgrad.primitives.elementwise import cast
 
 # --- shape ----------------------------------------------------------------------------
 
@@ -80,7 +77,10 @@ def ravel(a: Any, order: str = "C") -> Any:
 def squeeze(a: Any, axis: Any = None) -> Any:
     a = as_array(a)
     shape = a.shape
-    axes = normalize_axes(axis, len(shape))
+    # NumPy takes a number as if it had one axis.
+    axes = normalize_axes(axis, len(shape) or (axis is not None))
+    if not shape:
+        return a
     if axis is None:
         axes = [i for i in axes if shape[i] == 1]
     if any(shape[i] != 1 for i in axes):
@@ -125,8 +125,10 @@ atleast_3d = implements(np.atleast_3d)(
 def transpose(a: Any, axes: Any = None) -> Any:
     a = as_array(a)
     rank = a.ndim
-    perm = range(rank)[::-1] if axes is None else [normalize_axis(i, rank) for i in axes]
-    if len(set(perm)) != rank:
+    perm = range(rank)[::-1]
+    if axes is not None:
+        perm = [normalize_axis(i, rank) for i in as_shape(axes)]
+    if len(perm) != rank or len(set(perm)) != rank:
         raise at_line(ShapeError, f"axes={axes} is no permutation of the axes of shape {a.shape}")
     return bind(st.transpose, a, perm=tuple(perm))
 
@@ -154,8 +156,11 @@ def moveaxis(a: Any, source: Any, destination: Any) -> Any:
         [normalize_axis(i, a.ndim) for i in (ax if isinstance(ax, (tuple, list)) else (ax,))]
         for ax in (source, destination)
     )
-    if len(sources) != len(places) or len({*sources}) != len(sources):
-        raise ValueError(f"moveaxis needs as many destinations as sources: {source}, {destination}")
+    if not len(sources) == len(places) == len({*sources}) == len({*places}):
+        raise ValueError(
+            "moveaxis needs as many destinations as sources, and each but once: "
+            f"{source}, {destination}"
+        )
     perm = [i for i in range(a.ndim) if i not in sources]
     for place, i in sorted(zip(places, sources, strict=True)):
         perm.insert(place, i)
@@ -183,7 +188,10 @@ def matrix_transpose(x: Any, /) -> Any:
 
 @implements(np.broadcast_to)
 def broadcast_to(array: Any, shape: Any, subok: bool = False) -> Any:
-    return bind(st.broadcast_to, as_array(array), shape=as_shape(shape))
+    shape = as_shape(shape)
+    if any(n < 0 for n in shape):
+        raise at_line(ShapeError, f"lengths of axes are not negative, got the shape {shape}")
+    return bind(st.broadcast_to, as_array(array), shape=shape)
 
 
 @implements(np.broadcast_arrays)
@@ -192,158 +200,6 @@ def broadcast_arrays(*args: Any, subok: bool = False) -> tuple[Any, ...]:
     shape = np.broadcast_shapes(*[a.shape for a in arrays])
     return tuple([bind(st.broadcast_to, a, shape=shape) for a in arrays])
 
-
-# --- joining --------------------------------------------------------------------------
-
-
-def _items(arrays: Any, name: str, dtype: Any = None, casting: Any = None) -> list[Any]:
-    """What is to be joined, in one dtype."""
-    items = list(map(as_array, arrays))
-    if not items:
-        raise ValueError(f"np.{name} needs at least one array")
-    if dtype is None and casting is None:
-        return promote(items)
-    parts = promote(items, None if dtype is None else np.dtype(dtype))
-    check_casting(items, parts[0].dtype, casting or "same_kind", name)
-    return parts
-
-
-@implements(np.concatenate)
-def concatenate(
-    arrays: Any, /, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
-) -> Any:
-    check_out(out, "concatenate")
-    parts = _items(arrays, "concatenate", dtype, casting)
-    if axis is None:
-        parts, axis = [p.reshape((-1,)) for p in parts], 0
-    ranks = {p.ndim for p in parts}
-    if len(ranks) > 1 or ranks == {0}:
-        raise at_line(
-            ShapeError,
-            "np.concatenate needs arrays of one number of axes, and at least one axis; got the "
-            f"shapes {[p.shape for p in parts]} (np.stack adds an axis)",
-        )
-    return bind(st.concatenate, *parts, axis=normalize_axis(axis, parts[0].ndim))
-
-
-@implements(np.stack)
-def stack(
-    arrays: Any, axis: Any = 0, out: Any = None, *, dtype: Any = None, casting: Any = None
-) -> Any:
-    check_out(out, "stack")
-    parts = _items(arrays, "stack", dtype, casting)
-    shape = parts[0].shape
-    if any(p.shape != shape for p in parts):
-        raise at_line(ShapeError, f"np.stack needs equal shapes, got {[p.shape for p in parts]}")
-    axis = normalize_axis(axis, len(shape) + 1)
-    if shape == ():
-        return bind(st.pack, *parts)
-    shape = (*shape[:axis], 1, *shape[axis:])
-    return bind(st.concatenate, *[bind(st.reshape, p, shape=shape) for p in parts], axis=axis)
-
-
-def _joining(name: str, prepare: Callable[[Any], Any], axis: int) -> Callable[..., Any]:
-    def join(tup: Any, *, dtype: Any = None, casting: Any = None) -> Any:
-        parts = [prepare(a) for a in _items(tup, name, dtype, casting)]
-        return concatenate(parts, 0 if parts[0].ndim == 1 else axis)
-
-    join.__name__ = name
-    return join
-
-
-def _as_columns(a: Any) -> Any:
-    a = as_array(a)
-    return a.reshape((-1, 1)) if a.ndim < 2 else a
-
-
-hstack = implements(np.hstack)(_joining("hstack", atleast_1d, 1))
-vstack = implements(np.vstack)(_joining("vstack", atleast_2d, 0))
-dstack = implements(np.dstack)(_joining("dstack", atleast_3d, 2))
-column_stack = implements(np.column_stack)(_joining("column_stack", _as_columns, 1))
-
-
-@implements(np.append)
-def append(arr: Any, values: Any, axis: Any = None) -> Any:
-    return concatenate([arr, values], axis)
-
-
-@implements(np.block)
-def block(arrays: Any) -> Any:
-    def depth(x: Any) -> int:
-        return 1 + max(map(depth, x)) if type(x) is list else 0
-
-    def join(x: Any, level: int) -> Any:
-        if type(x) is list:
-            return concatenate([join(item, level - 1) for item in x], -level)
-        x = as_array(x)
-        return x.reshape((1,) * (rank - x.ndim) + x.shape)
-
-    def ranks(x: Any) -> int:
-        return max(map(ranks, x)) if type(x) is list else len(shape_of(as_array(x)))
-
-    levels = depth(arrays)
-    rank = max(levels, ranks(arrays))
-    return join(arrays, levels)
-
-
-# --- splitting ------------------------------------------------------------------------
-
-
-def _split_at(a: Any, axis: int, cuts: Sequence[int]) -> list[Any]:
-    length = a.shape[axis]
-    # As NumPy slices: negative cuts count from the end, those beyond it stop there.
-    edges = [slice(c).indices(length)[1] for c in cuts]
-    pairs = zip([0, *edges], [*edges, length], strict=True)
-    return [st.slice_axis(a, axis, lo, max(lo, hi)) for lo, hi in pairs]
-
-
-@implements(np.array_split)
-def array_split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    ary = as_array(ary)
-    axis = normalize_axis(axis, ary.ndim)
-    if hasattr(indices_or_sections, "__len__"):
-        return _split_at(ary, axis, [to_int(i) for i in indices_or_sections])
-    sections = to_int(indices_or_sections)
-    if sections <= 0:
-        raise ValueError(f"the number of sections must be positive, got {sections}")
-    each, more = divmod(ary.shape[axis], sections)
-    return _split_at(ary, axis, [i * each + min(i, more) for i in range(1, sections)])
-
-
-@implements(np.split)
-def split(ary: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
-    ary = as_array(ary)
-    length = ary.shape[normalize_axis(axis, ary.ndim)]
-    if not hasattr(indices_or_sections, "__len__") and length % to_int(indices_or_sections):
-        raise at_line(
-            ShapeError,
-            f"axis {axis} of shape {ary.shape} does not split into {indices_or_sections} equal "
-            "parts (np.array_split makes unequal ones)",
-        )
-    return array_split(ary, indices_or_sections, axis)
-
-
-@implements(np.hsplit)
-def hsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
-    return split(ary, indices_or_sections, 0 if len(shape_of(ary)) == 1 else 1)
-
-
-@implements(np.vsplit)
-def vsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
-    return split(ary, indices_or_sections, 0)
-
-
-@implements(np.dsplit)
-def dsplit(ary: Any, indices_or_sections: Any) -> list[Any]:
-    return split(ary, indices_or_sections, 2)
-
-
-def unstack(x: Any, /, *, axis: int = 0) -> tuple[Any, ...]:
-    return tuple(moveaxis(x, axis, 0))
-
-
-if hasattr(np, "unstack"):  # NumPy 2.1
-    implements(np.unstack)(unstack)
 
 # --- repeating ------------------------------------------------------------------------
 
@@ -363,12 +219,13 @@ def tile(A: Any, reps: Any) -> Any:
 @implements(np.repeat)
 def repeat(a: Any, repeats: Any, axis: Any = None) -> Any:
     a = as_array(a)
-    if axis is None:
-        a, axis = a.reshape((-1,)), 0
+    if axis is None or a.ndim == 0:
+        a, axis = a.reshape((-1,)), axis or 0
     axis = normalize_axis(axis, a.ndim)
     lead, n, rest = a.shape[:axis], a.shape[axis], a.shape[axis + 1 :]
     repeats = np.asarray(repeats)
     if repeats.size != 1:
+        repeats = repeats if repeats.size else repeats.astype(np.intp)
         return take(a, np.repeat(np.arange(n), repeats), axis)
     times = int(repeats.reshape(()))
     a = bind(st.reshape, a, shape=(*lead, n, 1, *rest))
@@ -466,18 +323,22 @@ def _pad_widths(pad_width: Any, rank: int) -> list[tuple[int, int]]:
     if isinstance(pad_width, dict):
         given = {normalize_axis(axis, rank): width for axis, width in pad_width.items()}
         pad_width = [_pairs(given.get(i, 0), 1)[0] for i in range(rank)]
-    widths = [(to_int(b), to_int(a)) for b, a in _pairs(pad_width, rank)]
+    widths = [(to_int(b), to_int(a)) for b, a in _pairs(pad_width, rank or 1)]
     if any(n < 0 for width in widths for n in width):
         raise ValueError(f"np.pad takes no negative widths, got {pad_width}")
-    return widths
+    return widths[:rank]
 
 
 def _pairs(given: Any, rank: int) -> list[tuple[Any, Any]]:
     """(before, after) for each axis, of a number, a pair, or a sequence of pairs."""
     given = as_array(given)
-    if given.ndim == 2 and given.shape[1] == 1:
+    by_axis = given.ndim == 2
+    if by_axis and given.shape[1] == 1:
         given = np.concatenate([given, given], 1)
     given = np.broadcast_to(given, (rank, 2))
+    if by_axis and type(given) is not Tracer:
+        # As NumPy has it: Python's numbers here, its own otherwise.
+        return [tuple(pair) for pair in given.tolist()]
     return [(given[i, 0], given[i, 1]) for i in range(rank)]
 
 
@@ -489,7 +350,7 @@ def _pad_constant(a: Any, widths: list[tuple[int, int]], fills: list[tuple[Any, 
     for axis, (width, pair) in enumerate(zip(widths, fills, strict=True)):
         lead, rest = a.shape[:axis], a.shape[axis + 1 :]
         before, after = (
-            np.broadcast_to(cast(fill, a.dtype), (*lead, n, *rest))
+            np.broadcast_to(assigned(fill, a.dtype), (*lead, n, *rest))
             for n, fill in zip(width, pair, strict=True)
         )
         a = bind(st.concatenate, before, a, after, axis=axis)
@@ -555,15 +416,24 @@ def _matrix_trace(x: Any, /, *, offset: int = 0, dtype: Any = None) -> Any:
     return trace(x, offset, -2, -1, dtype)
 
 
+def _with_axes(m: Any, name: str, least: int = 1, most: int | None = None) -> Any:
+    """An array of so many axes."""
+    m = as_array(m)
+    if m.ndim < least or (most is not None and m.ndim > most):
+        count = f"{least} axes" if most else "an axis at least"
+        raise at_line(ShapeError, f"np.{name} needs an array of {count}, got shape {m.shape}")
+    return m
+
+
 @implements(np.tril)
 def tril(m: Any, k: int = 0) -> Any:
-    m = atleast_1d(m)
+    m = _with_axes(m, "tril")
     return np.where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, np.zeros((), m.dtype))
 
 
 @implements(np.triu)
 def triu(m: Any, k: int = 0) -> Any:
-    m = atleast_1d(m)
+    m = _with_axes(m, "triu")
     return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), np.zeros((), m.dtype), m)
 
 
@@ -571,6 +441,7 @@ def _indices_from(name: str) -> Any:
     indices = getattr(np, name.removesuffix("_from"))
 
     def from_array(arr: Any, k: int = 0) -> Any:
+        arr = _with_axes(arr, name, 2, 2)
         return indices(arr.shape[-2], k, arr.shape[-1])
 
     return implements(getattr(np, name))(from_array)
@@ -583,6 +454,7 @@ tril_indices_from, triu_indices_from = map(
 
 @implements(np.diag_indices_from)
 def diag_indices_from(arr: Any) -> tuple[np.ndarray, ...]:
+    arr = as_array(arr)
     if arr.ndim < 2 or len(set(arr.shape)) > 1:
         raise at_line(ShapeError, f"a full diagonal needs equal lengths, got shape {arr.shape}")
     return np.diag_indices(arr.shape[0], arr.ndim)

@@ -58,7 +58,8 @@ class Place:
 
     def subtract(self, values: Any) -> Any:
         """`x[index] -= values`, for every time that a position is named."""
-        return self.add(-as_array(values))
+        # Converted first: the negative of an unsigned number is another one in a wider dtype.
+        return self.add(-cast_back(values, self._x, "subtract"))
 
     def multiply(self, values: Any) -> Any:
         """`x[index] *= values`, for every time that a position is named."""

@@ -100,10 +100,12 @@ def _called(w: Writer, formula: Callable[[Term], Term], x: Value) -> Value:
     for start in range(0, x.lanes, _LANES):
         picks = [min(start + i, x.lanes - 1) for i in range(_LANES)]
         parts.append(w.call(name, "double", _LANES, [w.shuffle(x, picks)]))
+    # Vectors of a whole small array may have any number of lanes.
+    parts += parts[-1:] * ((1 << (len(parts) - 1).bit_length()) - len(parts))
     while len(parts) > 1:
         both = range(2 * parts[0].lanes)
         parts = [w.shuffle(a, both, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
-    return w.shuffle(parts[0], range(x.lanes)) if x.lanes < _LANES else parts[0]
+    return parts[0] if parts[0].lanes == x.lanes else w.shuffle(parts[0], range(x.lanes))
 
 
 def _gammaln_of_normal(a: Term) -> Term:

@@ -1,0 +1,389 @@
+"""Where the library differs from NumPy: every line with its reason."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from sweep.cases import Case
+
+
+class Known(NamedTuple):
+    """A difference that is there on purpose, or not mended yet.
+
+    Attributes:
+        names: of functions, separated by spaces; `*` stands for any characters.
+        kinds: of differences, as in `compare.difference`.
+        where: a regular expression, found in `mode kind: what | call`.
+        reason: why. What is to be mended begins with "open".
+    """
+
+    names: str
+    kinds: str
+    where: str
+    reason: str
+
+
+# On purpose, or beyond what is there.
+KNOWN = [
+    Known(
+        "put place putmask copyto put_along_axis fill_diagonal ndarray.put ndarray.fill "
+        "ndarray.sort ndarray.partition",
+        "refuses",
+        "InPlaceError",
+        "traced arrays are not written to; the error names fg.at",
+    ),
+    Known(
+        "pad",
+        "refuses",
+        "mode=|reflect_type|stat_length",
+        "modes that compute new values are not there; the error lists those that are",
+    ),
+    Known(
+        "linalg.norm linalg.matrix_norm",
+        "refuses",
+        "singular values",
+        "norms by singular values need a decomposition",
+    ),
+    Known(
+        "at.*",
+        "refuses",
+        "would lose part of them",
+        "updates keep the dtype of x and refuse values of another kind, where NumPy would truncate "
+        "or raise depending on the function",
+    ),
+    Known(
+        "getitem at.*",
+        "refuses",
+        "a mask of one element",
+        "x[True] adds an axis that may be empty; the error names x[None]",
+    ),
+    Known(
+        "choose",
+        "raw",
+        "vmap|numpy",
+        "what is out of range only when a program runs is NumPy's IndexError",
+    ),
+    Known("reshape", "refuses", r"'-2'", "-1 alone stands for a length that is not known"),
+]
+
+# What is to be mended: whoever mends takes the names out.
+OPEN = [
+    Known(
+        """
+        bitwise_and bitwise_or compress ediff1d full gcd linspace maximum power
+        remainder tril_indices_from triu triu_indices_from
+        """,
+        "answers",
+        r"",
+        "open: Python numbers that do not fit, dtypes",
+    ),
+    Known(
+        """
+        angle append fmin.reduce linspace minimum.reduce multiply.reduce nanquantile
+        """,
+        "dtype",
+        r"",
+        "open: Python numbers that do not fit, dtypes",
+    ),
+    Known(
+        """
+        allclose array_split clip isclose logaddexp.reduce logical_and.reduce
+        logical_or.reduce pad take tril_indices_from triu_indices_from
+        """,
+        "raw",
+        r"",
+        "open: Python numbers that do not fit, dtypes",
+    ),
+    Known(
+        """
+        choose
+        """,
+        "refuses",
+        r"",
+        "open: Python numbers that do not fit, dtypes",
+    ),
+    Known(
+        """
+        allclose around greater interp isclose less linspace logical_xor nanquantile pad
+        round
+        """,
+        "value",
+        r"",
+        "open: Python numbers that do not fit, dtypes",
+    ),
+    Known(
+        """
+        all amax amin array digitize max min nanmax nanmin nanstd nanvar percentile prod
+        sort std var
+        """,
+        "answers",
+        r"",
+        "open: compositions",
+    ),
+    Known(
+        """
+        amax amin array average interp max min nanmax nanmin nanprod nansum prod round
+        sort_complex sum
+        """,
+        "dtype",
+        r"",
+        "open: compositions",
+    ),
+    Known(
+        """
+        argpartition interp nanmedian partition
+        """,
+        "raw",
+        r"",
+        "open: compositions",
+    ),
+    Known(
+        """
+        argsort cumulative_prod cumulative_sum interp isclose max median min nancumprod
+        nanmedian nansum nanvar
+        """,
+        "refuses",
+        r"",
+        "open: compositions",
+    ),
+    Known(
+        """
+        digitize interp isclose nanmedian nanstd nanvar std var
+        """,
+        "value",
+        r"",
+        "open: compositions",
+    ),
+    Known(
+        """
+        median nan_to_num round unique
+        """,
+        "zero",
+        r"",
+        "open: compositions",
+    ),
+    Known(
+        """
+        operator.divmod operator.iadd operator.iand operator.ifloordiv operator.imod
+        operator.imul operator.ior operator.ipow operator.isub operator.itruediv
+        operator.sub
+        """,
+        "answers",
+        r"",
+        "open: operators and methods",
+    ),
+    Known(
+        """
+        operator.iadd operator.invert
+        """,
+        "dtype",
+        r"",
+        "open: operators and methods",
+    ),
+    Known(
+        """
+        ndarray.argsort
+        """,
+        "refuses",
+        r"",
+        "open: operators and methods",
+    ),
+    Known(
+        """
+        ndarray.astype ndarray.round
+        """,
+        "value",
+        r"",
+        "open: operators and methods",
+    ),
+    Known(
+        """
+        absolute add arccos arctan2 arctanh bitwise_count bitwise_or concat concatenate
+        conjugate degrees divmod einsum empty_like equal expm1 float_power floor fmin
+        fmod frexp gcd greater greater_equal heaviside hstack hypot isfinite isnan lcm
+        left_shift less linspace log logaddexp logaddexp.accumulate logaddexp.reduce
+        logaddexp2 logical_and logical_and.reduce logical_not logical_or
+        logical_or.reduce logical_xor maximum minimum modf multiply nanvar nextafter
+        not_equal rad2deg radians reciprocal remainder right_shift rint signbit sinh
+        spacing sqrt stack subtract tanh trunc vstack zeros_like
+        """,
+        "answers",
+        r"casting=|dtype=|order=",
+        "open: options of ufuncs and reductions",
+    ),
+    Known(
+        """
+        add.accumulate add.reduce cumsum cumulative_sum einsum linalg.trace
+        multiply.reduce nancumprod nancumsum nanprod nanstd nanvar ndarray.cumsum
+        ndarray.trace std sum trace var
+        """,
+        "dtype",
+        r"casting=|dtype=|order=",
+        "open: options of ufuncs and reductions",
+    ),
+    Known(
+        """
+        add divide divmod fmax fmin fmod hypot left_shift less logaddexp logaddexp2
+        logical_xor multiply nextafter power remainder right_shift subtract
+        """,
+        "raw",
+        r"casting=|dtype=|order=",
+        "open: options of ufuncs and reductions",
+    ),
+    Known(
+        """
+        absolute add arcsinh bitwise_xor cbrt ceil conjugate degrees exp2 fabs
+        float_power floor greater greater_equal insert invert isfinite ldexp less
+        less_equal log2 logical_and logical_not logical_or maximum multiply negative
+        not_equal positive radians reciprocal sign spacing tanh trunc
+        """,
+        "refuses",
+        r"casting=|dtype=|order=",
+        "open: options of ufuncs and reductions",
+    ),
+    Known(
+        """
+        isinf mean nanmean nanstd nanvar ravel reshape
+        """,
+        "value",
+        r"casting=|dtype=|order=",
+        "open: options of ufuncs and reductions",
+    ),
+    Known(
+        """
+        special.betaln special.entr special.erfinv special.expit special.gammaln
+        special.logit special.logsumexp special.polygamma special.rel_entr
+        """,
+        "answers",
+        r"",
+        "open: special functions",
+    ),
+    Known(
+        """
+        special.digamma special.logsumexp special.ndtr special.polygamma special.psi
+        """,
+        "dtype",
+        r"",
+        "open: special functions",
+    ),
+    Known(
+        """
+        special.polygamma
+        """,
+        "raw",
+        r"",
+        "open: special functions",
+    ),
+    Known(
+        """
+        special.digamma special.logsumexp special.ndtr special.psi
+        """,
+        "refuses",
+        r"",
+        "open: special functions",
+    ),
+    Known(
+        """
+        special.logsumexp
+        """,
+        "shape",
+        r"",
+        "open: special functions",
+    ),
+    Known(
+        """
+        special.betaln special.log_ndtr special.ndtri special.polygamma
+        """,
+        "value",
+        r"",
+        "open: special functions",
+    ),
+    Known(
+        """
+        special.entr
+        """,
+        "zero",
+        r"",
+        "open: special functions",
+    ),
+    Known(
+        """
+        add.accumulate asanyarray asarray ascontiguousarray clip isposinf linalg.outer
+        logaddexp.accumulate logaddexp.reduce matvec nanpercentile nanquantile pad
+        select tril triu vecmat vsplit
+        """,
+        "answers",
+        r"",
+        "open: structure, creation, choosing, products",
+    ),
+    Known(
+        """
+        append ascontiguousarray logaddexp.reduce
+        """,
+        "dtype",
+        r"",
+        "open: structure, creation, choosing, products",
+    ),
+    Known(
+        """
+        ascontiguousarray choose logaddexp.accumulate logaddexp.reduce logical_or
+        tril_indices_from triu_indices_from
+        """,
+        "raw",
+        r"",
+        "open: structure, creation, choosing, products",
+    ),
+    Known(
+        """
+        add.reduce at.add at.divide at.max at.min at.multiply at.power at.set
+        at.subtract choose compress fmin.reduce getitem logaddexp.reduce
+        logical_or.reduce nanpercentile nanquantile repeat take vecdot
+        """,
+        "refuses",
+        r"",
+        "open: structure, creation, choosing, products",
+    ),
+    Known(
+        """
+        ascontiguousarray
+        """,
+        "shape",
+        r"",
+        "open: structure, creation, choosing, products",
+    ),
+    Known(
+        """
+        asanyarray asarray at.subtract logaddexp.reduce logical_and logical_or
+        """,
+        "value",
+        r"",
+        "open: structure, creation, choosing, products",
+    ),
+    Known(
+        """
+        clip einsum empty_like maximum
+        """,
+        "zero",
+        r"",
+        "open: structure, creation, choosing, products",
+    ),
+]
+
+
+def _compiled(line: Known) -> tuple[re.Pattern[str], set[str], re.Pattern[str]]:
+    names = "|".join(re.escape(n).replace(r"\*", ".*") for n in line.names.split())
+    return re.compile(names), set(line.kinds.split()), re.compile(line.where)
+
+
+_LINES = [(line, *_compiled(line)) for line in [*KNOWN, *OPEN]]
+
+
+def explain(case: Case, mode: str, difference: str) -> Known | None:
+    """The line that explains a difference."""
+    kind = difference.partition(":")[0]
+    text = f"{mode} {difference} | {case.text}"
+    for line, names, kinds, where in _LINES:
+        if kind in kinds and names.fullmatch(case.name) and where.search(text):
+            return line
+    return None
