@@ -64,6 +64,18 @@ KNOWN = [
         "vmap|numpy",
         "what is out of range only when a program runs is NumPy's IndexError",
     ),
+    Known(
+        "*",
+        "refuses",
+        r"with order='F' is not available",
+        "a traced array has no layout in memory; the error says so",
+    ),
+    Known(
+        "logical_and.reduce logical_or.reduce",
+        "refuses",
+        r"initial=",
+        "np.all and np.any have no initial=; the error lists their options",
+    ),
     Known("reshape", "refuses", r"'-2'", "-1 alone stands for a length that is not known"),
 ]
 
