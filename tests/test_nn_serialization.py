@@ -348,6 +348,27 @@ def test_any_flipped_bit_is_noticed(tmp_path, bit):
             load(path)
 
 
+def test_any_changed_word_of_large_arrays_is_noticed(tmp_path, monkeypatch):
+    monkeypatch.setattr(_safetensors, "_CHUNK", 1 << 14)
+    path = tmp_path / "large.safetensors"
+    value = {"a": np.arange(10_001, dtype=np.float32), "b": np.arange(30_001, dtype=np.uint8)}
+    save(path, value)
+    assert_same(load(path), value)
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    rng = np.random.default_rng(0)
+    for at in [start, len(content) - 1, *rng.integers(start, len(content), 60)]:
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        with pytest.raises(FileFormatError, match="checksum"):
+            load(path)
+    blocks = content[:start] + content[start + 4096 : start + 8192] + content[start : start + 4096]
+    path.write_bytes(blocks + content[start + 8192 :])
+    with pytest.raises(FileFormatError, match="checksum"):
+        load(path)
+
+
 def test_no_safetensors_file(tmp_path):
     (tmp_path / "p").write_text(json.dumps({"w": [1, 2]}), encoding="utf-8")
     with pytest.raises(FileFormatError, match="no safetensors file"):
@@ -357,10 +378,11 @@ def test_no_safetensors_file(tmp_path):
 
 
 def test_another_version_of_the_format(tmp_path, monkeypatch):
-    monkeypatch.setattr(serialization, "_FORMAT_VERSION", "2")
+    monkeypatch.setattr(serialization, "_FORMAT_VERSION", "3")
+    monkeypatch.setattr(serialization, "_CHECKSUMS", {"3": serialization._add_sums})
     save(tmp_path / "p", params())
     monkeypatch.undo()
-    with pytest.raises(FileFormatError, match="has version 2 of the format"):
+    with pytest.raises(FileFormatError, match="has version 3 of the format"):
         load(tmp_path / "p")
 
 
