@@ -311,7 +311,10 @@ def choice(key: Any, a: Any, shape: Any, replace: bool, p: Any, axis: int) -> An
 def _weighted(key: Any, p: Any, count: int, shape: tuple[int, ...], replace: bool) -> Any:
     if p.shape != (count,):
         raise ArgumentError(f"choice: p must be of shape {(count,)}, not {p.shape}")
-    kind = check_float("choice", p.dtype)
+    check_float("choice", p.dtype)
+    # Running sums and draws of float16 would leave most of many elements out.
+    p = p.astype(np.float32) if p.dtype == np.float16 else p
+    kind = p.dtype
     if not replace:
         logits = np.where(p > 0, np.log(np.where(p > 0, p, 1)), -np.inf)
         scores = _gumbel(key, (count,), kind) + logits

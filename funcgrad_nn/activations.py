@@ -1,4 +1,7 @@
-"""Activations and their like, as plain functions of arrays; each has a layer of the same name."""
+"""Activations and their like, as plain functions of arrays; each has a layer of the same name.
+
+They are functions of real numbers. float16 is computed in float32 and rounded once.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import numpy as np
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.scipy import special
+
+from ._numbers import activation, like, refuse_complex
 
 __all__ = [
     "gelu",
@@ -30,19 +35,22 @@ def relu(x: Any) -> Any:
     >>> relu(np.array([-1.0, 0.0, 2.0]))
     array([0., 0., 2.])
     """
+    refuse_complex("relu", x)
     # np.maximum(x, 0) would have the derivative 1/2 at 0; this lets NaN through as well.
     return np.where(x <= 0, 0, x)
 
 
+@activation
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
     """x where x > 0, else ``negative_slope * x``.
 
     >>> leaky_relu(np.array([-1.0, 2.0]))
     array([-0.01,  2.  ])
     """
-    return fnp.where(x <= 0, x * negative_slope, x)
+    return fnp.where(x <= 0, x * like(negative_slope, x), x)
 
 
+@activation
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)), exact to rounding in both tails.
 
@@ -55,6 +63,7 @@ def sigmoid(x: Any) -> Any:
     return special.expit(x)
 
 
+@activation
 def softplus(x: Any) -> Any:
     """log(1 + exp(x)), without overflow.
 
@@ -64,6 +73,7 @@ def softplus(x: Any) -> Any:
     return special.softplus(x)
 
 
+@activation
 def silu(x: Any) -> Any:
     """``x * sigmoid(x)``, also called swish.
 
@@ -73,6 +83,7 @@ def silu(x: Any) -> Any:
     return x * sigmoid(x)
 
 
+@activation
 def gelu(x: Any, approximate: bool = False) -> Any:
     """x times the standard normal distribution function of x.
 
@@ -88,10 +99,13 @@ def gelu(x: Any, approximate: bool = False) -> Any:
     """
     if not approximate:
         return x * special.ndtr(x)
-    inner = (x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)
-    return x * (np.tanh(inner) + 1.0) * 0.5
+    # Further out tanh is -1 or 1, but the cube and its derivative may overflow.
+    near = np.clip(x, -32, 32)
+    inner = (near + near * near * near * 0.044715) * math.sqrt(2 / math.pi)
+    return x * ((np.tanh(inner) + 1.0) * 0.5)
 
 
+@activation
 def softmax(x: Any, axis: int = -1) -> Any:
     """exp(x) / sum(exp(x)) along an axis, without overflow.
 
@@ -102,6 +116,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
     return weights / np.sum(weights, axis=axis, keepdims=True)
 
 
+@activation
 def log_softmax(x: Any, axis: int = -1) -> Any:
     """log(softmax(x)) along an axis, exact to rounding where softmax would underflow.
 

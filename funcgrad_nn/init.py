@@ -26,6 +26,8 @@ from numpy.typing import DTypeLike, NDArray
 from funcgrad import random
 from funcgrad.errors import ArgumentError
 
+from ._numbers import as_number
+
 Array = NDArray[Any]
 Key = NDArray[np.uint32]
 Mode = Literal["fan_in", "fan_out", "fan_avg"]
@@ -109,7 +111,7 @@ def constant(value: float) -> Initializer:
     >>> constant(0.5)(fg.random.key(0), (2,))
     array([0.5, 0.5], dtype=float32)
     """
-    return _Constant(value)
+    return _Constant(as_number(value))
 
 
 def zeros() -> Initializer:
@@ -152,7 +154,7 @@ def uniform(low: float = 0.0, high: float = 1.0) -> Initializer:
     >>> bool(np.all(np.abs(values) <= 0.1))
     True
     """
-    return _Uniform(low, high)
+    return _Uniform(as_number(low), as_number(high))
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def normal(stddev: float = 1.0, mean: float = 0.0) -> Initializer:
     >>> normal(0.01)(fg.random.key(0), (2, 2)).dtype
     dtype('float32')
     """
-    return _Normal(stddev, mean)
+    return _Normal(as_number(stddev), as_number(mean))
 
 
 def truncated_normal(stddev: float = 1.0, mean: float = 0.0) -> Initializer:
@@ -193,7 +195,7 @@ def truncated_normal(stddev: float = 1.0, mean: float = 0.0) -> Initializer:
     >>> bool(np.all(np.abs(values) <= 1.0))
     True
     """
-    return _Normal(stddev, mean, truncated=True)
+    return _Normal(as_number(stddev), as_number(mean), truncated=True)
 
 
 # -- Distributions scaled by the fans ------------------------------------------------------------
@@ -240,9 +242,9 @@ def variance_scaling(scale: float, mode: Mode, distribution: Distribution) -> In
     >>> variance_scaling(2.0, "fan_in", "normal")(fg.random.key(0), (100, 10)).shape
     (100, 10)
     """
-    return _scaled(
-        scale, mode, distribution, f"variance_scaling({scale!r}, {mode!r}, {distribution!r})"
-    )
+    scale = as_number(scale)
+    text = f"variance_scaling({scale!r}, {mode!r}, {distribution!r})"
+    return _scaled(scale, mode, distribution, text)
 
 
 def _scaled(scale: float, mode: Any, distribution: Any, text: str) -> Initializer:
@@ -280,6 +282,7 @@ def glorot_uniform(gain: float = 1.0) -> Initializer:
     >>> glorot_uniform()(fg.random.key(0), (2, 3)).shape
     (2, 3)
     """
+    gain = as_number(gain)
     return _scaled(gain**2, "fan_avg", "uniform", _call("glorot_uniform", gain))
 
 
@@ -289,6 +292,7 @@ def glorot_normal(gain: float = 1.0) -> Initializer:
     >>> glorot_normal()(fg.random.key(0), (2, 3)).shape
     (2, 3)
     """
+    gain = as_number(gain)
     return _scaled(gain**2, "fan_avg", "normal", _call("glorot_normal", gain))
 
 
@@ -370,4 +374,4 @@ def orthogonal(gain: float = 1.0) -> Initializer:
     >>> bool(np.allclose(q.T @ q, np.eye(2)))
     True
     """
-    return _Orthogonal(gain)
+    return _Orthogonal(as_number(gain))

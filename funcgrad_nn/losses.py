@@ -2,6 +2,9 @@
 
 Each takes predictions first and targets second, both with the batch axis first, and reduces what it
 finds for each example (or element) to its mean, its sum, or not at all.
+
+The loss has the dtype that predictions and targets promote to, and integers count as float64.
+float16 is computed in float32 and rounded once.
 """
 
 from __future__ import annotations
@@ -13,7 +16,10 @@ import numpy as np
 import funcgrad.numpy as fnp
 from funcgrad.errors import ArgumentError, IndexRangeError, OperandTypeError, ShapeError
 
+from ._numbers import DOUBLE, as_number, checked, computed_in, narrow, refuse_complex
 from .activations import shifted_logits, softplus
+
+_ARRAYS: tuple[type, ...] = (np.ndarray, np.generic)
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -40,7 +46,8 @@ def cross_entropy(
     Args:
         logits: unnormalised log-probabilities, shape ``(..., classes)``.
         targets: classes, integers of shape ``(...)`` from 0 to ``classes - 1``; or their
-            probabilities, floats of the shape of the logits.
+            probabilities, floats of the shape of the logits. (To leave examples out, give them
+            any class, take ``reduction="none"`` and average over the others.)
         label_smoothing: from 0 to 1; the targets are mixed in this proportion with equal
             probabilities for all classes.
         reduction: of the losses of shape ``(...)``: ``"mean"``, ``"sum"`` or ``"none"``.
@@ -50,9 +57,10 @@ def cross_entropy(
 
     Raises:
         ShapeError: the targets' shape is neither of the two.
-        OperandTypeError: targets for classes are no integers.
-        IndexRangeError: a class is out of range; under ``fg.jit``, where targets have no values, a
-            negative one counts from the end instead.
+        OperandTypeError: targets for classes are no integers, or those for probabilities no
+            floats; complex logits.
+        IndexRangeError: a class is out of range, negative ones included; under ``fg.jit`` and
+            ``fg.vmap``, where targets have no values, an IndexError when it is computed.
         ArgumentError: an unknown reduction, or ``label_smoothing`` out of range.
 
     >>> logits = np.array([[2.0, 0.0, -1000.0], [0.0, 0.0, 0.0]])
@@ -61,10 +69,9 @@ def cross_entropy(
     >>> cross_entropy(logits[1:], np.array([[0.5, 0.5, 0.0]])).round(4)
     np.float64(1.0986)
     """
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ArgumentError(f"label_smoothing must be from 0 to 1, not {label_smoothing!r}")
+    label_smoothing = checked("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
+    logits, targets, dtype = _scores("cross_entropy", logits, targets)
     shifted, log_total = shifted_logits(logits)
-    targets = _as_array(targets)
     if targets.shape == shifted.shape:
         losses = -_expected("cross_entropy", shifted - log_total, targets)
     else:
@@ -72,7 +79,7 @@ def cross_entropy(
     if label_smoothing:
         even = np.squeeze(log_total, -1) - np.mean(shifted, axis=-1)
         losses = (1.0 - label_smoothing) * losses + label_smoothing * even
-    return _reduced("cross_entropy", losses, reduction)
+    return _reduced("cross_entropy", losses, reduction, dtype)
 
 
 def nll(log_probs: Any, targets: Any, *, reduction: Reduction = "mean") -> Any:
@@ -92,11 +99,35 @@ def nll(log_probs: Any, targets: Any, *, reduction: Reduction = "mean") -> Any:
     >>> nll(np.log([[0.5, 0.25, 0.25]]), np.array([0])).round(4)
     np.float64(0.6931)
     """
-    return _reduced("nll", -_expected("nll", log_probs, _as_array(targets)), reduction)
+    log_probs, targets, dtype = _scores("nll", log_probs, targets)
+    return _reduced("nll", -_expected("nll", log_probs, targets), reduction, dtype)
 
 
-def _as_array(targets: Any) -> Any:
-    return targets if hasattr(targets, "dtype") else np.asarray(targets)
+def _as_array(x: Any) -> Any:
+    return x if hasattr(x, "dtype") else np.asarray(x)
+
+
+def _as_floats(*values: Any) -> tuple[list[Any], np.dtype[Any]]:
+    """Values in the dtype that a loss of them is computed in, and the loss's own.
+
+    Differences and products of small integers would wrap: 0 - 16 is 240 in uint8.
+    """
+    # Python's numbers take the dtype of what they meet.
+    dtype = np.result_type(*[getattr(v, "dtype", v) for v in values])
+    dtype = dtype if dtype.kind in "fc" else DOUBLE
+    wide = computed_in(dtype)
+    return [narrow(_as_array(v), wide) for v in values], dtype
+
+
+def _scores(name: str, scores: Any, targets: Any) -> tuple[Any, Any, np.dtype[Any]]:
+    """Scores for classes and targets, both ready to be computed with, and the loss's dtype."""
+    scores, targets = _as_array(scores), _as_array(targets)
+    refuse_complex(name, scores, targets)
+    if targets.shape == scores.shape and targets.dtype.kind == "f":
+        (scores, targets), dtype = _as_floats(scores, targets)
+    else:
+        (scores,), dtype = _as_floats(scores)
+    return scores, targets, dtype
 
 
 def _expected(name: str, scores: Any, targets: Any) -> Any:
@@ -108,6 +139,12 @@ def _expected(name: str, scores: Any, targets: Any) -> Any:
             f"{shape[:-1]} or probabilities of shape {shape}, got targets of shape {wanted}."
         )
     if wanted == shape:
+        if targets.dtype.kind != "f":
+            raise OperandTypeError(
+                f"{name}: targets of the predictions' shape {shape} are probabilities and must be "
+                f"floats, got {targets.dtype}. For classes give integers of shape {shape[:-1]}; "
+                "probabilities of 0 and 1 can be converted with targets.astype(np.float32)."
+            )
         # 0 * -inf would be NaN where a class is impossible in both.
         impossible = (targets == 0) & (scores == -np.inf)
         return np.sum(targets * np.where(impossible, 0, scores), axis=-1)
@@ -116,19 +153,26 @@ def _expected(name: str, scores: Any, targets: Any) -> Any:
             f"{name}: classes must be integers, got {targets.dtype} of shape {wanted}. Convert "
             f"them with targets.astype(int), or give probabilities of shape {shape}."
         )
-    _check_classes(name, targets, shape[-1])
-    return np.squeeze(np.take_along_axis(scores, np.expand_dims(targets, -1), axis=-1), -1)
+    places = np.expand_dims(_checked_classes(name, targets, shape[-1]), -1)
+    return np.squeeze(np.take_along_axis(scores, places, axis=-1), -1)
 
 
-def _check_classes(name: str, targets: Any, classes: int) -> None:
-    if not isinstance(targets, (np.ndarray, np.generic)) or targets.size == 0:
-        return  # under jit or vmap there are no values to look at
+def _checked_classes(name: str, targets: Any, classes: int) -> Any:
+    """The targets; where they have no values yet, such that a class out of range is an error."""
+    if not isinstance(targets, _ARRAYS):
+        # A negative index would count from the end. What int64 cannot hold becomes negative.
+        targets = targets.astype(np.int64)
+        return np.where(targets < 0, classes, targets)
+    if targets.size == 0:
+        return targets
     low, high = targets.min(), targets.max()
     if low < 0 or high >= classes:
         raise IndexRangeError(
             f"{name}: targets must be classes from 0 to {classes - 1}, as the predictions have "
-            f"{classes} of them, but they go from {low} to {high}."
+            f"{classes} of them, but they go from {low} to {high}. To leave examples out, give "
+            'them class 0, take reduction="none" and average over the others.'
         )
+    return targets
 
 
 def binary_cross_entropy_with_logits(
@@ -152,11 +196,13 @@ def binary_cross_entropy_with_logits(
     """
     name = "binary_cross_entropy_with_logits"
     _check_alike(name, logits, targets)
-    return _reduced(name, softplus(logits) - targets * logits, reduction)
+    refuse_complex(name, logits, targets)
+    (logits, targets), dtype = _as_floats(logits, targets)
+    return _reduced(name, softplus(logits) - targets * logits, reduction, dtype)
 
 
 def mse(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Any:
-    """Squared error, by default its mean.
+    """Squared error, by default its mean; of complex numbers the squared absolute value.
 
     Args:
         predictions: of any shape.
@@ -171,8 +217,19 @@ def mse(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Any
     >>> mse(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(2.0)
     """
-    _check_alike("mse", predictions, targets)
-    return _reduced("mse", (predictions - targets) ** 2, reduction)
+    error, dtype = _error("mse", predictions, targets)
+    return _reduced("mse", _squared_size(error), reduction, dtype)
+
+
+def _error(name: str, predictions: Any, targets: Any) -> tuple[Any, np.dtype[Any]]:
+    """Predictions less targets, and the dtype of a loss of that."""
+    _check_alike(name, predictions, targets)
+    (predictions, targets), dtype = _as_floats(predictions, targets)
+    return predictions - targets, np.finfo(dtype).dtype
+
+
+def _squared_size(error: Any) -> Any:
+    return error.real**2 + error.imag**2 if error.dtype.kind == "c" else error**2
 
 
 def l1(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Any:
@@ -183,8 +240,8 @@ def l1(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Any:
     >>> l1(np.array([1.0, 2.0]), np.array([1.0, 4.0]))
     np.float64(1.0)
     """
-    _check_alike("l1", predictions, targets)
-    return _reduced("l1", np.abs(predictions - targets), reduction)
+    error, dtype = _error("l1", predictions, targets)
+    return _reduced("l1", np.abs(error), reduction, dtype)
 
 
 def huber(
@@ -207,13 +264,13 @@ def huber(
     >>> huber(np.array([0.5, 3.0]), np.array([0.0, 0.0]), reduction="none")
     array([0.125, 2.5  ])
     """
+    delta = as_number(delta)
     if not delta > 0:
         raise ArgumentError(f"huber: delta must be positive, not {delta!r}")
-    _check_alike("huber", predictions, targets)
-    error = predictions - targets
+    error, dtype = _error("huber", predictions, targets)
     size = np.abs(error)
-    losses = fnp.where(size <= delta, error * error * 0.5, (size - 0.5 * delta) * delta)
-    return _reduced("huber", losses, reduction)
+    losses = fnp.where(size <= delta, _squared_size(error) * 0.5, (size - 0.5 * delta) * delta)
+    return _reduced("huber", losses, reduction, dtype)
 
 
 def accuracy(predictions: Any, targets: Any) -> Any:
@@ -225,17 +282,19 @@ def accuracy(predictions: Any, targets: Any) -> Any:
 
     Raises:
         ShapeError: the shapes do not fit.
+        OperandTypeError: complex predictions.
 
     >>> accuracy(np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 1]))
     np.float64(0.5)
     """
     targets = _as_array(targets)
+    refuse_complex("accuracy", predictions)
     if np.shape(predictions)[:-1] != targets.shape:
         raise ShapeError(
             f"accuracy: predictions of shape {np.shape(predictions)} take classes of shape "
             f"{np.shape(predictions)[:-1]}, got targets of shape {targets.shape}."
         )
-    return _reduced("accuracy", np.argmax(predictions, axis=-1) == targets, "mean")
+    return _reduced("accuracy", np.argmax(predictions, axis=-1) == targets, "mean", DOUBLE)
 
 
 def _check_alike(name: str, predictions: Any, targets: Any) -> None:
@@ -259,7 +318,7 @@ def _unreduced(losses: Any) -> Any:
 _REDUCTIONS: dict[str, Any] = {"mean": np.mean, "sum": np.sum, "none": _unreduced}
 
 
-def _reduced(name: str, losses: Any, reduction: str) -> Any:
+def _reduced(name: str, losses: Any, reduction: str, dtype: np.dtype[Any]) -> Any:
     if reduction not in _REDUCTIONS:
         raise ArgumentError(f"{name}: reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
-    return _REDUCTIONS[reduction](losses)
+    return narrow(_REDUCTIONS[reduction](losses), dtype)

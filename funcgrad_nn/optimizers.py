@@ -18,6 +18,12 @@ A learning rate is a number, or a *schedule*: a function that takes the number o
 before, an integer array, to the rate of the next:
 
 >>> optimizer = nn.sgd(lambda step: 0.1 * 0.99**step)
+
+Parameters keep their dtypes. Those of float16 are moved in float32, and rounded once; so is their
+state, which is float32: a squared gradient of 300 is beyond float16's range, one of 1e-5 below it.
+For complex parameters the squares are those of the absolute values; gradients are to be the
+directions of steepest ascent, which are the conjugates of what ``fg.grad`` gives:
+``fg.tree.map(np.conj, grads)``.
 """
 
 from __future__ import annotations
@@ -28,13 +34,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad import tree
-from funcgrad.errors import ArgumentError, ShapeError
+from funcgrad.errors import ArgumentError, GradDtypeError, OperandTypeError, ShapeError
+
+from ._numbers import DOUBLE, as_number, checked, computed_in, like, narrow, widen
 
 Params = Any
 State = Any
 Schedule = Callable[[Any], Any]
-
-_NUMBERS: tuple[type, ...] = (int, float, np.integer, np.floating)
 
 __all__ = ["AdamState", "Optimizer", "SGDState", "Schedule", "adam", "adamw", "sgd"]
 
@@ -109,7 +115,10 @@ def sgd(
         ArgumentError: an option is out of range.
         TreeMismatchError: (``update``) gradients or state have another structure than the
             parameters.
-        ShapeError: (``update``) a gradient has another shape than its parameter.
+        ShapeError: (``update``) a gradient, or its part of the state, has another shape than its
+            parameter.
+        GradDtypeError: (``update``) a gradient is complex, its parameter is not.
+        OperandTypeError: a parameter is an array of integers, which cannot be moved in steps.
 
     >>> optimizer = nn.sgd(0.5)
     >>> params = {"w": np.array([1.0, 2.0], np.float32)}
@@ -117,28 +126,28 @@ def sgd(
     {'w': array([0.5, 2.5], dtype=float32)}
     """
     rate = _checked_rate("sgd", learning_rate)
-    _check_not_negative("sgd", momentum=momentum, weight_decay=weight_decay)
+    momentum = checked("sgd", "momentum", momentum, 0)
+    weight_decay = checked("sgd", "weight_decay", weight_decay, 0)
     if nesterov and not momentum:
         raise ArgumentError("sgd: nesterov=True needs momentum, such as momentum=0.9")
 
     def init(params: Params) -> SGDState:
         return SGDState(
             step=np.zeros((), np.int64) if callable(rate) else None,
-            velocity=tree.map(np.zeros_like, params) if momentum else None,
+            velocity=tree.map(_zeros, params) if momentum else None,
         )
 
     def update(grads: Params, state: SGDState, params: Params) -> tuple[Params, SGDState]:
-        slopes = tree.map_with_path(_matching, params, grads)
-        if weight_decay:
-            slopes = tree.map(_plus(weight_decay), slopes, params)
+        slopes = _slopes(params, grads, weight_decay)
         velocity = None
         if momentum:
+            _check_state(params, state.velocity)
             velocity = tree.map(_plus(momentum), slopes, state.velocity)
             slopes = tree.map(_plus(momentum), slopes, velocity) if nesterov else velocity
         now, step = _advance(rate, state.step)
 
         def moved(p: Any, d: Any) -> Any:
-            return p - _like(now, p) * d
+            return _kept(widen(p) - like(now, p) * d, p)
 
         return tree.map(moved, params, slopes), SGDState(step, velocity)
 
@@ -226,29 +235,31 @@ def _adam(
     decoupled: bool,
 ) -> Optimizer:
     rate = _checked_rate(name, learning_rate)
-    _check_not_negative(name, eps=eps, weight_decay=weight_decay)
-    for beta in betas:
+    eps = checked(name, "eps", eps, 0)
+    weight_decay = checked(name, "weight_decay", weight_decay, 0)
+    beta1, beta2 = [as_number(beta) for beta in betas]
+    for beta in (beta1, beta2):
         if not 0.0 <= beta < 1.0:
             raise ArgumentError(f"{name}: betas must be from 0 to below 1, not {beta!r}")
-    beta1, beta2 = betas
 
     def init(params: Params) -> AdamState:
-        zeros = [tree.map(np.zeros_like, params) for _ in range(2)]
-        return AdamState(np.zeros((), np.int64), *zeros)
+        mean = tree.map(_zeros, params)
+        return AdamState(np.zeros((), np.int64), mean, tree.map(_squared_size, mean))
 
     def update(grads: Params, state: AdamState, params: Params) -> tuple[Params, AdamState]:
-        slopes = tree.map_with_path(_matching, params, grads)
-        if weight_decay and not decoupled:
-            slopes = tree.map(_plus(weight_decay), slopes, params)
+        slopes = _slopes(params, grads, 0.0 if decoupled else weight_decay)
+        _check_state(params, state.mean, state.square)
         mean = tree.map(_mixed(beta1), state.mean, slopes)
-        square = tree.map(_mixed(beta2), state.square, tree.map(np.square, slopes))
+        square = tree.map(_mixed(beta2), state.square, tree.map(_squared_size, slopes))
         now, step = _advance(rate, state.step)
         # Both means begin as 0; this undoes what is left of that.
         gain, root = 1 / (1 - beta1**step), (1 - beta2**step) ** 0.5
 
         def moved(p: Any, m: Any, s: Any) -> Any:
-            shrunk = p - _like(now * weight_decay, p) * p if decoupled else p
-            return shrunk - _like(now * gain, p) * m / (np.sqrt(s) * _like(1 / root, p) + eps)
+            wide = widen(p)
+            shrunk = wide - like(now * weight_decay, p) * wide if decoupled else wide
+            step = like(now * gain, p) * m / (np.sqrt(s) * like(1 / root, p) + eps)
+            return _kept(shrunk - step, p)
 
         return tree.map(moved, params, mean, square), AdamState(step, mean, square)
 
@@ -259,22 +270,14 @@ def _adam(
 
 
 def _checked_rate(name: str, rate: Any) -> Any:
-    if isinstance(rate, _NUMBERS):
-        if not rate >= 0:
-            raise ArgumentError(f"{name}: learning_rate must not be negative, got {rate!r}")
-        # A NumPy scalar would impose its dtype on the parameters.
-        return float(rate)
+    rate = as_number(rate)
+    if isinstance(rate, (int, float)):
+        return float(checked(name, "learning_rate", rate, 0))
     if not callable(rate) and not hasattr(rate, "dtype"):
         raise ArgumentError(
             f"{name}: learning_rate must be a number or a function of the step, not {rate!r:.60}"
         )
     return rate
-
-
-def _check_not_negative(name: str, **options: float) -> None:
-    for option, value in options.items():
-        if not value >= 0:
-            raise ArgumentError(f"{name}: {option} must not be negative, got {value!r}")
 
 
 def _plus(factor: float) -> Callable[[Any, Any], Any]:
@@ -293,25 +296,76 @@ def _mixed(kept: float) -> Callable[[Any, Any], Any]:
 
 def _advance(rate: Any, step: Any) -> tuple[Any, Any]:
     """The rate of this update, and the number of updates after it."""
-    now = rate(step) if callable(rate) else rate
+    now = as_number(rate(step) if callable(rate) else rate)
+    if np.shape(now):
+        raise ShapeError(
+            f"update: the learning rate must be one number, got an array of shape {np.shape(now)}"
+        )
     return now, None if step is None else step + 1
 
 
-def _like(number: Any, leaf: Any) -> Any:
-    """A number that does not promote the leaf when they meet."""
-    if type(number) in (int, float) or not hasattr(leaf, "dtype"):
-        return number
-    return number if number.dtype == leaf.dtype else number.astype(leaf.dtype)
+def _zeros(leaf: Any) -> Any:
+    """What the state of a parameter begins as."""
+    return np.zeros_like(widen(leaf))
+
+
+def _squared_size(x: Any) -> Any:
+    """|x| squared."""
+    complex_ = getattr(x, "dtype", DOUBLE).kind == "c"
+    return x.real**2 + x.imag**2 if complex_ else np.square(x)
+
+
+def _slopes(params: Params, grads: Params, weight_decay: float) -> Any:
+    """The gradients in the dtypes that steps are computed in, with the decay's part."""
+    slopes = tree.map_with_path(_matching, params, grads)
+    if not weight_decay:
+        return slopes
+    return tree.map(_plus(weight_decay), slopes, tree.map(widen, params))
+
+
+def _kept(new: Any, leaf: Any) -> Any:
+    """The parameter in the dtype that it had."""
+    return narrow(new, getattr(leaf, "dtype", None))
 
 
 def _matching(path: tree.Path, leaf: Any, grad: Any) -> Any:
+    dtype, given = getattr(leaf, "dtype", None), getattr(grad, "dtype", None)
     if np.shape(grad) != np.shape(leaf):
         raise ShapeError(
             f"update: the gradient{_at(path)} has shape {np.shape(grad)}, its parameter "
             f"{np.shape(leaf)}. Call update(grads, state, params) with the gradients of one loss, "
             "averaged over the batch."
         )
-    return _like(grad, leaf)
+    if dtype is None or given is None:
+        return grad
+    if dtype.kind not in "fc":
+        raise OperandTypeError(
+            f"update: the parameter{_at(path)} is an array of {dtype}, and steps are fractions. "
+            "Convert it, x.astype(np.float32), or keep it apart from the parameters."
+        )
+    if given.kind == "c" and dtype.kind != "c":
+        raise GradDtypeError(
+            f"update: the gradient{_at(path)} is {given}, its parameter {dtype}; the imaginary "
+            "part would be lost. Pass its real part, or make the parameter complex."
+        )
+    return narrow(grad, computed_in(dtype))
+
+
+def _check_state(params: Params, *parts: Any) -> None:
+    """Raise ShapeError for a state of other shapes, which would be broadcast."""
+    shapes = [np.shape(leaf) for leaf in tree.leaves(params)]
+    for part in parts:
+        if [np.shape(leaf) for leaf in tree.leaves(part)] != shapes:
+            tree.map_with_path(_check_part, params, part)
+
+
+def _check_part(path: tree.Path, leaf: Any, part: Any) -> None:
+    if np.shape(part) != np.shape(leaf):
+        raise ShapeError(
+            f"update: the state{_at(path)} has shape {np.shape(part)}, its parameter "
+            f"{np.shape(leaf)}. Pass the state that init(params), or the update before, has given "
+            "for these parameters."
+        )
 
 
 def _at(path: tree.Path) -> str:

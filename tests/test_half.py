@@ -160,3 +160,102 @@ def test_numpy_sums_as_numpy_does():
         for mode, have in modes(lambda x, axis=axis: np.sum(x, axis=axis), x).items():
             if "vmap" not in mode:
                 assert np.array_equal(have, np.sum(x, axis=axis)), (mode, axis)
+
+
+# --- derivatives of each element ------------------------------------------------------
+
+POINTS = np.array(
+    [
+        0,
+        1e-4,
+        0.01,
+        0.3,
+        0.9,
+        1,
+        1.5,
+        3,
+        10,
+        40,
+        100,
+        260,
+        1e3,
+        2e4,
+        6e4,
+        -1e-4,
+        -0.3,
+        -0.9,
+        -1.5,
+        -3.2,
+        -20,
+        -260,
+        -1e3,
+        -6e4,
+    ]
+).astype(np.float16)
+UNARY = {
+    name: getattr(np, name)
+    for name in (
+        "exp exp2 expm1 log log2 log10 log1p sqrt cbrt sin cos tan arcsin arccos arctan sinh cosh "
+        "tanh arcsinh arccosh arctanh sinc deg2rad rad2deg square reciprocal abs"
+    ).split()
+} | {
+    name: getattr(special, name)
+    for name in (
+        "erf erfc erfinv ndtr ndtri log_ndtr expit log_expit softplus logit entr gammaln digamma"
+    ).split()
+}
+BINARY = {
+    name: getattr(np, name)
+    for name in (
+        "add multiply divide arctan2 fmod remainder logaddexp logaddexp2 maximum copysign"
+    ).split()
+} | {name: getattr(special, name) for name in "xlogy xlog1py rel_entr betaln".split()}
+
+
+def near(have, want):
+    """Equal but for some units of float16, and for what `1 - tanh(x)**2` and its like cancel."""
+    have, want = have.astype(float), want.astype(np.float16).astype(float)
+    return np.isclose(have, want, rtol=0.02, atol=5e-4, equal_nan=True)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", UNARY)
+def test_derivatives_by_one_operand(name):
+    first = fg.grad(UNARY[name])
+
+    def both(x):
+        return fg.vmap(first)(x), fg.vmap(fg.grad(first))(x)
+
+    want = both(POINTS.astype(float))
+    for run in both, fg.jit(both), fg.jit(both, backend="numpy"):
+        for have, expected in zip(run(POINTS), want, strict=True):
+            assert have.dtype == np.float16
+            # The argument of sinc's sine is rounded where it matters.
+            few = np.abs(POINTS) < 100 if name == "sinc" else POINTS == POINTS
+            assert near(have, expected)[few].all()
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("name", BINARY)
+def test_derivatives_by_two_operands(name):
+    x, y = (a.ravel() for a in np.meshgrid(POINTS, POINTS))
+    # Beyond this a length, which some divide by, is infinite.
+    x, y = (a[(np.abs(x) < 4e4) | (np.abs(y) < 4e4)] for a in (x, y))
+    both = fg.vmap(fg.grad(BINARY[name], (0, 1)))
+    want = both(x.astype(float), y.astype(float))
+    for run in both, fg.jit(both), fg.jit(both, backend="numpy"):
+        for have, expected in zip(run(x, y), want, strict=True):
+            assert have.dtype == np.float16
+            assert near(have, expected).all()
+
+
+def test_loops_that_mix_float16_with_other_floats():
+    # What native code does not know is left to NumPy, on which loops of some length are compiled.
+    x = np.ones((40, 3), np.float16)
+
+    def summed(x):
+        return fg.scan(lambda c, x: (c + x.astype(np.float32), None), np.zeros(3, np.float32), x)[0]
+
+    for f in summed, fg.jit(summed), fg.jit(summed, backend="numpy"):
+        assert np.array_equal(f(x), [40, 40, 40])
+    assert fg.scan(lambda c, x: (c + x, c), np.ones(0), np.ones((40, 0)))[1].shape == (40, 0)

@@ -13,16 +13,32 @@ import numpy as np
 
 from funcgrad.core.aval import Aval, aval_of, result_dtype
 from funcgrad.core.primitive import (
+    HALF,
     batch_elementwise,
     elementwise,
     elementwise_nondifferentiable,
     linear,
+    narrow,
     sample,
+    widen,
 )
 from funcgrad.core.tracer import bind
 
 LN2, LN10 = log(2.0), log(10.0)
 PYTHON_NUMBERS = (int, float, complex)
+
+
+def _in_single(partial: Any) -> Any:
+    """A rule whose terms may overflow where its result does not: float16 is done in float32."""
+
+    def rule(g: Any, ans: Any, *ins: Any) -> Any:
+        if g.dtype != HALF:
+            return partial(g, ans, *ins)
+        wide = [widen(x) if hasattr(x, "dtype") else x for x in (g, ans, *ins)]
+        return narrow(partial(*wide), HALF)
+
+    return rule
+
 
 # --- arithmetic -----------------------------------------------------------------------
 
@@ -158,7 +174,9 @@ exp2 = elementwise("exp2", np.exp2, lambda g, ans, x: g * (ans * LN2))
 expm1 = elementwise("expm1", np.expm1, lambda g, ans, x: g * (ans + 1))
 log_ = elementwise("log", np.log, lambda g, ans, x: g / x, domain=(0.5, 2.0))
 log2 = elementwise("log2", np.log2, lambda g, ans, x: g / (x * LN2), domain=(0.5, 2.0))
-log10 = elementwise("log10", np.log10, lambda g, ans, x: g / (x * LN10), domain=(0.5, 2.0))
+log10 = elementwise(
+    "log10", np.log10, _in_single(lambda g, ans, x: g / (x * LN10)), domain=(0.5, 2.0)
+)
 log1p = elementwise("log1p", np.log1p, lambda g, ans, x: g / (x + 1), domain=(-0.5, 2.0))
 sqrt = elementwise("sqrt", np.sqrt, lambda g, ans, x: g * 0.5 / ans, domain=(0.5, 2.0))
 
@@ -221,7 +239,9 @@ arcsin = elementwise(
 arccos = elementwise(
     "arccos", np.arccos, lambda g, ans, x: -g / np.sqrt(1 - x * x), domain=(-0.8, 0.8)
 )
-arctan = elementwise("arctan", np.arctan, lambda g, ans, x: g / (1 + x * x), domain=(-0.8, 0.8))
+arctan = elementwise(
+    "arctan", np.arctan, _in_single(lambda g, ans, x: g / (1 + x * x)), domain=(-0.8, 0.8)
+)
 
 
 def _over_square(part: Any, x: Any, y: Any) -> Any:
@@ -233,8 +253,8 @@ def _over_square(part: Any, x: Any, y: Any) -> Any:
 arctan2 = elementwise(
     "arctan2",
     np.arctan2,
-    lambda g, ans, y, x: g * _over_square(x, x, y),
-    lambda g, ans, y, x: g * _over_square(-y, x, y),
+    _in_single(lambda g, ans, y, x: g * _over_square(x, x, y)),
+    _in_single(lambda g, ans, y, x: g * _over_square(-y, x, y)),
     domain=(0.5, 2.0),
     dtypes="f",
 )
@@ -242,7 +262,10 @@ sinh = elementwise("sinh", np.sinh, lambda g, ans, x: g * np.cosh(x))
 cosh = elementwise("cosh", np.cosh, lambda g, ans, x: g * np.sinh(x))
 tanh = elementwise("tanh", np.tanh, lambda g, ans, x: g * (1 - ans * ans))
 arcsinh = elementwise(
-    "arcsinh", np.arcsinh, lambda g, ans, x: g / np.sqrt(x * x + 1), domain=(-0.8, 0.8)
+    "arcsinh",
+    np.arcsinh,
+    _in_single(lambda g, ans, x: g / np.sqrt(x * x + 1)),
+    domain=(-0.8, 0.8),
 )
 arccosh = elementwise(
     "arccosh",
@@ -250,7 +273,9 @@ arccosh = elementwise(
     lambda g, ans, x: g / (np.sqrt(x - 1) * np.sqrt(x + 1)),
     domain=(1.5, 3.0),
 )
-arctanh = elementwise("arctanh", np.arctanh, lambda g, ans, x: g / (1 - x * x), domain=(-0.8, 0.8))
+arctanh = elementwise(
+    "arctanh", np.arctanh, _in_single(lambda g, ans, x: g / (1 - x * x)), domain=(-0.8, 0.8)
+)
 
 
 # sin(y)/y = 1 - y**2/3! + y**4/5! - ...; the coefficients of its derivative over y, in y**2.
@@ -278,7 +303,7 @@ def _sinc(x):
 sinc = elementwise(
     "sinc",
     _sinc,
-    lambda g, ans, x: g * _sinc_slope(x),
+    _in_single(lambda g, ans, x: g * _sinc_slope(x)),
     source=lambda names, params: f"np.sinc({names[0]})",
 )
 deg2rad = elementwise("deg2rad", np.deg2rad, lambda g, ans, x: g * (pi / 180), dtypes="f")

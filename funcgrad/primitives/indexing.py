@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, broadcast_shapes
-from funcgrad.core.primitive import custom, linear, pad_rank, sample, shape_of
+from funcgrad.core.primitive import (
+    custom,
+    linear,
+    narrow,
+    pad_rank,
+    sample,
+    shape_of,
+    widen,
+)
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.elementwise import cast
 from funcgrad.primitives.structural import (
@@ -452,8 +460,9 @@ scatter_mul = custom(
 
 
 def _is(x: Any, extremum: Any) -> Any:
-    """1 where x is the extremum (NaN is NaN's), else 0."""
-    return cast((x == extremum) | ((x != x) & (extremum != extremum)), extremum.dtype)
+    """1 where x is the extremum (NaN is NaN's), else 0; wide, as such are counted."""
+    found = (x == extremum) | ((x != x) & (extremum != extremum))
+    return cast(found, widen(extremum).dtype)
 
 
 def _extremum_shares(ans: Any, x: Any, updates: Any, indices: Any, axes: Axes) -> Any:
@@ -461,7 +470,8 @@ def _extremum_shares(ans: Any, x: Any, updates: Any, indices: Any, axes: Axes) -
     mine = _is(x, ans)
     theirs = _is(updates, gather_at(ans, indices, axes))
     count = mine + bind(scatter_zeros, theirs, *indices, shape=shape_of(x), axes=axes)
-    return mine / count, theirs / gather_at(count, indices, axes)
+    shares = mine / count, theirs / gather_at(count, indices, axes)
+    return tuple([narrow(share, ans.dtype) for share in shares])
 
 
 def _extremum_jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:

@@ -1,18 +1,22 @@
 """Special functions, named and called as in `scipy.special`; on arrays and on tracers.
 
-Integers give float64; float32 stays float32. SciPy is not needed.
+Integers and booleans give float64; float32 and float16 stay what they are. Of complex numbers only
+`xlogy` and `xlog1py` are defined here. SciPy is not needed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from operator import index
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from funcgrad.core.aval import aval_of
-from funcgrad.core.primitive import Primitive, narrow, widen
+from funcgrad.core.primitive import HALF, SINGLE, narrow, widen
 from funcgrad.core.tracer import bind
+from funcgrad.errors import OperandTypeError, at_line
 from funcgrad.numpy.convert import as_array, promote
 from funcgrad.numpy.reductions import logsumexp as _logsumexp
 from funcgrad.primitives import elementwise as ew
@@ -46,13 +50,52 @@ __all__ = [
 ]
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+DOUBLE = np.dtype(np.float64)
+
+
 def _float(x: Any) -> Any:
     x = as_array(x)
     return x if aval_of(x).inexact else cast(x, np.dtype(np.float64))
 
 
-def _real(prim: Primitive, x: Any) -> Any:
-    return bind(prim, _float(x))
+def _real(name: str, x: Any) -> Any:
+    x = _float(x)
+    if x.dtype.kind == "c":
+        raise at_line(
+            OperandTypeError,
+            f"special.{name} is defined for real numbers only here, got {x.dtype}: what is "
+            "computed of the real part alone would be wrong. Pass x.real if that is meant",
+        )
+    return x
+
+
+def _computed_in(wider: dict[np.dtype, np.dtype]) -> Callable[[F], F]:
+    """Let a function of real arrays compute in a wider dtype, and round once."""
+
+    def decorate(function: F) -> F:
+        name, code = function.__name__, function.__code__
+        operands = code.co_varnames[: code.co_argcount]
+
+        @wraps(function)
+        def wrapper(*args: Any, **named: Any) -> Any:
+            if named:
+                args = (*args, *[named.pop(operand) for operand in operands[len(args) :]])
+            arrays = promote([_real(name, x) for x in args])
+            dtype = arrays[0].dtype
+            wide = wider.get(dtype)
+            if wide is None:
+                return function(*arrays)
+            return cast(function(*[cast(x, wide) for x in arrays]), dtype)
+
+        return wrapper  # type: ignore[return-value]
+
+    return decorate
+
+
+_in_single = _computed_in({HALF: SINGLE})
+# Where what is left of a difference is the result.
+_in_double = _computed_in({HALF: DOUBLE, SINGLE: DOUBLE})
 
 
 def erf(x: Any) -> Any:
@@ -67,7 +110,7 @@ def erf(x: Any) -> Any:
         >>> special.erf(np.array([0.0, 0.5, np.inf])).round(6)
         array([0.    , 0.5205, 1.    ])
     """
-    return _real(sp.erf, x)
+    return bind(sp.erf, _real("erf", x))
 
 
 def erfc(x: Any) -> Any:
@@ -78,7 +121,7 @@ def erfc(x: Any) -> Any:
         >>> special.erfc(np.array([1.0, 10.0]))
         array([1.57299207e-01, 2.08848758e-45])
     """
-    return _real(sp.erfc, x)
+    return bind(sp.erfc, _real("erfc", x))
 
 
 def erfinv(y: Any) -> Any:
@@ -89,9 +132,10 @@ def erfinv(y: Any) -> Any:
         >>> special.erfinv(special.erf(np.array([0.25, -0.5])))
         array([ 0.25, -0.5 ])
     """
-    return _real(sp.erfinv, y)
+    return bind(sp.erfinv, _real("erfinv", y))
 
 
+@_in_single
 def ndtr(x: Any) -> Any:
     """The standard normal distribution function.
 
@@ -103,10 +147,10 @@ def ndtr(x: Any) -> Any:
         >>> special.ndtr(np.array([0.0, 1.96])).round(3)
         array([0.5  , 0.975])
     """
-    x = _float(x)
     return 0.5 * bind(sp.erfc, -x * np.sqrt(0.5).item())
 
 
+@_in_double
 def ndtri(p: Any) -> Any:
     """The inverse of `ndtr`: the quantiles of the standard normal distribution.
 
@@ -115,10 +159,10 @@ def ndtri(p: Any) -> Any:
         >>> round(float(special.ndtri(0.975)), 3)
         1.96
     """
-    p = _float(p)
     return np.sqrt(2).item() * bind(sp.erfinv, 2 * p - 1)
 
 
+@_in_single
 def log_ndtr(x: Any) -> Any:
     """log(ndtr(x)), also where ndtr underflows.
 
@@ -130,7 +174,6 @@ def log_ndtr(x: Any) -> Any:
         >>> special.log_ndtr(np.array([-40.0, 0.0])).round(4)
         array([-8.046084e+02, -6.931000e-01])
     """
-    x = _float(x)
     far = x < -10
     near = np.where(far, 0, x)
     above = near > 0
@@ -153,7 +196,7 @@ def expit(x: Any) -> Any:
         >>> special.expit(np.array([-1000.0, 0.0, 1000.0]))
         array([0. , 0.5, 1. ])
     """
-    return _real(ew.logistic, x)
+    return bind(ew.logistic, _real("expit", x))
 
 
 def log_expit(x: Any) -> Any:
@@ -165,7 +208,7 @@ def log_expit(x: Any) -> Any:
         >>> special.log_expit(np.array([-1000.0, 0.0])).round(4)
         array([-1.000e+03, -6.931e-01])
     """
-    return -softplus(-_float(x))
+    return -softplus(-_real("log_expit", x))
 
 
 def softplus(x: Any) -> Any:
@@ -177,9 +220,10 @@ def softplus(x: Any) -> Any:
         >>> special.softplus(np.array([-1000.0, 1000.0]))
         array([   0., 1000.])
     """
-    return np.logaddexp(_float(x), 0.0)
+    return np.logaddexp(_real("softplus", x), 0.0)
 
 
+@_in_single
 def logit(p: Any) -> Any:
     """log(p / (1 - p)), the inverse of `expit`; infinite at 0 and 1, NaN outside.
 
@@ -188,7 +232,6 @@ def logit(p: Any) -> Any:
         >>> float(special.logit(0.5))
         0.0
     """
-    p = _float(p)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.log(p) - np.log1p(-p)
 
@@ -220,10 +263,10 @@ def logsumexp(
         >>> fg.grad(special.logsumexp)(np.array([-np.inf, 0.0, 0.0]))
         array([0. , 0.5, 0.5])
     """
-    a = _float(a)
+    a = _real("logsumexp", a)
     if b is None and not return_sign:
         return _logsumexp(a, axis, keepdims)
-    weights = np.ones((), a.dtype) if b is None else _float(b)
+    weights = np.ones((), a.dtype) if b is None else _real("logsumexp", b)
     a, weights = promote(np.broadcast_arrays(a, weights))
     dtype, a, weights = a.dtype, widen(a), widen(weights)
     # A weight of 0 takes its element out, also where exp would overflow.
@@ -249,7 +292,7 @@ def softmax(x: Any, axis: Any = None) -> Any:
         >>> special.softmax(np.array([1000.0, 1000.0]))
         array([0.5, 0.5])
     """
-    x = _float(x)
+    x = _real("softmax", x)
     top = bind(ew.stop_gradient, np.max(x, axis=axis, keepdims=True))
     weights = np.exp(widen(x) - top)
     return narrow(weights / np.sum(weights, axis=axis, keepdims=True), x.dtype)
@@ -264,7 +307,7 @@ def log_softmax(x: Any, axis: Any = None) -> Any:
         >>> special.log_softmax(np.array([0.0, -1000.0]))
         array([    0., -1000.])
     """
-    x = _float(x)
+    x = _real("log_softmax", x)
     # Shifted first: what is near 0 has more digits behind the point.
     top = bind(ew.stop_gradient, np.max(x, axis=axis, keepdims=True))
     shifted = widen(x) - np.where(np.isfinite(top), top, 0)
@@ -296,6 +339,7 @@ def xlog1py(x: Any, y: Any) -> Any:
     return bind(sp.xlog1py, *promote([_float(x), _float(y)]))
 
 
+@_in_single
 def entr(x: Any) -> Any:
     """-x * log(x), 0 at 0, -inf below.
 
@@ -305,10 +349,10 @@ def entr(x: Any) -> Any:
         >>> special.entr(np.array([0.0, 0.5, 1.0])).round(4)
         array([0.    , 0.3466, 0.    ])
     """
-    x = _float(x)
     return np.where(x < 0, -np.inf, 0 - xlogy(x, np.where(x < 0, 1, x)))
 
 
+@_in_single
 def rel_entr(x: Any, y: Any) -> Any:
     """x * log(x / y): the summands of the Kullback-Leibler divergence.
 
@@ -320,11 +364,13 @@ def rel_entr(x: Any, y: Any) -> Any:
         >>> special.rel_entr(np.array([0.0, 0.5]), np.array([0.5, 0.25])).round(4)
         array([0.    , 0.3466])
     """
-    x, y = promote([_float(x), _float(y)])
     inside = (x > 0) & (y > 0)
     safe_x, safe_y = np.where(inside, x, 1), np.where(inside, y, 1)
-    outside = np.where((x == 0) & (y >= 0), 0, np.where(np.isnan(x) | np.isnan(y), np.nan, np.inf))
-    return np.where(inside, safe_x * np.log(safe_x / safe_y), outside)
+    terms = safe_x * np.log(safe_x / safe_y)
+    missing = np.isnan(x) | np.isnan(y)
+    # Python's numbers, chosen last, leave the dtype alone.
+    terms = np.where(inside | missing, terms, np.inf)
+    return np.where((x == 0) & (y >= 0), 0, np.where(missing, np.nan, terms))
 
 
 def gammaln(x: Any) -> Any:
@@ -338,7 +384,7 @@ def gammaln(x: Any) -> Any:
         >>> special.gammaln(np.array([0.5, 1.0, 5.0])).round(4)
         array([0.5724, 0.    , 3.1781])
     """
-    return _real(sp.gammaln, x)
+    return bind(sp.gammaln, _real("gammaln", x))
 
 
 def digamma(x: Any) -> Any:
@@ -350,7 +396,7 @@ def digamma(x: Any) -> Any:
         >>> round(float(special.digamma(1.0)), 6), round(float(fg.grad(special.gammaln)(1.0)), 6)
         (-0.577216, -0.577216)
     """
-    return _real(sp.digamma, x)
+    return bind(sp.digamma, _real("digamma", x))
 
 
 psi = digamma
@@ -374,9 +420,10 @@ def polygamma(n: int, x: Any) -> Any:
     if not 0 <= order <= 100:
         # Further on factorials leave the range of float64.
         raise ValueError(f"polygamma is defined for orders from 0 to 100, not for {order}")
-    return bind(sp.polygamma, _float(x), n=order) if order else digamma(x)
+    return bind(sp.polygamma, _real("polygamma", x), n=order) if order else digamma(x)
 
 
+@_in_double
 def betaln(a: Any, b: Any) -> Any:
     """log(abs(beta(a, b))), as gammaln(a) + gammaln(b) - gammaln(a + b).
 
@@ -385,7 +432,6 @@ def betaln(a: Any, b: Any) -> Any:
         >>> round(float(special.betaln(2.0, 3.0)), 4)
         -2.4849
     """
-    a, b = promote([_float(a), _float(b)])
     return gammaln(a) + gammaln(b) - gammaln(a + b)
 
 
@@ -397,6 +443,7 @@ def multigammaln(a: Any, d: int) -> Any:
         >>> round(float(special.multigammaln(3.0, 2)), 4)
         1.5502
     """
-    a, d = _float(a), index(d)
+    a, d = _real("multigammaln", a), index(d)
+    dtype, a = a.dtype, widen(a)
     constant = d * (d - 1) / 4 * np.log(np.pi).item()
-    return constant + sum(gammaln(a - j / 2) for j in range(d))
+    return narrow(constant + sum(gammaln(a - j / 2) for j in range(d)), dtype)
