@@ -16,7 +16,7 @@ from funcgrad.config import config
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.execution import runner
-from funcgrad.core.graph import Eqn, Graph, Var
+from funcgrad.core.graph import Eqn, Graph, Var, split_invariant
 from funcgrad.core.primitive import Primitive, elementwise, higher_order, sample
 
 # A graph that has been interpreted this often is compiled, which costs about as much.
@@ -45,6 +45,10 @@ def _loop(prim: Primitive, body: Graph, avals: Sequence[Aval], params: dict[str,
         return Graph(inputs, [Eqn(prim, inputs, params, outs)], outs)
 
     return runner(body.derive(("loop", *params.items()), alone))
+
+
+def _without_invariant(body: Graph, n_consts: int) -> tuple[Graph, Graph]:
+    return body.derive(("invariant", n_consts), lambda: split_invariant(body, n_consts))
 
 
 def _out_avals(graph: Graph) -> list[Aval]:
@@ -111,11 +115,14 @@ gate = elementwise(
 
 def _while(*operands: Any, cond: Graph, body: Graph, n_consts: int) -> Any:
     consts, carry = operands[:n_consts], list(operands[n_consts:])
+    fixed: Sequence[Any] | None = None
     with np.errstate(all="ignore"):
         while not _is_worth_compiling(body, 1):
             if not run_graph(cond, [*consts, *carry])[0]:
                 return carry
-            carry = run_graph(body, [*consts, *carry])
+            once, step = _without_invariant(body, n_consts)
+            fixed = run_graph(once, consts) if fixed is None else fixed
+            carry = run_graph(step, [*consts, *fixed, *carry])
     params = {"cond": cond, "body": body, "n_consts": n_consts}
     return _loop(while_, body, body.in_avals, params)(*consts, *carry)
 
@@ -174,9 +181,11 @@ def _scan(
         return _loop(scan, body, avals, {**params, **counts})(*operands)
     consts, carry, xs = operands[:n_consts], operands[n_consts:first_x], operands[first_x:]
     ys = [np.empty((length, *a.shape), a.dtype) for a in body.out_avals[n_carry:]]
+    once, step = _without_invariant(body, n_consts)
     with np.errstate(all="ignore"):
+        fixed = run_graph(once, consts) if length else []
         for i in reversed(range(length)) if reverse else range(length):
-            outs = run_graph(body, [*consts, *carry, *[x[i] for x in xs]])
+            outs = run_graph(step, [*consts, *fixed, *carry, *[x[i] for x in xs]])
             carry = outs[:n_carry]
             for stack, y in zip(ys, outs[n_carry:], strict=True):
                 stack[i] = y

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.core.graph import Const, Eqn, Graph, Var, graphs_in, live_eqns
+from funcgrad.core.graph import Const, Eqn, Graph, Var, graphs_in, live_eqns, split_invariant
 from funcgrad.primitives import control
 from funcgrad.primitives.elementwise import convert, stop_gradient
 from funcgrad.transforms.simplify import simplify
@@ -90,27 +90,10 @@ def _strong(operand: Any, eqns: list[Eqn]) -> Any:
 def _hoist(eqn: Eqn, eqns: list[Eqn]) -> Eqn:
     """A scan without what is the same in each of its steps, which is appended to `eqns`."""
     body, n_consts = eqn.params["body"], eqn.params["n_consts"]
-    once, body = _split_invariant(body, n_consts)
+    once, body = split_invariant(body, n_consts)
     if not once.eqns or not eqn.params["length"]:
         return eqn
     fixed = inline(once, eqn.ins[:n_consts], eqns)
     params = {**eqn.params, "body": body, "n_consts": n_consts + len(fixed)}
     ins = (*eqn.ins[:n_consts], *fixed, *eqn.ins[n_consts:])
     return Eqn(eqn.prim, ins, params, eqn.outs, eqn.source)
-
-
-def _split_invariant(body: Graph, n_consts: int) -> tuple[Graph, Graph]:
-    """A loop's body in two: what no step changes, and the rest, which takes it as inputs."""
-    fixed = {id(v) for v in body.inputs[:n_consts]}
-    once, rest = [], []
-    for eqn in body.eqns:
-        if all(id(a) in fixed or type(a) is not Var for a in eqn.ins):
-            fixed.update(map(id, eqn.outs))
-            once.append(eqn)
-        else:
-            rest.append(eqn)
-    made = {id(o): o for eqn in once for o in eqn.outs}
-    read = {id(a) for eqn in rest for a in eqn.ins} | {id(a) for a in body.outputs}
-    shared = [var for key, var in made.items() if key in read]
-    consts, others = body.inputs[:n_consts], body.inputs[n_consts:]
-    return Graph(consts, once, shared), Graph((*consts, *shared, *others), rest, body.outputs)
