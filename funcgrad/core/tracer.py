@@ -21,6 +21,7 @@ import numpy as np
 from funcgrad.config import config
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.graph import Const, Eqn, Graph, Var, live_eqns
+from funcgrad.core.ownership import native
 from funcgrad.core.snapshot import Held, snapshot
 from funcgrad.core.source import SourceLine, user_line
 from funcgrad.errors import (
@@ -266,10 +267,11 @@ class Recorder:
             self._origin(tracer, value)
         elif self.concrete:
             if type(value) is np.ndarray:
+                value = native(value)
                 value = value.copy("K") if value.nbytes <= KEPT_BYTES else self.hold(value)
             tracer = Tracer(self, value)
         else:
-            tracer = Tracer(self, NO_VALUE, aval_of(value))
+            tracer = Tracer(self, NO_VALUE, aval_of(native(value)))
             self._origin(tracer, value)
         self.inputs.append(tracer)
         return tracer

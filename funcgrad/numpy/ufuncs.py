@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from funcgrad.core.aval import aval_of, promotion_kind, resolve_ufunc
+from funcgrad.core.aval import Aval, aval_of, promotion_kind, resolve_ufunc
 from funcgrad.core.primitive import REGISTRY, Primitive
 from funcgrad.core.tracer import Tracer, bind, own_value
 from funcgrad.errors import (
@@ -36,10 +36,7 @@ def promote_to_ufunc(ufunc: np.ufunc, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Convert traced operands to the dtypes in which NumPy computes this ufunc."""
     args = tuple(map(as_operand, args))
     avals = [aval_of(a) for a in args]
-    try:
-        resolved = resolve_ufunc(ufunc, tuple(map(promotion_kind, avals)))
-    except TypeError as error:
-        raise PrimitiveError.of(f"np.{ufunc.__name__}", avals, error) from error
+    resolved = _resolve(ufunc, avals)
     if all(a.weak for a in avals):
         # A function call on Python numbers makes a NumPy number of them.
         return tuple(
@@ -49,6 +46,13 @@ def promote_to_ufunc(ufunc: np.ufunc, args: tuple[Any, ...]) -> tuple[Any, ...]:
         ew.cast(a, d) if type(a) is Tracer and (v.dtype != d or v.weak) else a
         for a, v, d in zip(args, avals, resolved, strict=False)
     )
+
+
+def _resolve(ufunc: np.ufunc, avals: Sequence[Aval]) -> tuple[np.dtype, ...]:
+    try:
+        return resolve_ufunc(ufunc, tuple(map(promotion_kind, avals)))
+    except TypeError as error:
+        raise PrimitiveError.of(f"np.{ufunc.__name__}", avals, error) from error
 
 
 def is_plain_float(dtype: Any) -> bool:
@@ -283,8 +287,7 @@ def _slow_binary(ufunc: np.ufunc, x: Any, y: Any) -> Any:
     x, y = as_operand(x), as_operand(y)
     if all(type(own_value(v)) in PYTHON_SCALARS or aval_of(v).weak for v in (x, y)):
         prim = _PRIMS[ufunc]
-        kinds = tuple(promotion_kind(aval_of(v)) for v in (x, y))
-        resolved = resolve_ufunc(ufunc, kinds)
+        resolved = _resolve(ufunc, [aval_of(x), aval_of(y)])
         x, y = (_weaken(_weak_cast(v, d)) for v, d in zip((x, y), resolved, strict=False))
         return _weaken(bind(prim, x, y))
     return UFUNCS[ufunc](x, y)

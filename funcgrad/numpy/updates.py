@@ -168,7 +168,9 @@ def _update(x: Any, key: Any, values: Any, ufunc: np.ufunc | None, scatter: Any)
         part = bind(scatter, part, values, *arrays, axes=plan.axes)
         return part if plan.basic is None else bind(ix.index_set, x, part, idx=plan.basic)
     if plan.basic is None:
-        return values if ufunc is None else ufunc(x, values)
+        if ufunc is not None:
+            return ufunc(x, values)
+        return values.copy() if type(values) is np.ndarray else values
     new = values if ufunc is None else ufunc(bind(st.index, x, idx=plan.basic), values)
     return bind(ix.index_set, x, new, idx=plan.basic)
 

@@ -103,8 +103,8 @@ abs_ = elementwise(
 
 
 def _real_power(x: Any, y: Any) -> Any:
-    # Python's own power raises at 0, and leaves the real numbers below it.
-    return np.power(x, y) if type(x) is float else x**y
+    # Python's own power raises at 0 and where it overflows, and leaves the real numbers below 0.
+    return np.power(x, y) if type(x) in (float, complex) else x**y
 
 
 def _power_by_base(g: Any, ans: Any, x: Any, y: Any) -> Any:

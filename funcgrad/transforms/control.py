@@ -11,6 +11,7 @@ from funcgrad import tree
 from funcgrad.core.aval import BOOL, Aval, aval_of, result_dtype
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
+from funcgrad.core.ownership import native
 from funcgrad.core.tracer import Tracer, bind, deferred, own_value
 from funcgrad.errors import (
     ArgumentError,
@@ -25,7 +26,14 @@ from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms import branch_rules as _branch_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from funcgrad.transforms import draws
 from funcgrad.transforms import loop_rules as _loop_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
-from funcgrad.transforms.trace import as_operands, flatten_result, leaf_avals, lift_arrays, trace
+from funcgrad.transforms.trace import (
+    as_operands,
+    flatten_result,
+    leaf_avals,
+    lift_arrays,
+    own_results,
+    trace,
+)
 from funcgrad.transforms.vectorize import vmap
 
 _LEAF = tree.structure(0)
@@ -117,6 +125,7 @@ def _choose(
     operands: tuple[Any, ...],
 ) -> Any:
     leaves, treedef = tree.flatten(operands)
+    leaves = [native(x) for x in leaves]
     avals = leaf_avals(operands, leaves, f"{name}: a leaf of its operands")
     index = own_value(index)
     taken = None if type(index) is Tracer else int(index)
@@ -139,7 +148,8 @@ def _choose(
         everything = [*captured, *as_operands(leaves)]
         outs = bind(prims.switch, index, *everything, branches=tuple(closed))
     else:
-        outs = run_graph(graphs[list(traced).index(taken)], leaves)
+        graph = graphs[list(traced).index(taken)]
+        outs = own_results(run_graph(graph, leaves), leaves, graph)
     return out_tree.unflatten(outs)
 
 
@@ -214,6 +224,7 @@ def _trace_body(
         the graph, the leaves of the first carry in their final dtypes, the structure of y.
     """
     leaves, treedef = tree.flatten(init)
+    leaves = [native(x) for x in leaves]
     avals = leaf_avals(init, leaves, f"{name}: a leaf of the carry")
     extra_tree, extra_avals = extra
     watched = draws.watch(step)
@@ -321,6 +332,7 @@ def scan(
         (np.float64(6.0), array([0., 1., 3.]))
     """
     leaves, treedef = tree.flatten(xs)
+    leaves = [native(x) for x in leaves]
     avals = leaf_avals(xs, leaves, "scan: a leaf of xs")
     n = _scan_length(xs, avals, length)
     slices = [a.update(shape=a.shape[1:]) for a in avals]
@@ -373,6 +385,7 @@ def _scan(
         n_consts=len(captured),
         n_carry=len(carry),
     )
+    outs = own_results(outs, [*captured, *carry, *xs], body)
     n = len(carry)
     return tree.structure(init).unflatten(outs[:n]), y_tree.unflatten(outs[n:])
 
@@ -471,7 +484,7 @@ def while_loop(
     )
     (test, body), captured = lift_arrays(test, body)
     outs = bind(prims.while_, *captured, *carry, cond=test, body=body, n_consts=len(captured))
-    return treedef.unflatten(outs)
+    return treedef.unflatten(own_results(outs, [*captured, *carry], body))
 
 
 def _boolean(result: Any) -> Any:

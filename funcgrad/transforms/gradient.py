@@ -10,11 +10,12 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.aval import aval_of
+from funcgrad.core.ownership import own_arrays
 from funcgrad.core.tracer import Recorder, Tracer, bind
 from funcgrad.errors import GradDtypeError, NonScalarError, NotAnArrayError, at_line
 from funcgrad.primitives.elementwise import stop_gradient as stop_gradient_p
 from funcgrad.transforms.arguments import Argnums, check_differentiable, select_arguments
-from funcgrad.transforms.linear import own_results, results_of
+from funcgrad.transforms.linear import constants, own_cotangents, results_of
 from funcgrad.transforms.trace import wraps
 from funcgrad.transforms.vjp import pullback_of
 
@@ -96,7 +97,8 @@ def _differentiate(
             cts: list[Any] = [None] * len(where)
             if type(out) is Tracer:
                 cts[0] = _one_like(results[0])
-            aux = aux_tree.unflatten(results[1:])
+            taken = [*leaves, *constants(results, where)]
+            aux = aux_tree.unflatten(own_arrays(results[1:], taken))
         elif type(out) is Tracer:
             results, pull = pullback_of(rec, [out], leaves)
             cts = [_one_like(results[0])]
@@ -104,7 +106,7 @@ def _differentiate(
             results, pull, cts = [out], _no_gradient(len(leaves)), []
         with np.errstate(all="ignore"):
             found = pull(cts)
-        grads = treedef.unflatten(own_results(found, leaves))
+        grads = treedef.unflatten(own_cotangents(found, leaves))
         return ((results[0], aux), grads) if has_aux else (results[0], grads)
 
     return wraps(fun, name)(wrapper)
@@ -128,8 +130,8 @@ def value_and_grad(
     Returns:
         A function with `fun`'s arguments that returns `(value, gradient)`, with `has_aux`
         `((value, aux), gradient)`. The gradient has the structure, shapes and dtypes of the
-        chosen argument (a tuple of them for a tuple of argnums). For a complex argument it
-        is JAX's: the conjugate of the direction of steepest ascent.
+        chosen argument (a tuple of them for a tuple of argnums), in the machine's byte order.
+        For a complex argument it is JAX's: the conjugate of the direction of steepest ascent.
 
     Raises:
         NonScalarError: the function's value is no scalar.

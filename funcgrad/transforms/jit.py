@@ -20,6 +20,7 @@ from funcgrad.core.execution import (
     default_backend,
 )
 from funcgrad.core.graph import Graph
+from funcgrad.core.ownership import native
 from funcgrad.core.tracer import Recorder, Tracer, bind, deferring, is_deferring, is_staging
 from funcgrad.errors import ArgumentError, NotAnArrayError, at_line
 from funcgrad.primitives.call import call
@@ -176,6 +177,8 @@ class Jitted:
         for i, leaf in enumerate(leaves):
             kind = cast(Any, type(leaf))
             if kind is np.ndarray:
+                if not leaf.dtype.isnative:
+                    leaves[i] = leaf = native(leaf)
                 parts.append(leaf.shape)
                 parts.append(leaf.dtype)
             elif kind in _SCALARS:
@@ -184,9 +187,9 @@ class Jitted:
                 parts.append(())
                 parts.append(cast(Any, leaf).dtype)
             elif kind is Tracer:
-                return self._call_traced(form, leaves)
+                return self._call_traced(form, list(map(native, leaves)))
             elif isinstance(leaf, np.memmap):
-                leaves[i] = plain = np.asarray(cast(Any, leaf))
+                leaves[i] = plain = native(np.asarray(cast(Any, leaf)))
                 parts += (plain.shape, plain.dtype)
             else:
                 parts.append(_leaf_key(leaf, leaves, form))

@@ -10,12 +10,13 @@ import numpy as np
 from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
+from funcgrad.core.ownership import own_arrays
 from funcgrad.core.tracer import Recorder, Tracer
 from funcgrad.errors import ArgumentError, GradDtypeError, ShapeError, TreeMismatchError, at_line
 from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms.ahead import run_ahead
 from funcgrad.transforms.jvp import jvp_of, pushforward_of
-from funcgrad.transforms.trace import leaf_avals, trace
+from funcgrad.transforms.trace import leaf_avals, own_results, trace
 from funcgrad.transforms.vjp import match_cotangent, pullback_of
 
 
@@ -40,12 +41,20 @@ def results_of(rec: Recorder, leaves: list[Any], args: Sequence[Any], finish: An
     return full, where, push
 
 
+def constants(leaves: Sequence[Any], where: Sequence[int]) -> list[Any]:
+    """Leaves of a result that nothing recorded gives: what a function returns as it found it."""
+    recorded = set(where)
+    return [leaf for i, leaf in enumerate(leaves) if i not in recorded]
+
+
 def copies(leaves: Sequence[Any]) -> list[Any]:
     """Copies of arrays: the user may write to them before the derivative is asked for."""
     return [leaf.copy() if type(leaf) is np.ndarray else leaf for leaf in leaves]
 
 
-def own_results(cts: Sequence[Any], leaves: Sequence[Any], given: Sequence[Any] = ()) -> list[Any]:
+def own_cotangents(
+    cts: Sequence[Any], leaves: Sequence[Any], given: Sequence[Any] = ()
+) -> list[Any]:
     """Cotangents as users may keep them: matching their inputs, and in memory of their own.
 
     `given` are arrays of the caller's that must not be handed back.
@@ -106,7 +115,7 @@ def vjp(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[
         cts = matching_leaves(ct, result_tree, avals, "vjp: the cotangent", "the result")
         with np.errstate(all="ignore"):
             found = pull([cts[i] if i < len(cts) else None for i in where])
-        return treedef.unflatten(own_results(found, leaves, cts))
+        return treedef.unflatten(own_cotangents(found, leaves, cts))
 
     return (result, pullback, aux) if has_aux else (result, pullback)
 
@@ -188,6 +197,9 @@ def jvp(
             return jvp_of(rec, outputs, args, given)
 
     full, where, found = results_of(rec, out_leaves, leaves, finish)
+    taken = [*leaves, *given, *constants(full, where)]
+    found = own_arrays([*full, *found], taken)
+    full, found = found[: len(full)], found[len(full) :]
     result, aux = out_tree.unflatten(full)
     tangent = _tangents(result, where, found, "jvp")
     return (result, tangent, aux) if has_aux else (result, tangent)
@@ -272,6 +284,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
             for t, a in zip(given, avals, strict=True)
         ]
         with np.errstate(all="ignore"):
-            return out_tree.unflatten(run_graph(graph, filled))
+            outs = run_graph(graph, filled)
+        return out_tree.unflatten(own_results(outs, filled, graph))
 
     return (result, linear, aux) if has_aux else (result, linear)

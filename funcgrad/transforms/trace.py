@@ -11,6 +11,7 @@ import numpy as np
 from funcgrad import tree
 from funcgrad.core.aval import PYTHON_SCALARS, Aval, aval_of
 from funcgrad.core.graph import Const, Eqn, Graph, Var
+from funcgrad.core.ownership import own_arrays
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import Recorder, Tracer, bind, own_value, recorder_of
 from funcgrad.errors import NotAnArrayError
@@ -106,6 +107,11 @@ def _with_inputs(graph: Graph, captured: Sequence[Any]) -> Graph:
 def as_operands(leaves: Sequence[Any]) -> list[Any]:
     """Leaves as operands of an equation that holds a graph: Python numbers become NumPy's."""
     return [np.dtype(type(x)).type(x) if type(x) in PYTHON_SCALARS else x for x in leaves]
+
+
+def own_results(results: Sequence[Any], operands: Sequence[Any], graph: Graph) -> list[Any]:
+    """The results of a graph that was run on arrays, none of which may be the caller's own."""
+    return own_arrays(results, [*operands, *(c.value for c in graph.consts())])
 
 
 def bind_known(

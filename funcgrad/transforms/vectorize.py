@@ -7,10 +7,11 @@ from typing import Any
 
 from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.ownership import native
 from funcgrad.core.tracer import Recorder
 from funcgrad.errors import ArgumentError, TreeMismatchError, at_line
 from funcgrad.primitives.structural import move_axis
-from funcgrad.transforms.trace import leaf_avals, trace, wraps
+from funcgrad.transforms.trace import leaf_avals, own_results, trace, wraps
 from funcgrad.transforms.vmap import ensure_batched, run_batched
 
 
@@ -48,6 +49,7 @@ def vmap(
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         full = (args, kwargs)
         leaves, treedef = tree.flatten(full)
+        leaves = list(map(native, leaves))
         avals = leaf_avals(full, leaves, "vmap: a leaf of its arguments")
         axes = _input_axes(in_axes, args, kwargs)
         size = _mapped_size(full, avals, axes, axis_size)
@@ -64,7 +66,8 @@ def vmap(
         ]
         graph, out_tree = trace(call, treedef, inner, Recorder("vmap", concrete=False))
         results, flags = run_batched(graph, moved, batched, size)
-        return _place_outputs(results, flags, out_axes, out_tree, size)
+        placed = _place_outputs(results, flags, out_axes, out_tree, size)
+        return out_tree.unflatten(own_results(placed, leaves, graph))
 
     return wraps(fun, "vmap")(wrapper)
 
@@ -123,7 +126,7 @@ def _mapped_size(full: Any, avals: Sequence[Aval], axes: Sequence[Any], size: in
 
 def _place_outputs(
     results: list[Any], flags: list[bool], out_axes: Any, out_tree: Any, size: int
-) -> Any:
+) -> list[Any]:
     try:
         axes = tree.broadcast_prefix(out_axes, out_tree.unflatten(results), is_leaf=_is_none)
     except TreeMismatchError as error:
@@ -150,4 +153,4 @@ def _place_outputs(
                 f"mapped axis in front; give an integer from {-rank} to {rank - 1}, or None",
             )
         placed.append(move_axis(whole, 0, axis))
-    return out_tree.unflatten(placed)
+    return placed

@@ -11,6 +11,7 @@ from funcgrad.config import config
 from funcgrad.core.aval import aval_of
 from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph, Var
+from funcgrad.core.ownership import native
 from funcgrad.core.primitive import zeros_like
 from funcgrad.core.tracer import (
     Recorder,
@@ -218,7 +219,7 @@ def match_cotangent(ct: Any, like: Any) -> Any:
     same_kind = type(ct) is np.ndarray and type(like) is np.ndarray
     if same_kind and ct.dtype is like.dtype and ct.shape == like.shape:
         return ct
-    aval = aval_of(like)
+    aval = aval_of(native(like))
     if ct is None:
         return zeros_like(aval)
     if aval.dtype != ct.dtype:
