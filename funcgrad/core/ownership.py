@@ -25,7 +25,8 @@ def native(x: Any) -> Any:
 def own_arrays(results: Iterable[Any], given: Iterable[Any]) -> list[Any]:
     """The results, copied where an array shares memory with one that is `given`, or with another
     of them, or is read-only, or of another byte order than the machine's."""
-    taken = {id(_owner(x)) for x in given if isinstance(x, np.ndarray)}
+    arrays = [x for x in given if isinstance(x, np.ndarray)]
+    taken = {id(x if x.base is None else _owner(x)) for x in arrays}
     own: list[Any] = []
     for x in results:
         if isinstance(x, np.ndarray):

@@ -175,7 +175,8 @@ def _round(self: Tracer, ndigits: Any = None) -> Any:
         raise at_line(OperandTypeError, f"round(x) of a traced {self.aval}; write np.round(x)")
     if ndigits is not None:
         return np.round(self, ndigits)
-    return round(np.asarray(concrete_value(self, "round(x)"))[()])
+    number: Any = np.asarray(concrete_value(self, "round(x)"))[()]
+    return round(number)
 
 
 # --- text -----------------------------------------------------------------------------

@@ -136,7 +136,7 @@ def check_device(device: Any, name: str) -> None:
         raise at_line(ArgumentError, f"np.{name}: device={device!r}; NumPy knows 'cpu' alone")
 
 
-def check_casting(arrays: Iterable[Any], dtype: Any, casting: str, name: str) -> None:
+def check_casting(arrays: Iterable[Any], dtype: Any, casting: Any, name: str) -> None:
     """Refuse a conversion to `dtype` that `casting` does not allow.
 
     Raises:

@@ -260,7 +260,7 @@ def with_options(
     kinds = [promotion_kind(aval_of(x)) for x in inputs]
     if dtype is not None:
         signature = (*(None,) * ufunc.nin, *(np.dtype(dtype),) * ufunc.nout)
-    chosen = {} if signature is None else {"signature": signature}
+    chosen: dict[str, Any] = {} if signature is None else {"signature": signature}
     try:
         found = ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout), casting=casting, **chosen)
     except (TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ from funcgrad import tree
 from funcgrad.core.aval import BOOL, Aval, aval_of, result_dtype
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
-from funcgrad.core.ownership import native
+from funcgrad.core.ownership import native, own_arrays
 from funcgrad.core.tracer import Tracer, bind, deferred, own_value
 from funcgrad.errors import (
     ArgumentError,
@@ -372,7 +372,7 @@ def _scan(
     if length == 0:
         # Nothing that the body would compute is computed, in derivatives neither.
         ys = [np.zeros((0, *a.shape), a.dtype) for a in graph.out_avals[len(carry) :]]
-        return tree.structure(init).unflatten(carry), y_tree.unflatten(ys)
+        return tree.structure(init).unflatten(own_arrays(carry, carry)), y_tree.unflatten(ys)
     (body,), captured = lift_arrays(graph)
     outs = bind(
         prims.scan,

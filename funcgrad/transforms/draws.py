@@ -12,10 +12,11 @@ import dis
 import functools
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import lru_cache
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 
@@ -39,15 +40,23 @@ class Watch(NamedTuple):
     states: list[tuple[Any, bytes, SourceLine]]
 
 
+# Functions within whose reach no generator was found; that is taken to stay so.
+_without: WeakSet[FunctionType] = WeakSet()
+
+
 def watch(fun: Callable[..., Any]) -> Watch:
     """The state of the generators that `fun` may draw from."""
     module = sys.modules.get("numpy.random")
     if module is None:
         return Watch(None, [])
-    found: dict[int, tuple[Any, SourceLine]] = {}
-    for generator, line in _generators(fun, module, _DEPTH, set()):
-        found.setdefault(id(generator), (generator, line))
-    return Watch(_counter(), [(g, _state(g), line) for g, line in found.values()])
+    if type(fun) is FunctionType and fun in _without:
+        return Watch(_counter(), [])
+    found: _Found = {}
+    _look_into(fun, module, _DEPTH, found)
+    states = [(n[0], _state(n[0]), n[1]) for n in found.values() if n is not None]
+    if not states and type(fun) is FunctionType:
+        _without.add(fun)
+    return Watch(_counter(), states)
 
 
 def check(before: Watch, purpose: str) -> None:
@@ -92,6 +101,13 @@ def _words(address: int) -> Any:
 
 # --- generators that a function can get at ---------------------------------------------
 
+# By id, generators and the line that names each; functions that were looked into, with None.
+_Found = dict[int, tuple[Any, SourceLine] | None]
+
+# What is in nearly every function's reach, and has no generator.
+_PLAIN = frozenset({int, float, bool, str, type, type(None), np.ndarray, np.ufunc, type(len)})
+_PLAIN |= {type(np.sum)}
+
 
 @lru_cache(maxsize=1024)
 def _mentions(code: CodeType) -> dict[str, int]:
@@ -110,57 +126,71 @@ def _mentions(code: CodeType) -> dict[str, int]:
     return names
 
 
-def _generators(
-    x: Any, module: ModuleType, depth: int, seen: set[int]
-) -> Iterator[tuple[Any, SourceLine]]:
-    """The generators within reach of a function, each with the line that names it."""
-    kind = type(x)
+# By the id of a function's code, as hashing code takes long: the code and its `_globals_of`.
+_globals: dict[int, tuple[CodeType, tuple[str, ...]]] = {}
+
+
+def _globals_of(code: CodeType) -> tuple[str, ...]:
+    """The names of a user's function that may be globals."""
+    known = _globals.get(id(code))
+    if known is not None:
+        return known[1]
+    if len(_globals) > 4096:
+        _globals.clear()
+    names = () if is_internal(code.co_filename) else tuple(_mentions(code))
+    _globals[id(code)] = (code, names)
+    return names
+
+
+def _look_into(fun: Any, module: ModuleType, depth: int, found: _Found) -> None:
+    """Find the generators within reach of a function."""
+    kind = type(fun)
     if kind is functools.partial:
-        if type(x.func) is FunctionType:
-            values = {f"argument {i}": value for i, value in enumerate(x.args)} | x.keywords
-            yield from _of_values(x.func, values, module, depth, seen)
-        yield from _generators(x.func, module, depth, seen)
-    elif kind is MethodType and type(x.__func__) is FunctionType:
-        attributes = getattr(x.__self__, "__dict__", {})
-        yield from _of_values(x.__func__, attributes, module, depth, seen)
-        yield from _generators(x.__func__, module, depth, seen)
-    elif kind is FunctionType and id(x) not in seen and depth:
-        seen.add(id(x))
-        names = _mentions(x.__code__)
-        values: dict[str, Any] = dict(x.__kwdefaults__ or {})
-        if not is_internal(x.__code__.co_filename):
-            values |= {n: x.__globals__[n] for n in names if n in x.__globals__}
-        for name, cell in zip(x.__code__.co_freevars, x.__closure__ or (), strict=True):
+        if type(fun.func) is FunctionType:
+            for value in (*fun.args, *fun.keywords.values()):
+                _consider(value, "", fun.func.__code__, module, depth, found)
+        fun = fun.func
+    elif kind is MethodType and type(fun.__func__) is FunctionType:
+        for name, value in getattr(fun.__self__, "__dict__", {}).items():
+            _consider(value, name, fun.__func__.__code__, module, depth, found)
+        fun = fun.__func__
+    if type(fun) is not FunctionType or id(fun) in found or not depth:
+        return
+    code, of_module = fun.__code__, fun.__globals__
+    found[id(fun)] = None
+    names = _globals_of(code)
+    draws = "random" in names
+    for name in names:
+        value = of_module.get(name)
+        if type(value) not in _PLAIN and (value is not np or draws):
+            _consider(value, name, code, module, depth, found)
+    if fun.__closure__:
+        for name, cell in zip(code.co_freevars, fun.__closure__, strict=True):
             try:
-                values[name] = cell.cell_contents
+                value = cell.cell_contents
             except ValueError:
                 # It has none yet.
                 continue
-        for i, value in enumerate(x.__defaults__ or ()):
-            values[f"default {i}"] = value
-        yield from _of_values(x, values, module, depth, seen)
+            if type(value) not in _PLAIN:
+                _consider(value, name, code, module, depth, found)
+    if fun.__defaults__ or fun.__kwdefaults__:
+        for value in (*(fun.__defaults__ or ()), *(fun.__kwdefaults__ or {}).values()):
+            _consider(value, "", code, module, depth, found)
 
 
-def _of_values(
-    fun: Any, values: dict[str, Any], module: ModuleType, depth: int, seen: set[int]
-) -> Iterator[tuple[Any, SourceLine]]:
-    code = fun.__code__
+def _consider(
+    value: Any, name: str, code: CodeType, module: ModuleType, depth: int, found: _Found
+) -> None:
+    """Note a generator that the function of this code has by this name, or look further."""
     kinds = (module.Generator, module.RandomState)
-    names = _mentions(code)
-    for name, value in values.items():
-        line = names.get(name, code.co_firstlineno)
-        if value is np or value is module:
-            if value is module or "random" in names:
-                line = names.get("random", line)
-                generator = module.rand.__self__
-            else:
-                continue
-        elif isinstance(value, kinds):
-            generator = value
-        elif callable(value) and isinstance(getattr(value, "__self__", None), kinds):
-            # A method of a generator, such as np.random.normal by itself.
-            generator = value.__self__
-        else:
-            yield from _generators(value, module, depth - 1, seen)
-            continue
-        yield generator, SourceLine(code.co_filename, line, code.co_name)
+    if value is np or value is module:
+        name, value = "random", module.rand.__self__
+    elif type(value) in (FunctionType, MethodType, functools.partial):
+        if not isinstance(getattr(value, "__self__", None), kinds):
+            _look_into(value, module, depth - 1, found)
+            return
+        # A method of a generator, such as np.random.normal by itself.
+        value = value.__self__
+    if isinstance(value, kinds):
+        line = _mentions(code).get(name, code.co_firstlineno)
+        found.setdefault(id(value), (value, SourceLine(code.co_filename, line, code.co_name)))

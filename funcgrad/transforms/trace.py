@@ -111,7 +111,14 @@ def as_operands(leaves: Sequence[Any]) -> list[Any]:
 
 def own_results(results: Sequence[Any], operands: Sequence[Any], graph: Graph) -> list[Any]:
     """The results of a graph that was run on arrays, none of which may be the caller's own."""
-    return own_arrays(results, [*operands, *(c.value for c in graph.consts())])
+    # Nearly always all of them have been made just now: neither views, nor what was there.
+    taken = set(map(id, operands))
+    for x, atom in zip(results, graph.outputs, strict=True):
+        if isinstance(x, np.ndarray):
+            if x.base is not None or type(atom) is Const or id(x) in taken:
+                return own_arrays(results, [*operands, *(c.value for c in graph.consts())])
+            taken.add(id(x))
+    return list(results)
 
 
 def bind_known(
