@@ -78,6 +78,8 @@ def _earlier(path: str) -> os.stat_result | None:
     try:
         found = os.stat(path)
     except FileNotFoundError:
+        if not os.path.basename(path):
+            raise IsADirectoryError(errno.EISDIR, "cannot write without a name", path) from None
         folder, name = os.path.split(os.path.realpath(path))
         if not os.path.isdir(folder):
             raise FileNotFoundError(

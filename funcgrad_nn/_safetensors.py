@@ -15,6 +15,7 @@ import re
 import stat
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -81,13 +82,19 @@ class Entry(NamedTuple):
 # -- Writing -------------------------------------------------------------------------------------
 
 
+@cache
+def name_of(dtype: np.dtype[Any]) -> str:
+    """The name of a dtype, which NumPy takes long to say."""
+    return dtype.name
+
+
 def layout(tensors: dict[str, Array]) -> dict[str, Entry]:
     """Where each tensor goes: those of wide dtypes first, so that each is aligned."""
     entries: dict[str, Entry] = {}
     start = 0
     for name in sorted(tensors, key=lambda name: (-tensors[name].itemsize, name)):
         array = tensors[name]
-        entries[name] = Entry(CODES[array.dtype.name], array.shape, start, start + array.nbytes)
+        entries[name] = Entry(CODES[name_of(array.dtype)], array.shape, start, start + array.nbytes)
         start += array.nbytes
     return entries
 

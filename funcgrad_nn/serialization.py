@@ -211,7 +211,7 @@ def _encode_leaf(leaf: Any, path: tree.Path, names: dict[tree.Path, str]) -> Nod
 def _dtype_name(leaf: Any) -> str | None:
     """The name of the leaf's dtype, if it is one that can be saved."""
     try:
-        name = np.dtype(leaf.dtype).name
+        name = _safetensors.name_of(np.dtype(leaf.dtype))
     except (AttributeError, TypeError):
         return None
     return name if name in _safetensors.CODES or name == "complex128" else None
@@ -237,7 +237,7 @@ def _type_name(obj: object) -> str:
 
 def _stored(array: Array) -> Array:
     """As safetensors takes it: complex128 as pairs of float64."""
-    if array.dtype.name != "complex128":
+    if _safetensors.name_of(array.dtype) != "complex128":
         return array
     if array.ndim == _safetensors.MAX_AXES:
         raise TypeError(f"complex128 arrays of {array.ndim} axes cannot be saved: reshape them.")

@@ -216,6 +216,15 @@ def test_names_of_any_length(tmp_path, write):
 
 
 @every_writer
+def test_a_path_without_a_name(tmp_path, write, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("", "new/"):
+        with pytest.raises(IsADirectoryError, match="without a name"):
+            write(path)
+    assert os.listdir(tmp_path) == []
+
+
+@every_writer
 def test_a_folder_that_is_not_there(tmp_path, write):
     with pytest.raises(FileNotFoundError, match="cannot write 'file': no such directory"):
         write(tmp_path / "no" / "file")
