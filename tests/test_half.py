@@ -27,6 +27,10 @@ def scanned(t):
     return single(ys) + single(total)
 
 
+def used_often(t):
+    return np.stack([*[t * 1.5 for _ in range(64)], t * 4096.0])
+
+
 def tangent(f, x):
     return fg.jvp(f, (x,), (np.ones_like(x),))[1]
 
@@ -94,6 +98,11 @@ DERIVATIVES = {
     "a constant of a scan": (fg.grad(scanned), COLUMN),
     "a constant of fori_loop": (
         fg.grad(lambda t: single(fg.fori_loop(0, N, lambda i, c: c * 0.5 + t, t))),
+        np.ones(2),
+    ),
+    "an operand used many times": (fg.grad(lambda t: single(used_often(t))), np.ones(2)),
+    "what is between, used many times": (
+        fg.grad(lambda t: single(used_often(t * 0.25))),
         np.ones(2),
     ),
     "an operand that a batch shares": (

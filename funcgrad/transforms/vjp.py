@@ -12,7 +12,7 @@ from funcgrad.core.aval import aval_of
 from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.core.ownership import native
-from funcgrad.core.primitive import zeros_like
+from funcgrad.core.primitive import HALF, narrow, widen, zeros_like
 from funcgrad.core.tracer import (
     Recorder,
     Tape,
@@ -45,12 +45,15 @@ def backward(
         Cotangents by the id of their atom; those that are zero are absent.
     """
     pending: dict[int, Any] = {}
+    wide: set[int] = set()
     for atom, ct in zip(outputs, cts, strict=True):
         if ct is not None and active(atom):
-            _accumulate(pending, id(atom), ct)
+            _accumulate(pending, wide, id(atom), ct)
     before = set_source(None)
     try:
         for eqn in reversed(eqns):
+            if wide:
+                _finish(pending, wide, map(id, eqn.outs))
             if eqn.prim.multiple:
                 ct: Any = [pending.pop(id(o), None) for o in eqn.outs]
                 if all(c is None for c in ct):
@@ -75,15 +78,27 @@ def backward(
                 check_nans(f"the derivative of {prim.name}", terms, eqn.source)
             for atom, wanted, term in zip(eqn.ins, need, terms, strict=True):
                 if wanted and term is not None:
-                    _accumulate(pending, id(atom), term)
+                    _accumulate(pending, wide, id(atom), term)
     finally:
         set_source(before)
+    _finish(pending, wide, list(wide))
     return pending
 
 
-def _accumulate(pending: dict[int, Any], key: int, ct: Any) -> None:
+def _accumulate(pending: dict[int, Any], wide: set[int], key: int, ct: Any) -> None:
+    """Add a cotangent to those of its atom that are there: float16 in float32, see `widen`."""
     have = pending.get(key)
+    if have is not None and ct.dtype == HALF:
+        have = widen(have)
+        wide.add(key)
     pending[key] = ct if have is None else have + ct
+
+
+def _finish(pending: dict[int, Any], wide: set[int], keys: Iterable[int]) -> None:
+    """Round the sums of float16 to which nothing will be added."""
+    for key in wide.intersection(keys):
+        wide.discard(key)
+        pending[key] = narrow(pending[key], HALF)
 
 
 def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> list[Any]:
@@ -95,11 +110,14 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
     if tape.pulls or config.debug_nans:
         return _backward_pulls(tape, outputs, cts)
     pending: dict[int, Any] = {}
+    wide: set[int] = set()
     for tracer, ct in zip(outputs, cts, strict=True):
         if ct is not None and type(tracer) is Tracer:
-            _accumulate(pending, id(tracer), ct)
+            _accumulate(pending, wide, id(tracer), ct)
     for eqn in reversed(tape.eqns):
         prim, outs = eqn.prim, eqn.outs
+        if wide:
+            _finish(pending, wide, map(id, outs))
         if prim.multiple:
             # Integers get cotangents from the floats made of them; none goes on from there.
             ct: Any = [pending.pop(id(o), None) if o.aval.inexact else None for o in outs]
@@ -120,7 +138,14 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
             if wanted and term is not None:
                 key = id(tracer)
                 have = pending.get(key)
-                pending[key] = term if have is None else have + term
+                if have is None:
+                    pending[key] = term
+                elif term.dtype == HALF:
+                    _accumulate(pending, wide, key, term)
+                else:
+                    pending[key] = have + term
+    if wide:
+        _finish(pending, wide, list(wide))
     return [pending.get(id(t)) for t in tape.inputs]
 
 
