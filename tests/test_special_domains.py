@@ -96,3 +96,11 @@ def test_narrow_differences_are_computed_in_double():
     np.testing.assert_allclose(special.ndtri(p), reference.ndtri(p.astype(float)), 1e-3)
     a, b = np.float32(1e6), np.float32(0.5)
     assert np.isclose(special.betaln(a, b), reference.betaln(1e6, 0.5), rtol=1e-6)
+
+
+def test_operands_by_name():
+    assert special.ndtr(x=0.0) == 0.5
+    assert special.betaln(2.0, b=3.0) == special.betaln(2.0, 3.0)
+    for wrong in (lambda: special.ndtr(), lambda: special.ndtr(y=1.0), lambda: special.betaln(1.0)):
+        with pytest.raises(TypeError, match="argument"):
+            wrong()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
+from inspect import signature
 from operator import index
 from typing import Any, TypeVar
 
@@ -74,13 +75,12 @@ def _computed_in(wider: dict[np.dtype, np.dtype]) -> Callable[[F], F]:
     """Let a function of real arrays compute in a wider dtype, and round once."""
 
     def decorate(function: F) -> F:
-        name, code = function.__name__, function.__code__
-        operands = code.co_varnames[: code.co_argcount]
+        name, form = function.__name__, signature(function)
 
         @wraps(function)
         def wrapper(*args: Any, **named: Any) -> Any:
-            if named:
-                args = (*args, *[named.pop(operand) for operand in operands[len(args) :]])
+            if named or len(args) != len(form.parameters):
+                args = form.bind(*args, **named).args
             arrays = promote([_real(name, x) for x in args])
             dtype = arrays[0].dtype
             wide = wider.get(dtype)
