@@ -639,7 +639,7 @@ class CutDerivativeWarning(UserWarning):
 
 
 class FrozenRandomWarning(UserWarning):
-    """NumPy's random numbers are drawn while a function is traced, so they are drawn only once.
+    """Random numbers are drawn while a function is traced, so they are drawn only once.
 
     The compiled program repeats them in each call; ``vmap`` gives them to all of the batch. Seen
     are draws from NumPy's global generator, and from generators that the function closes over,
@@ -659,7 +659,7 @@ class FrozenRandomWarning(UserWarning):
     @classmethod
     def message(cls, purpose: str) -> str:
         return (
-            f"numbers are drawn from NumPy's random generator while {purpose} traces a function: "
+            f"random numbers are drawn, not by fg.random, while {purpose} traces a function: "
             "they become constants, the same in every call and for all of a batch. Pass them as "
             "arguments, or draw with fg.random and a key."
         )

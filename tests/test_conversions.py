@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
+import random
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -245,7 +246,8 @@ def test_numbers_are_given_however_often_a_line_runs() -> None:
 
 GENERATOR = np.random.default_rng(0)
 STATE = np.random.RandomState(0)
-normal = np.random.normal
+PYTHONS = random.Random(0)
+normal, uniform = np.random.normal, random.uniform
 
 
 class Model:
@@ -272,6 +274,9 @@ DRAWS: dict[str, Callable[[Any], Any]] = {
     "integers": lambda x: x + GENERATOR.integers(3),
     "a state": lambda x: x + STATE.standard_normal(),
     "a method": lambda x: x + normal(),
+    "Python's": lambda x: x + random.random(),
+    "Python's method": lambda x: x + uniform(0.0, 1.0),
+    "Python's generator": lambda x: x + PYTHONS.random(),
     "closure": closed_over(),
     "self": Model().noisy,
     "partial": functools.partial(lambda generator, x: x + generator.normal(), GENERATOR),

@@ -1,4 +1,4 @@
-"""Random numbers of NumPy's that are drawn while a function is traced: a program repeats them.
+"""Random numbers that are drawn while a function is traced: a program repeats them.
 
 Which generators a function draws from is looked up in its closure, its globals, its defaults and
 its `self`, and in those of functions found there; their states tell afterwards. NumPy's global
@@ -11,10 +11,12 @@ import ctypes
 import dis
 import functools
 import pickle
+import random
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from types import CodeType, FunctionType, MethodType, ModuleType
+from random import Random
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple
 from weakref import WeakSet
 
@@ -46,13 +48,10 @@ _without: WeakSet[FunctionType] = WeakSet()
 
 def watch(fun: Callable[..., Any]) -> Watch:
     """The state of the generators that `fun` may draw from."""
-    module = sys.modules.get("numpy.random")
-    if module is None:
-        return Watch(None, [])
     if type(fun) is FunctionType and fun in _without:
         return Watch(_counter(), [])
     found: _Found = {}
-    _look_into(fun, module, _DEPTH, found)
+    _look_into(fun, _DEPTH, found)
     states = [(n[0], _state(n[0]), n[1]) for n in found.values() if n is not None]
     if not states and type(fun) is FunctionType:
         _without.add(fun)
@@ -72,7 +71,15 @@ def check(before: Watch, purpose: str) -> None:
             tell(FrozenRandomWarning, FrozenRandomWarning.message(purpose), line)
 
 
+def _kinds() -> tuple[type, ...]:
+    """The classes of generators."""
+    module = sys.modules.get("numpy.random")
+    return (Random,) if module is None else (Random, module.Generator, module.RandomState)
+
+
 def _state(generator: Any) -> bytes:
+    if isinstance(generator, Random):
+        return pickle.dumps(generator.getstate())
     legacy = hasattr(generator, "get_state")
     return pickle.dumps(generator.get_state(False) if legacy else generator.bit_generator.state)
 
@@ -105,20 +112,27 @@ def _words(address: int) -> Any:
 _Found = dict[int, tuple[Any, SourceLine] | None]
 
 # What is in nearly every function's reach, and has no generator.
-_PLAIN = frozenset({int, float, bool, str, type, type(None), np.ndarray, np.ufunc, type(len)})
+_PLAIN = frozenset({int, float, bool, str, type, type(None), np.ndarray, np.ufunc})
 _PLAIN |= {type(np.sum)}
 
 
 @lru_cache(maxsize=1024)
 def _mentions(code: CodeType) -> dict[str, int]:
-    """The names in a function's code and in those nested in it, each with its first line."""
+    """The names in a function's code and in those nested in it, each with its first line.
+
+    For `np.random` there is that, too.
+    """
     names: dict[str, int] = {}
-    line = code.co_firstlineno
+    line, before = code.co_firstlineno, None
     for instruction in dis.get_instructions(code):
         positions = instruction.positions
         line = positions.lineno or line if positions else line
-        if type(instruction.argval) is str:
-            names.setdefault(instruction.argval, line)
+        name = instruction.argval
+        if type(name) is str:
+            names.setdefault(name, line)
+            if name == "random":
+                names.setdefault(f"{before}.random", line)
+        before = name
     for constant in code.co_consts:
         if type(constant) is CodeType:
             for name, number in _mentions(constant).items():
@@ -142,28 +156,27 @@ def _globals_of(code: CodeType) -> tuple[str, ...]:
     return names
 
 
-def _look_into(fun: Any, module: ModuleType, depth: int, found: _Found) -> None:
+def _look_into(fun: Any, depth: int, found: _Found) -> None:
     """Find the generators within reach of a function."""
     kind = type(fun)
     if kind is functools.partial:
         if type(fun.func) is FunctionType:
             for value in (*fun.args, *fun.keywords.values()):
-                _consider(value, "", fun.func.__code__, module, depth, found)
+                _consider(value, "", fun.func.__code__, depth, found)
         fun = fun.func
     elif kind is MethodType and type(fun.__func__) is FunctionType:
         for name, value in getattr(fun.__self__, "__dict__", {}).items():
-            _consider(value, name, fun.__func__.__code__, module, depth, found)
+            _consider(value, name, fun.__func__.__code__, depth, found)
         fun = fun.__func__
     if type(fun) is not FunctionType or id(fun) in found or not depth:
         return
     code, of_module = fun.__code__, fun.__globals__
     found[id(fun)] = None
     names = _globals_of(code)
-    draws = "random" in names
     for name in names:
         value = of_module.get(name)
-        if type(value) not in _PLAIN and (value is not np or draws):
-            _consider(value, name, code, module, depth, found)
+        if type(value) not in _PLAIN and (value is not np or f"{name}.random" in names):
+            _consider(value, name, code, depth, found)
     if fun.__closure__:
         for name, cell in zip(code.co_freevars, fun.__closure__, strict=True):
             try:
@@ -172,22 +185,22 @@ def _look_into(fun: Any, module: ModuleType, depth: int, found: _Found) -> None:
                 # It has none yet.
                 continue
             if type(value) not in _PLAIN:
-                _consider(value, name, code, module, depth, found)
+                _consider(value, name, code, depth, found)
     if fun.__defaults__ or fun.__kwdefaults__:
         for value in (*(fun.__defaults__ or ()), *(fun.__kwdefaults__ or {}).values()):
-            _consider(value, "", code, module, depth, found)
+            _consider(value, "", code, depth, found)
 
 
-def _consider(
-    value: Any, name: str, code: CodeType, module: ModuleType, depth: int, found: _Found
-) -> None:
+def _consider(value: Any, name: str, code: CodeType, depth: int, found: _Found) -> None:
     """Note a generator that the function of this code has by this name, or look further."""
-    kinds = (module.Generator, module.RandomState)
-    if value is np or value is module:
-        name, value = "random", module.rand.__self__
-    elif type(value) in (FunctionType, MethodType, functools.partial):
+    kinds = _kinds()
+    if value is np:
+        name, value = f"{name}.random", np.random.rand.__self__
+    elif value is random or value is sys.modules.get("numpy.random"):
+        value = (value.random if value is random else value.rand).__self__
+    elif type(value) in (FunctionType, MethodType, BuiltinFunctionType, functools.partial):
         if not isinstance(getattr(value, "__self__", None), kinds):
-            _look_into(value, module, depth - 1, found)
+            _look_into(value, depth - 1, found)
             return
         # A method of a generator, such as np.random.normal by itself.
         value = value.__self__
