@@ -14,7 +14,7 @@ def run_python(text: str, **environment: str) -> str:
         env={**os.environ, **environment},
         capture_output=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,10 @@ HAS_LLVM = importlib.util.find_spec("llvmlite") is not None
 if not HAS_LLVM:
     # Says that NumPy source is what is wanted: else the first compilation would warn.
     os.environ.setdefault("FUNCGRAD_BACKEND", "numpy")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A script started the tests in the background; the programs that they start are interrupted.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Each run draws the same programs, so that what fails once fails again; other programs with
 # `--hypothesis-profile random`. A shared machine pauses at any moment: a deadline would only

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import sleep
 
 import numpy as np
 import pytest
 
 import funcgrad as fg
-from benchmarks import logistic, mlp, report, roofline
+from benchmarks import harness, logistic, mlp, report, roofline
 from benchmarks.harness import Bar, Contender, Plan, Result, Work, check_agreement, compare
 from benchmarks.roofline import Roofline
 
@@ -42,9 +41,16 @@ def test_every_round_measures_every_contender_once_in_alternating_order() -> Non
         assert result.figures == pytest.approx(tuple(ratios))
 
 
-def test_a_bar_for_several_peers_is_at_the_fastest() -> None:
-    pauses = {"ours": 0.0, "slow": 2e-3, "fast": 1e-3}
-    contenders = [Contender(name, lambda s=s: sleep(s)) for name, s in pauses.items()]
+def test_a_bar_for_several_peers_is_at_the_fastest(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0
+
+    def work(nanoseconds: int) -> None:
+        nonlocal now
+        now += nanoseconds
+
+    monkeypatch.setattr(harness, "perf_counter_ns", lambda: now)
+    costs = {"ours": 1, "slow": 2_000_000, "fast": 1_000_000}
+    contenders = [Contender(name, lambda n=n: work(n)) for name, n in costs.items()]
     results = compare("pauses", contenders, {("slow", "fast"): Bar(2.0)}, QUICK)
     assert [(r.peer, r.bar) for r in results] == [("slow", None), ("fast", Bar(2.0))]
 

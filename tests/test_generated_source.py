@@ -24,7 +24,7 @@ X = np.array([[0.3, -1.2, 2.0], [0.7, 0.1, -0.4]])
 
 
 def family_of(prim: Primitive) -> str:
-    """The module of its implementation; NumPy's ufuncs have told theirs since 2.1 only."""
+    """The module of its implementation; NumPy's ufuncs have told theirs since 2.2 only."""
     return getattr(prim.impl, "__module__", "numpy").rpartition(".")[2]
 
 

@@ -578,13 +578,16 @@ def test_memory_does_not_grow_with_calls() -> None:
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert grown < 20_000
+    # An array of each call, kept, would make 160 kB.
+    assert grown < 80_000
 
 
 def test_captured_arrays_are_copied_once() -> None:
     weight = np.ones(250_000)
-    jitted = fg.jit(lambda x: np.sum(x * weight))
     x = np.ones(250_000)
+    jitted = fg.jit(lambda x: np.sum(x * weight))
+    # What the first compilation imports, and keeps for others, is no copy.
+    fg.jit(lambda x: np.sum(x * 2.0))(x)
     tracemalloc.start()
     try:
         jitted(x)
@@ -592,7 +595,7 @@ def test_captured_arrays_are_copied_once() -> None:
         kept = tracemalloc.get_traced_memory()[0]
     finally:
         tracemalloc.stop()
-    assert kept < 1.2 * weight.nbytes
+    assert kept < 1.5 * weight.nbytes
 
 
 # --- threads ---------------------------------------------------------------------------

@@ -166,7 +166,9 @@ def test_constant_exponents(exponent: float, dtype: str) -> None:
     assert max(errors) <= BOUND[dtype]
     x = special_values(dtype)
     with np.errstate(all="ignore"):
-        want = np.power(x.astype(np.float64), exponent).astype(dtype)
+        # NumPy has taken roots here since 2.3, which differ from powers at -0 and -inf.
+        root = exponent == 0.5
+        want = np.sqrt(x) if root else np.power(x.astype(np.float64), exponent).astype(dtype)
     assert_like("power", power(x), want, x)
 
 

@@ -180,8 +180,10 @@ def test_handlers_that_return_change_nothing():
     with alarm(0.05, lambda *_: seen.append(time.perf_counter())):
         start = time.perf_counter()
         assert run(300_000_000, np.ones(3))[0] == 300_000_000
+        done = time.perf_counter()
     assert len(seen) == 1
-    assert seen[0] - start < 0.5
+    # On the way, not when the loop was over.
+    assert seen[0] - start < 0.7 * (done - start)
 
 
 def test_other_threads_leave_signals_to_the_main_one():
@@ -198,10 +200,8 @@ def test_other_threads_leave_signals_to_the_main_one():
 
 
 def test_ctrl_c():
-    # Where a script started the tests in the background, Ctrl-C is ignored, also by children.
     code = """
-    import signal, numpy as np, funcgrad as fg
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    import numpy as np, funcgrad as fg
     run = fg.jit(
         lambda x: fg.while_loop(lambda v: v[0] > -1.0, lambda v: v * 0.5, x), backend="llvm"
     )

@@ -183,14 +183,12 @@ config.num_threads = 4
 Job(1000).run(1)
 signal.signal(signal.SIGALRM, lambda *_: sys.exit(0 if print("rang") is None else 1))
 signal.setitimer(signal.ITIMER_REAL, 0.05)
-time.sleep(20)
+time.sleep(3600)
 sys.exit(1)
 """
     if not hasattr(os, "fork"):
         pytest.skip("POSIX signals")
-    start = time.monotonic()
     assert run_python(text) == "rang"
-    assert time.monotonic() - start < 15
 
 
 # -- the number of threads ------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 
 import funcgrad as fg
 from _surface import assert_same, check, check_values
+from _versions import since
 
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((2, 3, 4))
@@ -22,7 +23,7 @@ SMOOTH = {
     "select": (lambda x: np.select([x < -1, x < 0, x > 1], [x, x**2, np.sin(x)], 0.5), M),
     "clip": (lambda x: np.clip(x, -0.5, 0.5), M),
     "clip below": (lambda x: np.clip(x, 0, None), M),
-    "clip by keywords": (lambda x: np.clip(x, max=0.1), M),
+    **since("2.1.0", {"clip by keywords": (lambda x: np.clip(x, max=0.1), M)}),
     "clip by arrays": (lambda x: np.clip(x, x[0] - 0.1, np.arange(4.0)), M),
     "clip method": (lambda x: x.clip(-0.5, 0.5) + x.clip(max=0.25) + x.clip(min=0.2), M),
     "nan_to_num": (lambda x: np.nan_to_num(x), M),

@@ -124,12 +124,13 @@ def test_what_numpy_cannot_dispatch_names_the_way_out(f):
 
 def test_attributes_and_methods_of_an_array():
     """What an ndarray has, a tracer has, or it refuses with a reason."""
-    missing = {n for n in dir(np.ndarray) if not n.startswith("_")} - set(
-        dir(fg.core.tracer.Tracer)
-    )
+    array = np.empty((1, 1))
+    # NumPy 2.0 still lists what it has no longer.
+    public = {name for name in dir(array) if not name.startswith("_") and hasattr(array, name)}
+    missing = public - set(dir(fg.core.tracer.Tracer))
     # Memory, bytes and files: a tracer has none.
     of_memory = """
         base byteswap ctypes data device dump dumps flags flat getfield resize setfield setflags
-        strides to_device tobytes tofile view
+        strides to_device tobytes tofile tostring view
     """
     assert missing <= set(of_memory.split())

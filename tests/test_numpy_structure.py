@@ -8,6 +8,7 @@ import pytest
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from _surface import check
+from _versions import since
 
 RNG = np.random.default_rng(0)
 A = RNG.standard_normal((2, 3, 4))
@@ -71,7 +72,7 @@ ONE_ARRAY = {
     "pad": (lambda x: np.pad(x, 1), M),
     "pad unevenly": (lambda x: np.pad(x, ((1, 0), (0, 2))), M),
     "pad with values": (lambda x: np.pad(x, ((1, 2), (0, 2)), constant_values=((1, 2), (3, 4))), M),
-    "pad by a dict": (lambda x: np.pad(x, {-1: (1, 2)}), M),
+    **since("2.4.0", {"pad by a dict": (lambda x: np.pad(x, {-1: (1, 2)}), M)}),
     "pad by the edge": (lambda x: np.pad(x, (2, 1), "edge"), M),
     "pad by reflection": (lambda x: np.pad(x, ((2, 2), (3, 1)), mode="reflect"), M),
     "pad by odd reflection": (lambda x: np.pad(x, 5, mode="reflect"), V),
