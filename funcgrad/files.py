@@ -43,7 +43,7 @@ def atomic_write(path: Path) -> Generator[BinaryIO]:
         Traceback (most recent call last):
         ...
         RuntimeError: interrupted
-        >>> with open(path) as file:
+        >>> with open(path, encoding="utf-8") as file:
         ...     file.read()
         'first'
     """
