@@ -24,6 +24,7 @@ from funcgrad.numpy import (
     joining,
     norms,
     protocol,
+    quantiles,
     reductions,
     selection,
     sorting,
