@@ -178,6 +178,6 @@ def test_shapes_that_do_not_fit(transform, f, message):
 
 
 def test_options_without_meaning():
-    for f in (lambda x: np.pad(x, 1, mode="mean"), lambda x: np.reshape(x, 12, order="K")):
+    for f in (lambda x: np.pad(x, 1, mode="mean"), lambda x: np.reshape(x, 12, order="A")):
         with pytest.raises((fg.errors.UnsupportedFunctionError, ValueError)):
             fg.jit(f)(M)

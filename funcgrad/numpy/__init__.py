@@ -21,6 +21,7 @@ from funcgrad.numpy import (
     einstein,
     elementary,
     indexing,
+    interpolation,
     joining,
     norms,
     protocol,

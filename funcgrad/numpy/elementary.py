@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ from funcgrad.core.aval import BOOL, aval_of, result_dtype
 from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import (
     ArgumentError,
+    OperandTypeError,
     OutArgumentError,
     ShapeError,
     UnsupportedFunctionError,
@@ -25,7 +28,6 @@ from funcgrad.numpy.convert import (
     normalize_axis,
 )
 from funcgrad.numpy.protocol import attach_methods, implements
-from funcgrad.numpy.selection import take
 from funcgrad.numpy.ufuncs import as_operand, conjugate, recorder_of_floats
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.elementwise import cast
@@ -81,6 +83,8 @@ def clip(
         raise UnsupportedFunctionError.of(f"np.clip with {', '.join(options)}=")
     lower, upper = (min if a_min is None else a_min), (max if a_max is None else a_max)
     a = as_operand(a)
+    if lower is None and upper is None:
+        return np.positive(a)
     if lower is not None:
         a = np.maximum(a, lower)
     return a if upper is None else np.minimum(a, upper)
@@ -100,7 +104,7 @@ def nan_to_num(
         raise OutArgumentError.of("nan_to_num", "copy=False")
     x = as_array(x)
     if x.dtype.kind == "c":
-        return _complex(*(nan_to_num(p, copy, nan, posinf, neginf) for p in (x.real, x.imag)))
+        return _by_parts(lambda part: nan_to_num(part, copy, nan, posinf, neginf), x)
     if x.dtype.kind != "f":
         return x
     largest = float(np.finfo(x.dtype).max)
@@ -109,8 +113,9 @@ def nan_to_num(
     return np.where(x == -np.inf, -largest if neginf is None else neginf, x)
 
 
-def _complex(re: Any, im: Any) -> Any:
-    return re + 1j * im
+def _by_parts(function: Callable[[Any], Any], z: Any) -> Any:
+    """A function of real numbers on the real and the imaginary part."""
+    return bind(ew.complex_, function(real(z)), function(imag(z)))
 
 
 # --- rounding and parts ---------------------------------------------------------------
@@ -123,14 +128,19 @@ def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
     if a.dtype.kind in "iub":
         if decimals >= 0:
             return a
-        unit = 10**-decimals
+        unit = _power_of_ten(-decimals)
         return cast(np.rint(a / unit) * unit, a.dtype)
     if a.dtype.kind == "c":
-        return _complex(round(a.real, decimals), round(a.imag, decimals))
+        return _by_parts(lambda part: round(part, decimals), a)
     if decimals == 0:
         return np.rint(a)
-    unit = float(10 ** abs(decimals))
+    unit = _power_of_ten(abs(decimals))
     return np.rint(a * unit) / unit if decimals > 0 else np.rint(a / unit) * unit
+
+
+def _power_of_ten(n: int) -> float:
+    """10.0**n, infinite where no float is as large."""
+    return float(np.power(10.0, n)) if n <= sys.float_info.max_10_exp else np.inf
 
 
 @implements(np.fix)
@@ -154,7 +164,7 @@ def imag(val: Any) -> Any:
 @implements(np.angle)
 def angle(z: Any, deg: bool = False) -> Any:
     z = as_array(z)
-    out = np.arctan2(imag(z), real(z))
+    out = np.arctan2(imag(z), real(z)) if z.dtype.kind == "c" else np.arctan2(0, z)
     return out * (180 / np.pi) if deg else out
 
 
@@ -188,16 +198,23 @@ def isreal(x: Any) -> Any:
     return imag(x) == 0
 
 
+def _real_operand(x: Any, name: str) -> Any:
+    x = as_array(x)
+    if x.dtype.kind == "c":
+        raise at_line(OperandTypeError, f"np.{name} needs real numbers, got {aval_of(x)}")
+    return x
+
+
 @implements(np.isposinf)
 def isposinf(x: Any, out: Any = None) -> Any:
     check_out(out, "isposinf")
-    return as_array(x) == np.inf
+    return _real_operand(x, "isposinf") == np.inf
 
 
 @implements(np.isneginf)
 def isneginf(x: Any, out: Any = None) -> Any:
     check_out(out, "isneginf")
-    return as_array(x) == -np.inf
+    return _real_operand(x, "isneginf") == -np.inf
 
 
 @implements(np.copy)
@@ -232,9 +249,18 @@ if hasattr(np, "astype"):  # NumPy 2.1
 # --- equality -------------------------------------------------------------------------
 
 
+def _inexact(x: Any) -> Any:
+    """x as floats: differences and absolute values of integers may not fit their dtype."""
+    aval = aval_of(x)
+    if aval.inexact:
+        return x
+    return x * 1.0 if aval.weak else cast(x, np.result_type(aval.dtype, 1.0))
+
+
 @implements(np.isclose)
 def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: bool = False) -> Any:
-    a, b = as_operand(a), as_operand(b)
+    a, b, rtol, atol = map(as_operand, (a, b, rtol, atol))
+    b = _inexact(b)
     with np.errstate(invalid="ignore"):
         near = np.abs(a - b) <= atol + rtol * np.abs(b)
     close = near & np.isfinite(b) | (a == b)
@@ -274,7 +300,11 @@ def _along(a: Any, axis: int, start: Any, stop: Any) -> Any:
 
 @implements(np.diff)
 def diff(a: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Any:
+    if n == 0:
+        return a
     a = as_array(a)
+    if n < 0 or a.ndim == 0:
+        raise at_line(ArgumentError, f"np.diff needs axes and n >= 0, got {aval_of(a)}, n={n}")
     axis = normalize_axis(axis, a.ndim)
     if prepend is not None or append is not None:
         parts = [a if p is a else _end(p, a, axis) for p in (prepend, a, append) if p is not None]
@@ -296,8 +326,14 @@ def _end(end: Any, a: Any, axis: int) -> Any:
 @implements(np.ediff1d)
 def ediff1d(ary: Any, to_end: Any = None, to_begin: Any = None) -> Any:
     ary = np.ravel(as_array(ary))
-    parts = [to_begin, diff(ary), to_end]
-    return np.concatenate([cast(np.ravel(as_array(p)), ary.dtype) for p in parts if p is not None])
+    ends = [None if end is None else np.ravel(as_array(end)) for end in (to_begin, to_end)]
+    for end in ends:
+        if end is not None and not np.can_cast(end.dtype, ary.dtype, "same_kind"):
+            raise at_line(
+                OperandTypeError, f"np.ediff1d: ends of {end.dtype} for an array of {ary.dtype}"
+            )
+    parts = [ends[0], ary[1:] - ary[:-1], ends[1]]
+    return np.concatenate([cast(p, ary.dtype) for p in parts if p is not None])
 
 
 @implements(np.trapezoid)
@@ -350,30 +386,12 @@ def sinc(x: Any) -> Any:
     return bind(ew.sinc, cast(x, np.dtype(np.float64)) if x.dtype.kind in "iub" else x)
 
 
-@implements(np.interp)
-def interp(
-    x: Any, xp: Any, fp: Any, left: Any = None, right: Any = None, period: Any = None
-) -> Any:
-    x, xp, fp = map(as_array, (x, xp, fp))
-    if period is not None:
-        x, xp = np.remainder(x, period), np.remainder(xp, period)
-        order = np.argsort(xp)
-        xp, fp = take(xp, order), take(fp, order)
-        xp = np.concatenate([xp[-1:] - period, xp, xp[:1] + period])
-        fp = np.concatenate([fp[-1:], fp, fp[:1]])
-        left = right = None
-    i = np.searchsorted(xp[1:-1], x, side="right")
-    x0, f0 = take(xp, i), take(fp, i)
-    slope = (take(fp, i + 1) - f0) / (take(xp, i + 1) - x0)
-    out = f0 + (x - x0) * slope
-    out = np.where(x < xp[0], fp[0] if left is None else left, out)
-    return np.where(x > xp[-1], fp[-1] if right is None else right, out)
-
-
 @implements(np.polyval)
 def polyval(p: Any, x: Any) -> Any:
     p = as_array(p)
     x = as_array(x)
+    if p.ndim == 0:
+        raise at_line(OperandTypeError, "np.polyval needs a sequence of coefficients, got a number")
     y = np.zeros(x.shape, x.dtype)
     for i in range(p.shape[0]):
         y = y * x + p[i]

@@ -79,9 +79,9 @@ METHODS = {
         lambda n, q: n * q - 1.0,
         lambda fraction, position: np.where(fraction == 0, 0.5, 1.0),
     ),
-    "interpolated_inverted_cdf": _between(0, 1),
+    "interpolated_inverted_cdf": _between(0.0, 1.0),
     "hazen": _between(0.5, 0.5),
-    "weibull": _between(0, 0),
+    "weibull": _between(0.0, 0.0),
     "median_unbiased": _between(1 / 3, 1 / 3),
     "normal_unbiased": _between(3 / 8, 3 / 8),
 }

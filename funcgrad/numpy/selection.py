@@ -8,7 +8,14 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.tracer import Tracer
-from funcgrad.errors import IndexRangeError, InPlaceError, OperandTypeError, ShapeError, at_line
+from funcgrad.errors import (
+    ArgumentError,
+    IndexRangeError,
+    InPlaceError,
+    OperandTypeError,
+    ShapeError,
+    at_line,
+)
 from funcgrad.numpy.conversions import concrete_value
 from funcgrad.numpy.convert import as_array, assigned, check_out, normalize_axis
 from funcgrad.numpy.indexing import getitem
@@ -49,7 +56,7 @@ def _into_range(indices: Any, n: int, mode: str) -> Any:
         return np.remainder(indices, n)
     if mode == "clip":
         return np.minimum(np.maximum(indices, 0), n - 1)
-    raise ValueError(f"mode is 'raise', 'wrap' or 'clip', got {mode!r}")
+    raise at_line(ArgumentError, f"mode is 'raise', 'wrap' or 'clip', got {mode!r}")
 
 
 @implements(np.take)
@@ -139,6 +146,8 @@ def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
 
 def _positions(function: Callable[..., Any]) -> Callable[..., Any]:
     def ours(a: Any) -> Any:
+        if function is np.nonzero and not as_array(a).ndim:
+            raise at_line(ShapeError, "np.nonzero needs axes; np.atleast_1d gives a number one")
         return function(known(a, function.__name__))
 
     return implements(function)(ours)

@@ -9,7 +9,9 @@ import numpy as np
 from funcgrad.core.aval import aval_of
 from funcgrad.core.tracer import Tracer, bind, own_value
 from funcgrad.errors import (
+    ArgumentError,
     InPlaceError,
+    OperandTypeError,
     ShapeError,
     UnsupportedFunctionError,
     at_line,
@@ -48,10 +50,10 @@ def argsort(
     return bind(so.argsort, a, axis=axis, kind=kind)
 
 
-def _check_kth(kth: Any, n: int) -> None:
-    kth = np.asarray(known(kth, "partition"))
-    if np.any((kth < -n) | (kth >= n)):
-        raise ValueError(f"kth={kth} is out of bounds for {n} elements")
+def _check_kth(kth: Any, a: Any, axis: int) -> None:
+    kth, n = np.asarray(known(kth, "partition")), a.shape[axis]
+    if a.size and np.any((kth < -n) | (kth >= n)):
+        raise at_line(ArgumentError, f"kth={kth} is out of bounds for {n} elements")
 
 
 @implements(np.partition)
@@ -59,7 +61,7 @@ def partition(
     a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None
 ) -> Any:
     a, axis = _flat_or_axis(a, axis, "partition", order)
-    _check_kth(kth, a.shape[axis])
+    _check_kth(kth, a, axis)
     return bind(so.sort, a, axis=axis)
 
 
@@ -68,14 +70,17 @@ def argpartition(
     a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None
 ) -> Any:
     a, axis = _flat_or_axis(a, axis, "argpartition", order)
-    _check_kth(kth, a.shape[axis])
+    _check_kth(kth, a, axis)
     return bind(so.argsort, a, axis=axis, kind="stable")
 
 
 @implements(np.sort_complex)
 def sort_complex(a: Any) -> Any:
     a = as_array(a)
-    return sort(cast(a, np.result_type(a.dtype, np.complex64)))
+    if a.dtype.kind == "c":
+        return sort(a)
+    # NumPy's own rule, which is no promotion.
+    return cast(sort(a), np.complex64 if a.dtype.char in "bhBH" else np.complex128)
 
 
 # --- places in what is sorted ---------------------------------------------------------
@@ -84,7 +89,7 @@ def sort_complex(a: Any) -> Any:
 @implements(np.searchsorted)
 def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
     if side not in ("left", "right"):
-        raise ValueError(f"side is 'left' or 'right', got {side!r}")
+        raise at_line(ArgumentError, f"side is 'left' or 'right', got {side!r}")
     a, v = promote((a, v))
     if a.ndim != 1:
         raise at_line(ShapeError, f"searchsorted needs an `a` with one axis, got {aval_of(a)}")
@@ -93,14 +98,27 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
 
 @implements(np.digitize)
 def digitize(x: Any, bins: Any, right: bool = False) -> Any:
-    bins = as_array(bins)
-    values = own_value(bins)
-    # Bins whose values are not known count as increasing.
-    falling = type(values) is not Tracer and len(values) > 1 and values[0] > values[-1]
-    if falling:
-        side = "right" if right else "left"
-        return len(values) - searchsorted(bins[::-1], x, side)
-    return searchsorted(bins, x, "left" if right else "right")
+    x, bins = as_array(x), as_array(bins)
+    if x.dtype.kind == "c" or bins.dtype.kind == "c":
+        raise at_line(
+            OperandTypeError, f"digitize needs real numbers, got {aval_of(x)} and {aval_of(bins)}"
+        )
+    side = "left" if right else "right"
+    edges = own_value(bins)
+    if type(edges) is Tracer:
+        if bins.ndim != 1 or not bins.size:
+            return searchsorted(bins, x, side)
+        # The order is not known yet.
+        return np.where(bins[0] > bins[-1], *(_places(x, bins, side, f) for f in (True, False)))
+    try:
+        np.digitize(np.zeros(0), edges)
+    except ValueError as error:
+        raise at_line(ArgumentError, str(error)) from error
+    return _places(x, bins, side, len(edges) > 0 and edges[0] > edges[-1])
+
+
+def _places(x: Any, bins: Any, side: str, falling: bool) -> Any:
+    return len(bins) - searchsorted(bins[::-1], x, side) if falling else searchsorted(bins, x, side)
 
 
 @implements(np.unique)

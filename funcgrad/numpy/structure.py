@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import Tracer, bind
-from funcgrad.errors import ShapeError, UnsupportedFunctionError, at_line
+from funcgrad.errors import ArgumentError, ShapeError, UnsupportedFunctionError, at_line
 from funcgrad.numpy.convert import (
     as_array,
     as_shape,
@@ -26,11 +25,26 @@ from funcgrad.primitives import structural as st
 # --- shape ----------------------------------------------------------------------------
 
 
-def _check_order(order: Any, allowed: str = "CF") -> None:
+def _element_order(order: Any, shape: tuple[int, ...], allowed: str) -> str:
+    """C or F: which axis' elements follow upon one another.
+
+    Raises:
+        UnsupportedFunctionError: it would depend on the layout in memory.
+        ArgumentError: there is no such order.
+    """
+    if order == "C" or order is None:
+        return "C"
+    order = str(order).upper()
     if order not in allowed:
-        raise UnsupportedFunctionError.of(
-            f"order={order!r}", "A traced array has no layout in memory: use order='C' or 'F'."
-        )
+        raise at_line(ArgumentError, f"order={order!r} is none of {', '.join(allowed)}")
+    if order in "CF":
+        return order
+    if 0 in shape or sum(n > 1 for n in shape) < 2:
+        return "C"
+    raise UnsupportedFunctionError.of(
+        f"order={order!r} for more than one axis",
+        "A traced array has no layout in memory; write order='C' or order='F'.",
+    )
 
 
 def _complete_shape(shape: tuple[int, ...], old: tuple[int, ...]) -> tuple[int, ...]:
@@ -51,10 +65,9 @@ def _complete_shape(shape: tuple[int, ...], old: tuple[int, ...]) -> tuple[int, 
 
 @implements(np.reshape)
 def reshape(a: Any, /, shape: Any = None, order: str = "C", *, copy: bool | None = None) -> Any:
-    _check_order(order, "CFA")
     a = as_array(a)
     shape = _complete_shape(as_shape(shape), a.shape)
-    if order == "F":
+    if _element_order(order, a.shape, "CFA") == "F":
         return bind(st.reshape, _reversed_axes(a), shape=shape[::-1]).T
     return bind(st.reshape, a, shape=shape)
 
@@ -69,8 +82,8 @@ def _reshape_method(self: Tracer, *shape: Any, order: str = "C", copy: Any = Non
 
 @implements(np.ravel)
 def ravel(a: Any, order: str = "C") -> Any:
-    _check_order(order, "CFAK")
-    return reshape(a, -1 if shape_of(a) else 1, "F" if order == "F" else "C")
+    a = as_array(a)
+    return reshape(a, a.size, _element_order(order, a.shape, "CFAK"))
 
 
 @implements(np.squeeze)

@@ -358,8 +358,11 @@ def answers_itself(x: Any) -> bool:
 def _ask_other(ufunc: np.ufunc, operands: tuple[Any, Any], other: Any) -> Any:
     """What an operator gives where `other` is no array to us, by NumPy's rules.
 
-    Its class may answer the ufunc; else its own operator is tried, or there is none.
+    Its class may answer the ufunc; else its own operator is tried, or there is none. No element
+    equals None or a text.
     """
+    if ufunc in (np.equal, np.not_equal) and (other is None or isinstance(other, (str, bytes))):
+        return np.full(operands[0].shape, ufunc is np.not_equal)[()]
     if getattr(type(other), "__array_ufunc__", None) is None or not answers_itself(other):
         return NotImplemented
     return ufunc(*operands)

@@ -20,6 +20,8 @@ from funcgrad.core.primitive import (
     linear,
     narrow,
     sample,
+    shape_of,
+    unbroadcast,
     widen,
 )
 from funcgrad.core.tracer import bind
@@ -520,6 +522,29 @@ conj = _linear_elementwise(
     lambda x: x.dtype,
     samples=[sample(_COMPLEX)],
     dtypes="c",
+)
+
+
+def _complex(re, im):
+    # re + 1j * im would make NaN of an infinity's other part.
+    out = np.zeros_like(re == im, dtype=np.result_type(re.dtype, im.dtype, np.complex64))
+    out.real, out.imag = re, im
+    return out[()]
+
+
+def _complex_transpose(ct: Any, re: Any, im: Any) -> list[Any]:
+    parts = (cast(ct, aval_of(re).dtype), cast(ct * 1j, aval_of(im).dtype))
+    return [unbroadcast(part, shape_of(x)) for part, x in zip(parts, (re, im), strict=True)]
+
+
+complex_ = _linear_elementwise(
+    "complex",
+    _complex,
+    _complex_transpose,
+    lambda re, im: np.result_type(re.dtype, im.dtype, np.complex64),
+    over=(0, 1),
+    samples=[sample((3,), (3,)), sample((2, 3), (3,)), sample((), (2, 1))],
+    dtypes="f",
 )
 
 # --- zero derivative ------------------------------------------------------------------
