@@ -251,3 +251,24 @@ def test_order_in_memory(name):
                 transformed(x)
     with pytest.raises(ArgumentError, match="none of C, F, A"):
         fg.jit(lambda x: x.reshape(-1, order="K"))(x)
+
+
+# --- dtypes ---------------------------------------------------------------------------
+
+
+def test_comparisons_in_a_dtype():
+    """`dtype=` of a comparison is that of its result; operands stay what they are."""
+    for ufunc in (np.less, np.equal, np.not_equal, np.greater_equal, np.logical_and):
+        check(lambda xp, x: ufunc(x, x[::-1] / 2, dtype=bool), X)  # noqa: B023
+    check(lambda xp, x: (np.isnan(x, dtype=bool), np.signbit(x, dtype=bool)), X)
+
+
+@pytest.mark.parametrize("dtype", [object, "S3", "U3", "M8[s]"])
+def test_arrays_of_no_numbers(dtype):
+    functions = [lambda x: x.astype(dtype)]
+    if dtype is object:
+        functions.append(lambda x: np.less(x, 1, dtype=object))
+    for f in functions:
+        for transformed in (fg.jit(f), fg.vmap(f), lambda x, f=f: fg.vjp(f, x)):
+            with pytest.raises(OperandTypeError, match="works on numbers"):
+                transformed(np.ones(3))

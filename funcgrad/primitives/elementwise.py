@@ -25,6 +25,7 @@ from funcgrad.core.primitive import (
     widen,
 )
 from funcgrad.core.tracer import bind
+from funcgrad.errors import OperandTypeError, at_line
 
 LN2, LN10 = log(2.0), log(10.0)
 PYTHON_NUMBERS = (int, float, complex)
@@ -466,7 +467,10 @@ def cast(x: Any, dtype: Any) -> Any:
             have = aval_of(x)
     if have.dtype == dtype and not have.weak:
         return x
-    return bind(convert, x, dtype=np.dtype(dtype))
+    dtype = np.dtype(dtype)
+    if dtype.kind not in "fiucb":
+        raise at_line(OperandTypeError, f"{have} cannot become {dtype}: funcgrad works on numbers")
+    return bind(convert, x, dtype=dtype)
 
 
 def _elementwise_aval(dtype: Any) -> Any:
