@@ -336,9 +336,11 @@ def test_plain_arrays_by_traced_indices():
         assert_same(fg.vjp(read, I)[0], table[I])
     # A number goes through __index__, which gives the very number.
     assert fg.vjp(lambda i: table[i], 3)[0] == 3.0
-    for transform, i in [(fg.jit, I), (fg.jit, 3), (TRANSFORMS[1], I), (TRANSFORMS[1], I[:1])]:
+    for i in (I, I[:1]):
+        assert_same(fg.vjp(lambda i: table[i], i)[0], table[i])
+    for i in (I, 3):
         with pytest.raises(TracerArrayError, match=r"fg.at\(a\)\[t\].get\(\)"):
-            transform(lambda i: table[i])(i)
+            fg.jit(lambda i: table[i])(i)
 
 
 # --- programs -------------------------------------------------------------------------
