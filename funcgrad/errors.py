@@ -137,6 +137,19 @@ class OperandTypeError(FuncgradError, TypeError):
     """
 
 
+class IntegerRangeError(FuncgradError, OverflowError):
+    """A Python integer meets a dtype that cannot hold it, where the two are not compared.
+
+    Fails, as it does in NumPy::
+
+        fg.jit(lambda x: x + 300)(np.uint8([1, 2]))
+
+    Mended: say which dtype is wide enough::
+
+        fg.jit(lambda x: x.astype(np.int16) + 300)(np.uint8([1, 2]))
+    """
+
+
 class IndexRangeError(FuncgradError, IndexError):
     """An index is out of range or has the wrong form.
 

@@ -32,6 +32,9 @@ class Const:
     __slots__ = ("aval", "value")
 
     def __init__(self, value: Any):
+        if type(value) is int and not -(1 << 63) <= value < 1 << 63:
+            # What no integer dtype holds meets only floats.
+            value = float(value)
         self.value = value
         self.aval = aval_of(value)
 

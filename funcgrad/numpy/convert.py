@@ -22,6 +22,7 @@ from funcgrad.errors import (
 )
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.elementwise import cast
+from funcgrad.primitives.integers import fit
 
 
 def contains_tracer(x: Any) -> bool:
@@ -91,10 +92,17 @@ def assigned(value: Any, dtype: np.dtype) -> Any:
     """A value as an array of this dtype would hold it after `array[...] = value`.
 
     Raises:
-        OverflowError: a Python integer, or an infinity, that the dtype cannot hold.
+        IntegerRangeError: there is a Python integer that the dtype cannot hold.
+        OverflowError: there is an infinity, and the dtype has none.
     """
+    kind = type(value)
+    if (kind is int or (kind is Tracer and value.aval.weak)) and dtype.kind in "iu":
+        if aval_of(value).dtype.kind == "i":
+            return cast(fit(value, dtype), dtype)
+    if kind is Tracer:
+        return cast(value, dtype)
     if contains_tracer(value):
-        return cast(as_array(value), dtype)
+        return _from_nested([assigned(item, dtype) for item in value])
     array = np.empty(np.shape(value), dtype)
     array[...] = value
     return array[()]

@@ -13,6 +13,7 @@ from funcgrad.errors import ArgumentError, at_line
 from funcgrad.numpy.convert import (
     as_array,
     as_shape,
+    assigned,
     check_device,
     check_order,
     contains_tracer,
@@ -50,19 +51,8 @@ def array(
     if not contains_tracer(object):
         return np.array(object, dtype, copy=copy, order=order, subok=subok, ndmin=ndmin)
     check_order(order, "array")
-    if dtype is None:
-        result = as_array(object)
-    else:
-        dtype = np.dtype(dtype)
-        result = cast(as_array(_fitting(object, dtype)), dtype)
+    result = as_array(object) if dtype is None else assigned(object, np.dtype(dtype))
     return result.reshape((1,) * (ndmin - result.ndim) + result.shape)
-
-
-def _fitting(x: Any, dtype: np.dtype) -> Any:
-    """What has no tracer in it as an array of this dtype; numbers that do not fit are refused."""
-    if not contains_tracer(x):
-        return np.asarray(x, dtype)
-    return [_fitting(item, dtype) for item in x] if isinstance(x, (list, tuple)) else x
 
 
 def asarray(a: Any, dtype: Any = None, order: Any = None, **options: Any) -> Any:

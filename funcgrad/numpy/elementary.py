@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import BOOL, aval_of, result_dtype
-from funcgrad.core.tracer import Tracer, bind
+from funcgrad.core.aval import BOOL, Aval, aval_of, result_dtype
+from funcgrad.core.primitive import Primitive
+from funcgrad.core.tracer import Tracer, bind, own_value
 from funcgrad.errors import (
     ArgumentError,
     OperandTypeError,
@@ -31,6 +32,7 @@ from funcgrad.numpy.protocol import attach_methods, implements
 from funcgrad.numpy.ufuncs import as_operand, conjugate, recorder_of_floats
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.elementwise import cast
+from funcgrad.primitives.integers import INT64, fit, holds
 
 # --- choices --------------------------------------------------------------------------
 
@@ -48,9 +50,15 @@ def where(condition: Any, *choices: Any) -> Any:
     dtype = result_dtype(a, b)
     if type(condition) is Tracer and condition.dtype != bool:
         condition = condition != 0
-    x = cast(x, dtype) if type(x) is Tracer and (a.dtype != dtype or a.weak) else x
-    y = cast(y, dtype) if type(y) is Tracer and (b.dtype != dtype or b.weak) else y
-    return bind(ew.where, condition, x, y)
+    return bind(ew.where, condition, _choice(x, a, dtype), _choice(y, b, dtype))
+
+
+def _choice(x: Any, aval: Aval, dtype: np.dtype) -> Any:
+    """One of two alternatives; of Python integers NumPy takes the bits that the dtype has."""
+    if type(x) is Tracer:
+        return cast(x, dtype) if aval.dtype != dtype or aval.weak else x
+    wide = type(x) is int and dtype.kind in "iu" and not holds(INT64, x)
+    return fit(x, dtype) if wide else x
 
 
 @implements(np.select)
@@ -82,12 +90,26 @@ def clip(
     if options:
         raise UnsupportedFunctionError.of(f"np.clip with {', '.join(options)}=")
     lower, upper = (min if a_min is None else a_min), (max if a_max is None else a_max)
-    a = as_operand(a)
+    a = as_array(a)
     if lower is None and upper is None:
         return np.positive(a)
+    if a.dtype.kind in "iu":
+        limits = np.iinfo(a.dtype)
+        lower = _bound(lower, ew.maximum, limits.min)
+        upper = _bound(upper, ew.minimum, limits.max)
     if lower is not None:
         a = np.maximum(a, lower)
     return a if upper is None else np.minimum(a, upper)
+
+
+def _bound(bound: Any, prim: Primitive, limit: int) -> Any:
+    """A bound for integers, without what no integer of the dtype is beyond."""
+    number = own_value(bound)
+    if type(number) is int:
+        lies_beyond = number <= limit if prim is ew.maximum else number >= limit
+        return None if lies_beyond else bound
+    weak = type(bound) is Tracer and bound.aval.weak and bound.dtype.kind == "i"
+    return bind(prim, bound, limit) if weak and holds(INT64, limit) else bound
 
 
 def _clip_method(

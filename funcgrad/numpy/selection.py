@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.aval import aval_of, result_dtype
 from funcgrad.core.tracer import Tracer
 from funcgrad.errors import (
     ArgumentError,
@@ -20,6 +21,7 @@ from funcgrad.numpy.conversions import concrete_value
 from funcgrad.numpy.convert import as_array, assigned, check_out, normalize_axis
 from funcgrad.numpy.indexing import getitem
 from funcgrad.numpy.protocol import attach_methods, implements
+from funcgrad.numpy.ufuncs import as_operand
 from funcgrad.primitives.elementwise import cast
 
 
@@ -92,7 +94,8 @@ def choose(a: Any, choices: Any, out: Any = None, mode: str = "raise") -> Any:
     a = as_array(a)
     if type(choices) is Tracer:
         choices = list(choices)
-    arrays = np.broadcast_arrays(*map(as_array, choices))
+    dtype = result_dtype(*map(aval_of, map(as_operand, choices)))
+    arrays = np.broadcast_arrays(*[cast(as_array(c), dtype) for c in choices])
     shape = np.broadcast_shapes(a.shape, arrays[0].shape)
     stacked = np.stack([np.broadcast_to(c, shape) for c in arrays])
     if a.dtype.kind not in "biu":

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.aval import aval_of
 from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import ArgumentError, ShapeError, UnsupportedFunctionError, at_line
 from funcgrad.numpy.convert import (
@@ -21,6 +22,8 @@ from funcgrad.numpy.convert import (
 from funcgrad.numpy.protocol import attach_methods, implements
 from funcgrad.numpy.selection import take
 from funcgrad.primitives import structural as st
+from funcgrad.primitives.elementwise import cast
+from funcgrad.primitives.integers import fit
 
 # --- shape ----------------------------------------------------------------------------
 
@@ -355,6 +358,13 @@ def _pairs(given: Any, rank: int) -> list[tuple[Any, Any]]:
     return [(given[i, 0], given[i, 1]) for i in range(rank)]
 
 
+def _fill(fill: Any, dtype: np.dtype) -> Any:
+    # NumPy pads with Python numbers; but what it gets for unsigned ones are the last bits.
+    if dtype.kind == "i" and aval_of(fill).dtype.kind in "iu":
+        fill = fit(fill if type(fill) is Tracer else int(fill), dtype)
+    return cast(fill, dtype)
+
+
 def _pad_constant(a: Any, widths: list[tuple[int, int]], fills: list[tuple[Any, Any]]) -> Any:
     if all(type(f) is not Tracer and f == 0 for pair in fills for f in pair):
         shape = tuple([b + n + e for n, (b, e) in zip(a.shape, widths, strict=True)])
@@ -363,7 +373,7 @@ def _pad_constant(a: Any, widths: list[tuple[int, int]], fills: list[tuple[Any, 
     for axis, (width, pair) in enumerate(zip(widths, fills, strict=True)):
         lead, rest = a.shape[:axis], a.shape[axis + 1 :]
         before, after = (
-            np.broadcast_to(assigned(fill, a.dtype), (*lead, n, *rest))
+            np.broadcast_to(_fill(fill, a.dtype), (*lead, n, *rest))
             for n, fill in zip(width, pair, strict=True)
         )
         a = bind(st.concatenate, before, a, after, axis=axis)

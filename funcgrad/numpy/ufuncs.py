@@ -18,8 +18,10 @@ from funcgrad.errors import (
     at_line,
 )
 from funcgrad.numpy.convert import as_array, check_order, dtype_of
+from funcgrad.numpy.promotion import COMPARISONS, promoted
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.contraction import matmul as matmul_p
+from funcgrad.primitives.integers import fit
 
 _F64, _F32 = np.dtype(np.float64), np.dtype(np.float32)
 PYTHON_SCALARS = (float, int, complex, bool)
@@ -36,16 +38,7 @@ def promote_to_ufunc(ufunc: np.ufunc, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Convert traced operands to the dtypes in which NumPy computes this ufunc."""
     args = tuple(map(as_operand, args))
     avals = [aval_of(a) for a in args]
-    resolved = _resolve(ufunc, avals)
-    if all(a.weak for a in avals):
-        # A function call on Python numbers makes a NumPy number of them.
-        return tuple(
-            ew.cast(a, d) if type(a) is Tracer else a for a, d in zip(args, resolved, strict=False)
-        )
-    return tuple(
-        ew.cast(a, d) if type(a) is Tracer and (v.dtype != d or v.weak) else a
-        for a, v, d in zip(args, avals, resolved, strict=False)
-    )
+    return promoted(ufunc, args, avals, _resolve(ufunc, avals))
 
 
 def _resolve(ufunc: np.ufunc, avals: Sequence[Aval]) -> tuple[np.dtype, ...]:
@@ -288,6 +281,9 @@ def _slow_binary(ufunc: np.ufunc, x: Any, y: Any) -> Any:
     if all(type(own_value(v)) in PYTHON_SCALARS or aval_of(v).weak for v in (x, y)):
         prim = _PRIMS[ufunc]
         resolved = _resolve(ufunc, [aval_of(x), aval_of(y)])
+        for number, dtype in zip((x, y), resolved, strict=False):
+            if type(number) is int and dtype.kind in "iu" and ufunc not in COMPARISONS:
+                fit(number, dtype)
         x, y = (_weaken(_weak_cast(v, d)) for v, d in zip((x, y), resolved, strict=False))
         return _weaken(bind(prim, x, y))
     return UFUNCS[ufunc](x, y)

@@ -11,12 +11,11 @@ from funcgrad.core.aval import aval_of
 from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import Tracer, bind, is_abstract
 from funcgrad.errors import InPlaceError, OperandTypeError, ShapeError, at_line
-from funcgrad.numpy.convert import as_array
+from funcgrad.numpy.convert import as_array, assigned
 from funcgrad.numpy.indexing import Plan, check_range, getitem, make_plan, split_key
 from funcgrad.numpy.protocol import attach_methods
 from funcgrad.primitives import indexing as ix
 from funcgrad.primitives import structural as st
-from funcgrad.primitives.elementwise import cast
 
 _KIND_ORDER = {"b": 0, "u": 1, "i": 1, "f": 2, "c": 3}
 
@@ -148,10 +147,10 @@ def _refuse_kind(have: np.dtype, x: Any, name: str) -> OperandTypeError:
 
 def cast_back(values: Any, x: Any, name: str) -> Any:
     """Values in the dtype of `x`, unless that loses their kind."""
-    values = as_array(values)
-    if _KIND_ORDER[values.dtype.kind] > _KIND_ORDER[x.dtype.kind]:
-        raise _refuse_kind(values.dtype, x, name)
-    return cast(values, x.dtype)
+    have = as_array(values).dtype
+    if _KIND_ORDER[have.kind] > _KIND_ORDER[x.dtype.kind]:
+        raise _refuse_kind(have, x, name)
+    return assigned(values, x.dtype)
 
 
 def _update(x: Any, key: Any, values: Any, ufunc: np.ufunc | None, scatter: Any) -> Any:

@@ -23,6 +23,7 @@ from funcgrad.errors import (
 )
 from funcgrad.primitives import control as prims
 from funcgrad.primitives.elementwise import cast
+from funcgrad.primitives.integers import fit
 from funcgrad.transforms import branch_rules as _branch_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from funcgrad.transforms import draws
 from funcgrad.transforms import loop_rules as _loop_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -101,7 +102,13 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
     if aval.dtype.kind not in "iu":
         raise at_line(BranchTypeError, f"switch: the index must be an integer, got {aval}")
     last = len(functions) - 1
-    index = np.minimum(np.maximum(index, 0), last) if last else 0
+    if not last:
+        index = 0
+    elif type(index) is Tracer:
+        # Its own dtype may not hold the last number.
+        index = cast(np.clip(index, 0, last), np.intp)
+    else:
+        index = min(max(int(index), 0), last)
     names = [f"branch {i}" for i in range(len(functions))]
     return _choose("switch", index, functions, names, operands)
 
@@ -531,6 +538,15 @@ def fori_loop(
     """
     bounds = [_bound(b, which) for b, which in ((lower, "lower"), (upper, "upper"))]
     index = Aval((), result_dtype(*bounds), weak=all(b.weak for b in bounds))
+    if index.dtype.kind not in "iu":
+        raise at_line(
+            ArgumentError,
+            f"fori_loop: no integer dtype holds both bounds, {bounds[0]} and {bounds[1]}; convert "
+            "one of them with .astype",
+        )
+    lower, upper = (
+        fit(b, index.dtype) if a.weak else b for b, a in zip((lower, upper), bounds, strict=True)
+    )
     low, high = own_value(lower), own_value(upper)
     if type(low) is Tracer or type(high) is Tracer:
         low, high = cast(lower, index.dtype), cast(upper, index.dtype)

@@ -22,8 +22,9 @@ from funcgrad.core.execution import (
 from funcgrad.core.graph import Graph
 from funcgrad.core.ownership import native
 from funcgrad.core.tracer import Recorder, Tracer, bind, deferring, is_deferring, is_staging
-from funcgrad.errors import ArgumentError, NotAnArrayError, at_line
+from funcgrad.errors import ArgumentError, IntegerRangeError, NotAnArrayError, at_line
 from funcgrad.primitives.call import call
+from funcgrad.primitives.integers import INT64, holds
 from funcgrad.transforms import call as _call_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from funcgrad.transforms.dispatch import MISS, Guard, make_guard
 from funcgrad.transforms.explain import explain_miss
@@ -169,7 +170,10 @@ class Jitted:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         guard = self._guard
         if guard is not None and not kwargs and not config.debug_nans and not deferring:
-            result = guard(args)
+            try:
+                result = guard(args)
+            except OverflowError as error:
+                raise _located(error, args) from error
             if result is not MISS:
                 return result
         form, leaves = self._take_apart(args, kwargs)
@@ -203,7 +207,10 @@ class Jitted:
             return self._call_traced(form, leaves)
         # A guard knows positional arguments only.
         self._guard = None if form.static or form.keywords else program.guard
-        return program.run(*leaves)
+        try:
+            return program.run(*leaves)
+        except OverflowError as error:
+            raise _located(error, leaves) from error
 
     # -- programs ---------------------------------------------------------------------
 
@@ -367,6 +374,15 @@ def _avals(form: Form, leaves: Sequence[Any]) -> tuple[Aval, ...]:
         return tuple(
             leaf_avals(form.treedef.unflatten(leaves), leaves, "jit: a leaf of its arguments")
         )
+
+
+def _located(error: OverflowError, args: Any) -> OverflowError:
+    """An integer that is out of range when a program runs: the error with the call's line."""
+    if isinstance(error, IntegerRangeError):
+        return error
+    wide = [x for x in tree.leaves(args) if type(x) is int and not holds(INT64, x)]
+    reason = f"Python integer {wide[0]} out of bounds for int64" if wide else str(error)
+    return at_line(IntegerRangeError, f"in a call of a jitted function: {reason}")
 
 
 def _leaf_key(leaf: Any, leaves: Sequence[Any], form: Form) -> Any:

@@ -552,4 +552,4 @@ class _KernelWriter(Access):
         bad = w.compare("icmp uge", value, w.like(s.extent, value))
         if self.mask is not None and value.lanes > 1:
             bad = w.op("and", bad, Value(self.mask.text, "i1", value.lanes))
-        report(w, self.status, bad, value, s.extent)
+        report(w, self.status, bad, value, s.code or s.extent)

@@ -1,4 +1,4 @@
-"""From an index out of range to the user's line.
+"""From an index, or a Python integer, out of range to the user's line.
 
 A step that checks indices has a *site*, a number that the program leaves in its report before
 the step runs. So equal kernels are one kernel, wherever they run. What a site stands for are
@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
+from funcgrad.backends.loops.dtypes import NARROW, narrow_code, narrow_range
 from funcgrad.core.graph import Eqn, Graph, graphs_in
 from funcgrad.core.source import SourceLine
 
@@ -25,6 +28,17 @@ _INDEXING = frozenset(
     f"{' '.join(_GATHERS)} scatter_zeros scatter_add scatter_set scatter_mul scatter_min "
     "scatter_max".split()
 )
+
+
+def _sizes(eqn: Eqn) -> tuple[int, ...]:
+    """The sizes that an equation checks indices against; none where it checks nothing."""
+    name = eqn.prim.name
+    if name == "narrow":
+        return (narrow_code(eqn.outs[0].aval.dtype),)
+    if name not in _INDEXING:
+        return ()
+    array = eqn.ins[0] if name in _GATHERS else eqn.outs[0]
+    return tuple([array.aval.shape[k] for k in eqn.params["axes"]])
 
 
 class Lines:
@@ -46,7 +60,7 @@ class Lines:
             return
         seen.add(id(graph))
         for eqn in graph.eqns:
-            if eqn.prim.name in _INDEXING:
+            if _sizes(eqn):
                 new = len(self._numbers)
                 known = eqn.source is not None
                 self.pattern.append(self._numbers.setdefault(eqn.source, new) if known else -1)
@@ -57,10 +71,8 @@ class Lines:
         """The site of a step that computes these equations; empty if none checks an index."""
         pairs: dict[tuple[int, int], None] = {}
         for eqn in eqns:
-            if eqn.prim.name in _INDEXING:
-                array = eqn.ins[0] if eqn.prim.name in _GATHERS else eqn.outs[0]
-                number = self._numbers.get(eqn.source, -1)
-                pairs.update({(array.aval.shape[k], number): None for k in eqn.params["axes"]})
+            number = self._numbers.get(eqn.source, -1)
+            pairs.update({(size, number): None for size in _sizes(eqn)})
             for inner in graphs_in(eqn.params):
                 pairs.update(dict.fromkeys(self.site(inner.eqns)))
         return tuple(pairs)
@@ -70,16 +82,22 @@ def describer(sites: Sequence[Site], lines: Sequence[SourceLine]) -> Callable[..
     """The function that gives an index error's message.
 
     Its arguments are the index counted from the start, the axis' size, and the site's number,
-    from 1 on.
+    from 1 on. For a Python integer out of range it raises the error itself.
     """
 
     def describe(index: int, extent: int, site: int) -> str:
         pairs = sites[site - 1] if 0 < site <= len(sites) else ()
-        places = [lines[k] for n, k in pairs if n == extent and k >= 0]
+        places = dict.fromkeys([lines[k] for n, k in pairs if n == extent and k >= 0])
+        where = "".join(f"\n  {'or ' if k else ''}at {line}" for k, line in enumerate(places))
+        if extent < 0:
+            raise OverflowError(_out_of_dtype(index, NARROW[-1 - extent]) + where)
         asked = index - extent if index < 0 else index
-        message = f"index {asked} is out of bounds for an axis of size {extent}"
-        return message + "".join(
-            f"\n  {'or ' if k else ''}at {line}" for k, line in enumerate(dict.fromkeys(places))
-        )
+        return f"index {asked} is out of bounds for an axis of size {extent}{where}"
 
     return describe
+
+
+def _out_of_dtype(count: int, dtype: np.dtype) -> str:
+    """The message for an integer that is given as counted from the dtype's least, modulo 2**64."""
+    number = (count + narrow_range(dtype)[0] + (1 << 63)) % (1 << 64) - (1 << 63)
+    return f"Python integer {number} out of bounds for {dtype.name}"

@@ -15,7 +15,7 @@ from funcgrad.backends.llvm.frame import report
 from funcgrad.backends.llvm.kinds import SUPPORTED, kind_of, memory_kind
 from funcgrad.backends.llvm.scalar import SCALAR, apply, combine, convert, supports
 from funcgrad.backends.llvm.writer import FLOATS, Value, Writer, float_text
-from funcgrad.backends.loops.dtypes import loop_dtypes
+from funcgrad.backends.loops.dtypes import INT64, loop_dtypes, narrow_code, narrow_range
 from funcgrad.backends.loops.partition import REDUCES, VIEWS
 from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Const, Eqn
@@ -34,7 +34,7 @@ def is_elementwise(eqn: Eqn) -> bool:
     if len(eqn.outs) != 1 or any(d not in SUPPORTED for d in dtypes):
         return False
     name = eqn.prim.name
-    if name == "convert":
+    if name in ("convert", "narrow"):
         return True
     if eqn.params or (eqn.prim.kind != "elementwise" and eqn.prim.kind != "nondifferentiable"):
         return False
@@ -379,7 +379,19 @@ def _checked(small: Small, index: Value, dtype: np.dtype, n: int) -> Value:
     return w.select(bad, w.like(0, index), index)
 
 
+def _narrow(small: Small, eqn: Eqn) -> Value:
+    """Python integers in a dtype that must hold them."""
+    w, have, want = small.w, eqn.ins[0].aval.dtype, eqn.outs[0].aval.dtype
+    value = convert(w, small.value(eqn.ins[0]), have, INT64)
+    least, count = narrow_range(want)
+    above = w.op("sub", value, w.like(least, value))
+    bad = w.compare("icmp uge", above, w.like(count, above))
+    report(w, small.status, bad, above, narrow_code(want))
+    return convert(w, value, INT64, want)
+
+
 RULES: dict[str, Callable[[Small, Eqn], Any]] = {
+    "narrow": _narrow,
     "reshape": _view(lambda lanes, params: lanes),
     "stop_gradient": _view(lambda lanes, params: lanes),
     "transpose": _view(lambda lanes, params: lanes.transpose(params["perm"])),

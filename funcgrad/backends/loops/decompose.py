@@ -13,6 +13,7 @@ from funcgrad.core.aval import Aval, Shape, broadcast_shapes
 from funcgrad.core.graph import Eqn, Graph, live_eqns
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import bind, deferred
+from funcgrad.primitives.elementwise import comparisons
 
 
 def _never_called(*args: Any) -> Any:
@@ -71,6 +72,33 @@ def _random_split(key: Any, start: Any, shape: Shape) -> Any:
     return np.concatenate([w.reshape((*w.shape, 1)) for w in words], -1)
 
 
+# --- comparisons of unsigned with signed numbers --------------------------------------
+
+
+def _mixed(ufunc: np.ufunc) -> Callable[..., Any]:
+    """A comparison of uint64 with signed integers, which no dtype holds both of."""
+
+    def rule(x: Any, y: Any) -> Any:
+        signed = x if x.dtype.kind == "i" else y
+        same = ufunc(x.astype(np.uint64), y.astype(np.uint64))
+        below = ufunc(0, 1) if signed is x else ufunc(1, 0)
+        return np.where(signed < 0, bool(below), same)
+
+    return rule
+
+
+_MIXED = {name: _mixed(prim.impl) for name, prim in comparisons.items()}
+
+
+def _rule(eqn: Eqn) -> Callable[..., Any] | None:
+    name = eqn.prim.name
+    if name in _MIXED:
+        kinds = {a.aval.dtype.kind if not a.aval.weak else "" for a in eqn.ins}
+        wide = any(a.aval.dtype == np.uint64 for a in eqn.ins)
+        return _MIXED[name] if wide and kinds == {"i", "u"} else None
+    return DECOMPOSE.get(name)
+
+
 DECOMPOSE: dict[str, Callable[..., Any]] = {
     "logsumexp": _logsumexp,
     "random_bits": _random_bits,
@@ -80,13 +108,13 @@ DECOMPOSE: dict[str, Callable[..., Any]] = {
 
 def decompose(graph: Graph) -> Graph:
     """The graph with composite equations replaced."""
-    if not any(e.prim.name in DECOMPOSE for e in graph.eqns):
+    if not any(map(_rule, graph.eqns)):
         return graph
     eqns: list[Eqn] = []
     atoms: dict[int, Any] = {}
     for eqn in graph.eqns:
         ins = tuple([atoms.get(id(a), a) for a in eqn.ins])
-        rule = DECOMPOSE.get(eqn.prim.name)
+        rule = _rule(eqn)
         if rule is None or not all(a.aval.size for a in (*ins, *eqn.outs)):
             eqns.append(Eqn(eqn.prim, ins, eqn.params, eqn.outs, eqn.source))
             continue

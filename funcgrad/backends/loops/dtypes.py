@@ -9,6 +9,24 @@ from funcgrad.core.aval import promotion_kind, resolve_ufunc
 from funcgrad.core.graph import Eqn
 
 BOOL = np.dtype(bool)
+INT64 = np.dtype(np.int64)
+# The integer dtypes that do not hold all of int64.
+NARROW = tuple(map(np.dtype, ("i1", "u1", "i2", "u2", "i4", "u4", "u8")))
+
+
+def narrow_range(dtype: np.dtype) -> tuple[int, int]:
+    """The least number of a narrow dtype, and how many there are of those that int64 has, too.
+
+    The count is written as int64 has its bits.
+    """
+    limits, most = np.iinfo(dtype), np.iinfo(INT64).max
+    count = min(limits.max, most) - limits.min + 1
+    return limits.min, count if count <= most else -count
+
+
+def narrow_code(dtype: np.dtype) -> int:
+    """What stands for a narrow dtype where else the size of an axis is reported."""
+    return -1 - NARROW.index(dtype)
 
 
 def loop_dtypes(eqn: Eqn) -> tuple[np.dtype, ...]:
@@ -20,7 +38,7 @@ def loop_dtypes(eqn: Eqn) -> tuple[np.dtype, ...]:
         return (out, BOOL)
     if name in THREEFRY:
         return (WORD,) * 4
-    if name in ("convert", "stop_gradient"):
+    if name in ("convert", "narrow", "stop_gradient"):
         return (eqn.ins[0].aval.dtype,)
     impl = eqn.prim.impl
     if isinstance(impl, np.ufunc):

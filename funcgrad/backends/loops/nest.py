@@ -118,10 +118,14 @@ class Combine(NamedTuple):
 
 
 class Check(NamedTuple):
-    """Report an error unless 0 <= value < extent."""
+    """Report an error unless 0 <= value < extent, of unsigned numbers.
+
+    What is reported is a code, where there is one, in place of the extent.
+    """
 
     value: Ref
     extent: int
+    code: int = 0
 
 
 class Reduction(NamedTuple):
@@ -380,6 +384,7 @@ class _Printer:
                 line = f"{place} = {s.op}({place}, {self._value(s.value)})"
             elif kind is Check:
                 line = f"check 0 <= {self._value(s.value)} < {s.extent}"
+                line += f" (code {s.code})" if s.code else ""
             elif kind is Rows:
                 self.lines.append(f"{indent}if {s.begin} <= {self._axis(s.axis)} < {s.end}:")
                 self._block(s.body, indent + "  ")

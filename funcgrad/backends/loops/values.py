@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.backends.loops.counts import counted_axis, is_iota, one_hot_rows
-from funcgrad.backends.loops.dtypes import BOOL, loop_dtypes
+from funcgrad.backends.loops.dtypes import BOOL, INT64, loop_dtypes, narrow_code, narrow_range
 from funcgrad.backends.loops.nest import (
     Axis,
     Check,
@@ -40,7 +40,6 @@ from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Const, Eqn
 from funcgrad.primitives.indexing import block_position
 
-INT64 = np.dtype(np.int64)
 INT32 = np.dtype(np.int32)
 
 
@@ -119,7 +118,21 @@ class Values:
         args = []
         for a, dtype in zip(eqn.ins, loop_dtypes(eqn), strict=True):
             args.append(self._converted(self.value(a, broadcast(a, places)), dtype))
-        return self._operation(name, args, eqn.outs[0].aval.dtype)
+        dtype = eqn.outs[0].aval.dtype
+        return (
+            self._narrowed(args[0], dtype)
+            if name == "narrow"
+            else self._operation(name, args, dtype)
+        )
+
+    def _narrowed(self, value: Operand, dtype: np.dtype) -> Operand:
+        """A Python integer, checked to be one of the dtype's."""
+        least, count = narrow_range(dtype)
+        value = self._converted(value, INT64)
+        above = self._operation("sub", [value, Literal(least, INT64)], INT64)
+        assert type(above) is Ref
+        self._emit(Check(above, count, narrow_code(dtype)), above.level)
+        return self._converted(value, dtype)
 
     def _operation(self, name: str, args: list[Operand], dtype: np.dtype) -> Operand:
         if name == "convert":

@@ -1,0 +1,62 @@
+"""Where Python integers meet dtypes, under NEP 50: they take the dtype of what they meet.
+
+One that the dtype cannot hold is an error; but comparisons are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.aval import Aval
+from funcgrad.core.primitive import shape_of
+from funcgrad.core.tracer import Tracer, bind
+from funcgrad.primitives.elementwise import cast, convert
+from funcgrad.primitives.integers import INT64, fit, holds
+
+COMPARISONS = frozenset(
+    {np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal}
+)
+
+
+def _promoted(a: Any, aval: Aval, dtype: np.dtype) -> Any:
+    if aval.weak and aval.dtype.kind == "i":
+        if dtype.kind in "iu":
+            return fit(a, dtype)
+        if dtype.kind == "b" and type(a) is int:
+            return fit(a, INT64)
+    if type(a) is Tracer and (aval.dtype != dtype or aval.weak):
+        return cast(a, dtype)
+    return a
+
+
+def promoted(
+    ufunc: np.ufunc, args: Sequence[Any], avals: Sequence[Aval], dtypes: Sequence[np.dtype]
+) -> tuple[Any, ...]:
+    """Operands in the dtypes that NumPy computes a ufunc in; plain ones are left to NumPy."""
+    if ufunc in COMPARISONS and dtypes[0].kind in "iu":
+        args, dtypes = _comparable(args, avals, dtypes)
+    return tuple(map(_promoted, args, avals, dtypes))
+
+
+def _comparable(
+    args: Sequence[Any], avals: Sequence[Aval], dtypes: Sequence[np.dtype]
+) -> tuple[Sequence[Any], Sequence[np.dtype]]:
+    """Integers that compare as these, of dtypes that hold them."""
+    for i, (a, aval) in enumerate(zip(args, avals, strict=True)):
+        if type(a) is int and not holds(dtypes[i], a):
+            # It lies on the same side of all numbers of the dtype.
+            stand_ins: list[Any] = [np.int64(1 if a > 0 else -1)] * 2
+            stand_ins[1 - i] = np.broadcast_to(np.int64(0), shape_of(args[1 - i]))[()]
+            return stand_ins, (INT64, INT64)
+        other = avals[1 - i]
+        if aval.weak and type(a) is Tracer and not other.weak:
+            # Integers of 64 bits compare as numbers also where one has a sign and one has none.
+            numbers = list(args)
+            numbers[i] = bind(convert, a, dtype=INT64)
+            return numbers, [
+                other.dtype if j != i and other.dtype == np.uint64 else INT64 for j in range(2)
+            ]
+    return args, dtypes
