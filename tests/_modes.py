@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -54,7 +55,8 @@ def compare(got: Any, want: Any) -> None:
 def outcome(f: Callable[[], Any]) -> Any:
     """The result, or the exception."""
     try:
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return f()
     except Exception as error:
         return error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from _modes import check
+import funcgrad as fg
+from _modes import MODES, check, outcome
 
 U8 = np.array([[255, 100, 3], [7, 250, 2]], np.uint8)
 I64 = np.array([[2**62, -100, 3], [-7, 40_000, 2**40]])
@@ -118,3 +119,103 @@ def test_initial(name, initial):
     check(lambda xp, x: getattr(xp, name)(x, initial=initial), U8[:0])
     if name in ("sum", "prod"):
         check(lambda xp, x: getattr(xp, name)(x, dtype=np.uint8, initial=initial), I64)
+
+
+# --- truth, and what else depends on the dtype ----------------------------------------
+
+PARTS = (0.0, -0.0, 1.0, -2.0, np.inf, -np.inf, np.nan)
+GRID = np.array([complex(re, im) for re in PARTS for im in PARTS])
+TRUTHS = {
+    "astype": lambda xp, x: x.astype(bool),
+    "and": lambda xp, x: xp.logical_and(x, x[::-1]),
+    "or": lambda xp, x: xp.logical_or(x, False),
+    "xor": lambda xp, x: xp.logical_xor(x, True),
+    "not": lambda xp, x: xp.logical_not(x),
+    "any": lambda xp, x: xp.any(x),
+    "all": lambda xp, x: xp.all(x),
+    "where": lambda xp, x: xp.where(x, 1.5, 2),
+    "count_nonzero": lambda xp, x: xp.count_nonzero(x),
+}
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_complex_numbers_are_true_where_either_part_is(name):
+    for x in (COMPLEX, GRID, np.array([1j]), np.zeros(2, np.complex64)):
+        check(TRUTHS[name], x)
+
+
+def test_a_branch_on_an_imaginary_number():
+    def chosen(x):
+        return 1.0 if x else 2.0
+
+    assert float(fg.jvp(lambda x: x * chosen(x), (1j,), (1.0 + 0j,))[1].real) == 1.0
+    assert fg.cond(np.complex128(1j), lambda: 1.0, lambda: 2.0) == 1.0
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_complex_signs(dtype):
+    check(lambda xp, x: xp.sign(x), GRID.astype(dtype))
+
+
+BOOLEANS = {
+    "round": lambda xp, x: xp.round(x),
+    "round to decimals": lambda xp, x: xp.round(x, 1),
+    "angle": lambda xp, x: xp.angle(x),
+    "square": lambda xp, x: x**2,
+    "cube": lambda xp, x: x**3,
+    "power": lambda xp, x: xp.power(x, 2),
+    "root": lambda xp, x: x**0.5,
+    "powers of itself": lambda xp, x: x**x,
+    "max": lambda xp, x: xp.max(x, initial=0),
+    "plus": lambda xp, x: +x,
+}
+
+
+@pytest.mark.parametrize("name", BOOLEANS)
+def test_booleans_become_the_numbers_that_numpy_makes_of_them(name):
+    check(BOOLEANS[name], BOOLS)
+
+
+@pytest.mark.parametrize("power", [2, 0.5, -1, 3, 0])
+def test_complex_powers(power):
+    check(lambda xp, x: x**power, GRID)
+
+
+# --- conversions ----------------------------------------------------------------------
+
+# NaN, infinities, and numbers on both sides of every integer dtype's limits.
+LIMITS = [0.5, 1.9, 127.0, 128.0, 200.5, 256.0, 300.7, 32768.0, 65536.0, 70000.0]
+LIMITS += [2.0**k + d for k in (31, 32, 40, 62, 63, 64) for d in (0, -0.5, -1, 7, 2.0 ** (k - 20))]
+BEYOND = np.array([np.nan, np.inf, -np.inf, 1e30, -1e30, *LIMITS, *(-x for x in LIMITS)])
+INTEGERS = "int8 uint8 int16 uint16 int32 int64 uint64".split()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "complex128"])
+def test_numbers_that_an_integer_dtype_cannot_hold(dtype):
+    with np.errstate(all="ignore"):
+        x = BEYOND.astype(dtype)
+    modes = ("eager", "vmap", "numpy", "llvm")
+    check(lambda xp, x: [x.astype(name) for name in INTEGERS], x, modes=modes)
+    check(lambda xp, x: [x.astype(name) for name in INTEGERS], x[0], modes=modes)
+
+
+def test_uint32_of_numbers_out_of_range():
+    # NumPy has two answers, as the elements lie; all of ours are that for a single number.
+    with np.errstate(all="ignore"):
+        wanted = BEYOND.astype(np.int64).astype(np.uint32)
+    for mode in ("eager", "vmap", "numpy", "llvm"):
+        got = outcome(lambda run=MODES[mode]: run(lambda xp, x: x.astype("u4"), (BEYOND,)))
+        np.testing.assert_array_equal(got, wanted)
+
+
+# --- neighbours -----------------------------------------------------------------------
+
+
+def test_a_neighbour_moves_along_with_its_number():
+    x, y = np.array([1.0, -2.0, 3.0]), np.array([2.0, 2.0, -np.inf])
+    slopes = fg.grad(lambda x, y: np.sum(np.nextafter(x, y) * [1.0, 2.0, 3.0]), (0, 1))(x, y)
+    np.testing.assert_array_equal(slopes[0], [1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(slopes[1], [0.0, 0.0, 0.0])
+    for backend in ("numpy", "llvm"):
+        slope = fg.jit(fg.grad(lambda x: np.sum(np.nextafter(x, 5.0) ** 2)), backend=backend)(x)
+        np.testing.assert_allclose(slope, 2 * x)

@@ -147,7 +147,13 @@ def _by_parts(function: Callable[[Any], Any], z: Any) -> Any:
 def round(a: Any, decimals: int = 0, out: Any = None) -> Any:
     check_out(out, "round")
     a = as_array(a)
-    if a.dtype.kind in "iub":
+    if a.dtype.kind == "b":
+        if decimals:
+            raise at_line(
+                OperandTypeError, f"np.round of booleans to {decimals} decimals is not defined"
+            )
+        return np.rint(a)
+    if a.dtype.kind in "iu":
         if decimals >= 0:
             return a
         unit = _power_of_ten(-decimals)
@@ -186,7 +192,7 @@ def imag(val: Any) -> Any:
 @implements(np.angle)
 def angle(z: Any, deg: bool = False) -> Any:
     z = as_array(z)
-    out = np.arctan2(imag(z), real(z)) if z.dtype.kind == "c" else np.arctan2(0, z)
+    out = np.arctan2(imag(z) if z.dtype.kind == "c" else 0, real(z))
     return out * (180 / np.pi) if deg else out
 
 

@@ -175,7 +175,7 @@ def _attach_operators() -> None:
         "__pow__": ufuncs.power_operator,
         "__rpow__": ufuncs.rpower_operator,
         "__neg__": ufuncs.negative_operator,
-        "__pos__": lambda self: self,
+        "__pos__": ufuncs.positive_operator,
         "__abs__": ufuncs.absolute,
         "__invert__": lambda self: np.invert(self),
         "__ipow__": ufuncs.in_place_operator("**=", ufuncs.power_operator),

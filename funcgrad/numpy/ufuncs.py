@@ -149,8 +149,14 @@ def sign(x: Any) -> Any:
     (x,) = promote_to_ufunc(np.sign, (x,))
     if aval_of(x).dtype.kind != "c":
         return bind(ew.rounding["sign"], x)
-    size = _complex_abs(x)
-    return np.where(size == 0, 0, x / np.where(size == 0, 1, size))
+    re, im = bind(ew.real, x), bind(ew.imag, x)
+    size = bind(ew.hypot, re, im)
+    # An infinite part is the whole direction; two of them have none.
+    endless = np.isinf(re) != np.isinf(im)
+    axis = np.where(np.isinf(re), np.sign(re) + 0j, 1j * np.sign(im))
+    regular = ~endless & (size != 0)
+    unit = np.where(regular, x, 1) / np.where(regular, size, 1)
+    return np.where(regular, unit, np.where(endless, axis, 0))
 
 
 def divmod_(x: Any, y: Any) -> tuple[Any, Any]:
@@ -437,9 +443,20 @@ def power_operator(x: Any, y: Any) -> Any:
         return x.rec.record(prim, (x,), {})
     if not _is_operand(y):
         return _ask_other(np.power, (x, y), y)
-    if aval_of(x).weak and (type(y) in PYTHON_SCALARS or aval_of(y).weak):
+    aval = aval_of(x)
+    if aval.weak and (type(y) in PYTHON_SCALARS or aval_of(y).weak):
         return _slow_binary(np.power, x, y)
+    if (type(y) is int or type(y) is float) and aval.inexact and y in _SCALAR_POWERS:
+        return bind(_SCALAR_POWERS[y], x)
+    if aval.dtype == bool and aval.shape and type(y) is int and y == 2:
+        return bind(ew.square, ew.cast(x, np.dtype(np.int8)))
     return power(x, y)
+
+
+def positive_operator(x: Any) -> Any:
+    if aval_of(x).dtype == bool:
+        raise at_line(OperandTypeError, "+x is not defined for booleans; use x itself")
+    return x
 
 
 def rpower_operator(x: Any, y: Any) -> Any:

@@ -408,6 +408,8 @@ copysign = elementwise(
     domain=(0.5, 2.0),
     dtypes="f",
 )
+# The neighbour moves along with x; y but tells the direction.
+nextafter = elementwise("nextafter", np.nextafter, lambda g, ans, x, y: g, None, dtypes="f")
 heaviside = elementwise(
     "heaviside", np.heaviside, None, lambda g, ans, x, y: np.where(x == 0, g, 0), dtypes="f"
 )
@@ -455,6 +457,9 @@ def _real_parts(*avals: Aval) -> np.dtype:
     return np.real(np.empty(0, avals[0].dtype)).dtype
 
 
+_UINT32 = np.dtype(np.uint32)
+
+
 def cast(x: Any, dtype: Any) -> Any:
     """x as dtype; the real part where a complex x becomes real, and of truth values both parts."""
     have = aval_of(x)
@@ -465,6 +470,9 @@ def cast(x: Any, dtype: Any) -> Any:
         if kind != "c":
             x = bind(real, x)
             have = aval_of(x)
+    if have.dtype.kind == "f" and dtype == _UINT32:
+        # What is out of range NumPy converts in one way or another, as the elements lie.
+        x = bind(convert, x, dtype=np.dtype(np.int64))
     if have.dtype == dtype and not have.weak:
         return x
     dtype = np.dtype(dtype)
@@ -614,7 +622,6 @@ rounding = {
         "sign": 1,
         "signbit": 1,
         "spacing": 1,
-        "nextafter": 2,
     }.items()
 }
 

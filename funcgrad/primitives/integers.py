@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -39,9 +40,15 @@ narrow = elementwise_nondifferentiable(
 )
 
 
-def holds(dtype: np.dtype, number: int) -> bool:
+@cache
+def _limits(dtype: np.dtype) -> tuple[int, int]:
     limits = np.iinfo(dtype)
-    return limits.min <= number <= limits.max
+    return limits.min, limits.max
+
+
+def holds(dtype: np.dtype, number: int) -> bool:
+    least, most = _limits(dtype)
+    return least <= number <= most
 
 
 def fit(x: Any, dtype: np.dtype) -> Any:

@@ -6,6 +6,7 @@ what NumPy's ufunc of that name does, NaN, infinities and signed zeros included.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ from funcgrad.backends.llvm.kinds import SUPPORTED, kind_of
 from funcgrad.backends.llvm.writer import BITS, FLOATS, Value, Writer, mangled
 
 Emit = Callable[..., Value]
+# x86 gives one integer for all numbers that it cannot convert; others give the nearest.
+_INDEFINITE = platform.machine().lower() in ("x86_64", "amd64")
 
 
 def constant(w: Writer, value: Any, dtype: np.dtype, lanes: int = 1) -> Value:
@@ -51,13 +54,39 @@ def _resize(w: Writer, value: Value, have: np.dtype, kind: str) -> Value:
 
 
 def _float_to_integer(w: Writer, value: Value, want: np.dtype) -> Value:
-    # What is out of range is undefined in C and NumPy; a wider integer first, it stays a number.
-    through = "i32" if want.kind == "i" and want.itemsize < 8 else "i64"
-    sign = "u" if want.kind == "u" and want.itemsize == 8 else "s"
-    types = f"{mangled(through, value.lanes)}.{mangled(value.kind, value.lanes)}"
-    whole = w.call(f"llvm.fpto{sign}i.sat.{types}", through, value.lanes, [value])
+    """What C, and so NumPy, leaves open for NaN and what is out of range, as processors have it.
+
+    They convert to integers of 32 or 64 bits, of which narrower ones take the last bits.
+    """
+    through = "i32" if want.itemsize <= 2 or want == np.int32 else "i64"
+    if _INDEFINITE:
+        convert = _unsigned if want == np.uint64 else _signed
+        whole = convert(w, value, through)
+    else:
+        sign = "u" if want == np.uint64 else "s"
+        types = f"{mangled(through, value.lanes)}.{mangled(value.kind, value.lanes)}"
+        whole = w.call(f"llvm.fpto{sign}i.sat.{types}", through, value.lanes, [value])
     target = kind_of(want)
     return whole if target == through else w.cast("trunc", whole, target)
+
+
+def _signed(w: Writer, value: Value, kind: str) -> Value:
+    """A signed integer; the least one for NaN and what is out of range, as x86 has it."""
+    limit = 2.0 ** (BITS[kind] - 1)
+    # Only doubles lie between the least number of 32 bits and the next whole one below it.
+    least = -limit - 1 if (value.kind, kind) == ("double", "i32") else -limit
+    above = w.compare("fcmp ogt" if least != -limit else "fcmp oge", value, w.like(least, value))
+    inside = w.op("and", above, w.compare("fcmp olt", value, w.like(limit, value)))
+    whole = w.cast("fptosi", w.select(inside, value, w.like(0, value)), kind)
+    return w.select(inside, whole, w.like(-(1 << BITS[kind] - 1), whole))
+
+
+def _unsigned(w: Writer, value: Value, kind: str) -> Value:
+    """An unsigned integer of 64 bits, made of a signed one as compilers do it for x86."""
+    half = w.like(2.0**63, value)
+    large = w.compare("fcmp oge", value, half)
+    whole = _signed(w, w.select(large, w.op("fsub", value, half), value), kind)
+    return w.select(large, w.op("xor", whole, w.like(-(1 << 63), whole)), whole)
 
 
 # --- tables ---------------------------------------------------------------------------
