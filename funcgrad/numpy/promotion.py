@@ -45,18 +45,22 @@ def _comparable(
     args: Sequence[Any], avals: Sequence[Aval], dtypes: Sequence[np.dtype]
 ) -> tuple[Sequence[Any], Sequence[np.dtype]]:
     """Integers that compare as these, of dtypes that hold them."""
-    for i, (a, aval) in enumerate(zip(args, avals, strict=True)):
-        if type(a) is int and not holds(dtypes[i], a):
+    for i in (0, 1):
+        a = args[i]
+        if type(a) is int:
+            if holds(dtypes[i], a):
+                return args, dtypes
             # It lies on the same side of all numbers of the dtype.
             stand_ins: list[Any] = [np.int64(1 if a > 0 else -1)] * 2
             stand_ins[1 - i] = np.broadcast_to(np.int64(0), shape_of(args[1 - i]))[()]
             return stand_ins, (INT64, INT64)
+    for i in (0, 1):
         other = avals[1 - i]
-        if aval.weak and type(a) is Tracer and not other.weak:
-            # Integers of 64 bits compare as numbers also where one has a sign and one has none.
-            numbers = list(args)
-            numbers[i] = bind(convert, a, dtype=INT64)
-            return numbers, [
-                other.dtype if j != i and other.dtype == np.uint64 else INT64 for j in range(2)
-            ]
+        if avals[i].weak and type(args[i]) is Tracer and not other.weak:
+            numbers, wide = list(args), [INT64, INT64]
+            numbers[i] = bind(convert, args[i], dtype=INT64)
+            if other.dtype == np.uint64:
+                # It compares with int64 as a number does, with no dtype for both.
+                wide[1 - i] = other.dtype
+            return numbers, wide
     return args, dtypes

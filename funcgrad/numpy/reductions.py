@@ -242,7 +242,7 @@ def var(
     squares = away.real**2 + away.imag**2 if a.dtype.kind == "c" else away * away
     n = _count(a, axes, where, keepdims) - (ddof if correction is None else correction)
     if dtype is None:
-        within, result = (np.empty(0, d).real.dtype for d in (within, result))
+        within, result = (np.real(np.empty(0, d)).dtype for d in (within, result))
     total = sum(squares, axes, within, keepdims=keepdims, where=where)
     return cast(_divided(total, np.maximum(n, 0)), result)
 
@@ -430,8 +430,9 @@ def _method_operand(ufunc: np.ufunc, array: Any, dtype: Any) -> Any:
     """The array in the dtype that a ufunc's method computes in."""
     array = as_array(array)
     try:
-        known = ufunc.resolve_dtypes((array.dtype, array.dtype, None)) if dtype is None else None
-        wanted = np.dtype(dtype or known[-1])
+        if dtype is None:
+            dtype = ufunc.resolve_dtypes((array.dtype, array.dtype, None))[-1]
+        wanted = np.dtype(dtype)
         # Operands are converted to what was asked for, whichever way; but the loop must exist.
         ufunc.resolve_dtypes((wanted, wanted, None), signature=(wanted,) * 3)
     except TypeError as error:

@@ -15,7 +15,6 @@ from funcgrad.errors import ArgumentError, ShapeError, UnsupportedFunctionError,
 from funcgrad.numpy.convert import (
     as_array,
     as_shape,
-    assigned,
     normalize_axes,
     normalize_axis,
 )
