@@ -193,6 +193,8 @@ def _look_into(fun: Any, depth: int, found: _Found) -> None:
 
 def _consider(value: Any, name: str, code: CodeType, depth: int, found: _Found) -> None:
     """Note a generator that the function of this code has by this name, or look further."""
+    if value is None:
+        return
     kinds = _kinds()
     if value is np:
         name, value = f"{name}.random", np.random.rand.__self__
