@@ -17,6 +17,7 @@ from funcgrad.numpy.convert import (
     check_device,
     check_order,
     contains_tracer,
+    normalize_axes,
 )
 from funcgrad.numpy.protocol import attach_methods, implements
 from funcgrad.numpy.ufuncs import as_operand
@@ -81,7 +82,7 @@ def _likeness(name: str) -> Any:
     ) -> Any:
         a = as_array(a)
         shape = a.shape if shape is None else as_shape(shape)
-        layout = order if order in ("C", "F") else "C"
+        layout = "C" if order in ("K", "A", None) else order
         return make(shape, a.dtype if dtype is None else dtype, layout, device=device)
 
     like.__name__ = name
@@ -104,7 +105,7 @@ def full_like(
 ) -> Any:
     a = as_array(a)
     shape = a.shape if shape is None else shape
-    layout = order if order in ("C", "F") else "C"
+    layout = "C" if order in ("K", "A", None) else order
     return full(shape, fill_value, a.dtype if dtype is None else dtype, layout, device=device)
 
 
@@ -184,7 +185,7 @@ def size(a: Any, axis: Any = None) -> int:
     if axis is None:
         return as_array(a).size
     lengths = as_array(a).shape
-    return int(np.prod([lengths[i] for i in (axis if isinstance(axis, tuple) else (axis,))]))
+    return int(np.prod([lengths[i] for i in normalize_axes(axis, len(lengths))]))
 
 
 def _stand_in(x: Any) -> Any:

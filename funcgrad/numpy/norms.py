@@ -61,8 +61,12 @@ def _matrix(x: Any, order: Any, axes: tuple[int, int], keepdims: bool) -> Any:
     # The largest (or smallest) sum over a column for 1, over a row for inf.
     summed, compared = axes if abs(order) == 1 else axes[::-1]
     sums = np.sum(np.abs(x), axis=summed, keepdims=True)
-    extremum = np.max if order > 0 else np.min
-    out = extremum(sums, axis=compared, keepdims=True)
+    if order < 0:
+        out = np.min(sums, axis=compared, keepdims=True)
+    else:
+        # NumPy has 0 for a matrix without elements.
+        empty = {"initial": 0} if not sums.shape[compared] else {}
+        out = np.max(sums, axis=compared, keepdims=True, **empty)
     return out if keepdims else np.squeeze(out, axis=axes)
 
 

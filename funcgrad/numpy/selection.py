@@ -68,6 +68,8 @@ def take(a: Any, indices: Any, axis: Any = None, out: Any = None, mode: str = "r
     indices = as_array(indices)
     if indices.dtype == bool or not np.size(indices):
         indices = indices.astype(np.intp)
+    if indices.dtype.kind not in "iu":
+        raise at_line(IndexRangeError, f"np.take takes integers, not {indices.dtype.name}")
     return getitem(a, along(axis, _into_range(indices, a.shape[axis], mode)))
 
 
