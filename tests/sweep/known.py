@@ -115,6 +115,12 @@ KNOWN = [
         "",
         "float32 stays float32; NaN where the sides of a pole differ; no error for single elements",
     ),
+    Known(
+        "special.*",
+        "refuses",
+        "is defined for real numbers only",
+        "no formulas for complex numbers yet; the error says so",
+    ),
     Known("reshape", "refuses", r"'-2'", "-1 alone stands for a length that is not known"),
 ]
 
