@@ -43,9 +43,11 @@ def test_quantiles_of_small_probabilities(mode):
 
 def test_ends_of_quantiles(mode):
     ends = np.array([0.0, 1.0, -1e-9, 1.5, np.nan])
-    np.testing.assert_array_equal(mode(special.ndtri)(ends), [-np.inf, np.inf] + [np.nan] * 3)
+    with np.errstate(all="ignore"):
+        found = mode(special.ndtri)(ends)
+        slopes = fg.vmap(fg.grad(special.ndtri))(np.array([0.0, 1e-20]))
+    np.testing.assert_array_equal(found, [-np.inf, np.inf, np.nan, np.nan, np.nan])
     # The reciprocal of the density.
-    slopes = fg.vmap(fg.grad(special.ndtri))(np.array([0.0, 1e-20]))
     np.testing.assert_allclose(slopes, [np.inf, 1.067472533301398e19], rtol=1e-11)
 
 
