@@ -67,7 +67,7 @@ KNOWN = [
     Known(
         "*",
         "refuses",
-        r"with order='F' is not available",
+        r"with order='F' is not available|order='[AK]' for more than one axis is not",
         "a traced array has no layout in memory; the error says so",
     ),
     Known(
@@ -120,6 +120,12 @@ KNOWN = [
         "refuses",
         "is defined for real numbers only",
         "no formulas for complex numbers yet; the error says so",
+    ),
+    Known(
+        "at.*",
+        "refuses",
+        "IntegerRangeError",
+        "Python integers that the dtype cannot hold are refused where np.add.at wraps them",
     ),
     Known("reshape", "refuses", r"'-2'", "-1 alone stands for a length that is not known"),
 ]
