@@ -9,12 +9,17 @@ import os
 import sys
 from functools import lru_cache
 from types import CodeType, FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _INTERNAL = (_PACKAGE, os.path.dirname(np.__file__) + os.sep, "<__array_function__", "<frozen")
+
+
+def define(text: str, namespace: dict[str, Any]) -> None:
+    """Run source that the library has written, none of whose frames is a user's line."""
+    exec(compile(text, f"{_PACKAGE}generated", "exec"), namespace)
 
 
 class SourceLine(NamedTuple):

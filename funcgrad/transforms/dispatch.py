@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.source import define
+
 MISS = object()
 Guard = Callable[[tuple[Any, ...]], Any]
 _PYTHON = (float, int, complex, bool)
@@ -60,7 +62,7 @@ def make_guard(treedef: Any, leaves: Sequence[Any], run: Callable[..., Any]) -> 
         f"        return run({call})",
         "    return MISS",
     ]
-    exec("\n".join(lines), names)
+    define("\n".join(lines), names)
     return names["guard"] if _fetches(names, treedef.unflatten(leaves), leaves) else None
 
 

@@ -12,6 +12,7 @@ from funcgrad.backends.numpy.prepare import prepare
 from funcgrad.core.aval import Aval
 from funcgrad.core.execution import BACKENDS, Inspection, Runner
 from funcgrad.core.graph import Eqn, Graph
+from funcgrad.core.source import define
 
 
 class LlvmBackend:
@@ -84,5 +85,5 @@ def _with_tree(function: Any, arity: int, out_tree: Any) -> Runner:
     n = out_tree.num_leaves
     text = render_tree(out_tree, [f"r[{i}]" for i in range(n)])
     namespace: dict[str, Any] = {"f": function}
-    exec(f"def run({names}):\n    r = f({names})\n    return {text}\n", namespace)
+    define(f"def run({names}):\n    r = f({names})\n    return {text}\n", namespace)
     return namespace["run"]

@@ -20,7 +20,9 @@ from funcgrad.core.aval import Aval
 from funcgrad.core.source import SourceLine
 
 # Where CPython and NumPy keep what is read; `probe` compares them with what Python says.
-DATA, FLAGS, TYPE, ITEMS = 16, 64, 8, 24
+TYPE, DATA, ITEMS = 8, 16, 24
+NDIM, DIMS, DESCR, FLAGS = 24, 32, 56, 64
+BYTE_ORDER, TYPE_NUMBER = 26, 28
 CONTIGUOUS_ALIGNED = 0x0001 | 0x0100
 BEHAVED = 0x0001 | 0x0100 | 0x0400
 _FASTCALL = 0x0080
@@ -29,11 +31,19 @@ _FASTCALL = 0x0080
 NDARRAY, FALLBACK, ARENA, INDEX_ERROR, DESCRIBE, FIRST_FREE = range(6)
 _ARRAY_API = {"fg_PyArray_NewFromDescr": 94, "fg_PyArray_Scalar": 60}
 _PYTHON_API = (
-    "PyTuple_New PyLong_AsLongLong PyErr_Occurred PyErr_SetObject PyErr_NoMemory Py_IncRef "
-    "Py_DecRef PyEval_SaveThread PyEval_RestoreThread PyMem_RawMalloc PyMem_RawFree "
+    "PyTuple_New PyLong_AsLongLong PyErr_Occurred PyErr_Clear PyErr_SetObject PyErr_NoMemory "
+    "Py_IncRef Py_DecRef PyEval_SaveThread PyEval_RestoreThread PyMem_RawMalloc PyMem_RawFree "
     "PyObject_Vectorcall PyObject_CallFunction PyGILState_Ensure PyGILState_Release "
     "PyErr_CheckSignals"
 ).split()
+_PYTHON_OBJECTS: dict[str, object] = {
+    "_Py_TrueStruct": True,
+    "_Py_FalseStruct": False,
+    "PyFloat_Type": float,
+    "PyComplex_Type": complex,
+    "PyLong_Type": int,
+}
+_NUMBERS = "?bhilqBHILQefdgFDG"
 
 
 class Signature(NamedTuple):
@@ -121,14 +131,25 @@ def array_function(name: str) -> int:
     return ctypes.cast(table, ctypes.POINTER(ctypes.c_void_p))[_ARRAY_API[name]]
 
 
+def one_of_equals(dtype: np.dtype) -> np.dtype:
+    """The dtype by which programs know all that are equal to it: C has two 64-bit integers."""
+    return np.dtype(dtype.str)
+
+
+def type_symbol(dtype: np.dtype) -> str:
+    """What IR calls the class of NumPy's numbers of a dtype."""
+    return f"fg_numpy_{dtype.type.__name__}"
+
+
 def register_symbols() -> None:
     """Name what entries call."""
     for name in _PYTHON_API:
         function = getattr(ctypes.pythonapi, name)
         engine.register_symbol(name, ctypes.cast(function, ctypes.c_void_p).value or 0)
-    for name in ("_Py_TrueStruct", "_Py_FalseStruct"):
-        value = name == "_Py_TrueStruct"
+    for name, value in _PYTHON_OBJECTS.items():
         engine.register_symbol(name, id(value))
+    for dtype in map(np.dtype, _NUMBERS):
+        engine.register_symbol(type_symbol(dtype), id(dtype.type))
     for name in _ARRAY_API:
         engine.register_symbol(name, array_function(name))
 
@@ -140,6 +161,17 @@ def probe() -> str | None:
         return "arrays are laid out in another way"
     if ctypes.c_int.from_address(id(array) + FLAGS).value != array.flags.num:
         return "arrays keep their flags elsewhere"
+    dims = ctypes.c_void_p.from_address(id(array) + DIMS).value or 0
+    rank = ctypes.c_int.from_address(id(array) + NDIM).value
+    if rank != 2 or tuple((ctypes.c_ssize_t * 2).from_address(dims)) != array.shape:
+        return "arrays keep their shape elsewhere"
+    descr = ctypes.c_void_p.from_address(id(array) + DESCR).value or 0
+    order, number = (
+        ctypes.string_at(descr + BYTE_ORDER, 1).decode(),
+        ctypes.c_int.from_address(descr + TYPE_NUMBER).value,
+    )
+    if descr != id(array.dtype) or (order, number) != (array.dtype.byteorder, array.dtype.num):
+        return "arrays keep their dtype elsewhere"
     pair = (array, None)
     if ctypes.c_void_p.from_address(id(pair) + ITEMS + 8).value != id(None):
         return "tuples keep their items elsewhere"

@@ -10,13 +10,12 @@ from funcgrad.backends.llvm.entry import (
     DESCRIBE,
     FALLBACK,
     FIRST_FREE,
-    FLAGS,
     INDEX_ERROR,
     ITEMS,
     NDARRAY,
-    TYPE,
     Signature,
 )
+from funcgrad.backends.llvm.objects import array_reader, number_reader
 from funcgrad.backends.llvm.parts import LARGE_WORK
 from funcgrad.backends.llvm.sites import EXTENT, INDEX, REPORT_WORDS, SITE
 from funcgrad.backends.llvm.writer import GLUE, Value, Writer
@@ -125,21 +124,13 @@ class _EntryWriter:
         if not self.s.ins:
             return
         slow = w.new_label("slow")
-        self.objects = []
-        ndarray = self._context(NDARRAY)
-        for k, aval in enumerate(self.s.ins):
-            obj = w.load(self._at(Value("%args", "ptr"), 8 * k), "ptr")
-            self.objects.append(obj)
-            if k in self.s.donated.values():
-                is_array = w.compare("icmp eq", w.load(self._at(obj, TYPE), "ptr"), ndarray)
-                self._go_on(is_array, slow)
-                self._enter(self._array(obj, slow, BEHAVED))
-            elif aval.shape:
-                self._enter(self._array(obj, slow))
-            elif aval.weak:
-                self._enter(self._python_number(obj, aval, k))
-            else:
-                self._enter(self._scalar(obj, aval, ndarray, k, slow))
+        count = w.const(len(self.s.ins), "i64")
+        self._go_on(w.compare("icmp eq", Value("%nargs", "i64"), count), slow)
+        self.objects = [
+            w.load(self._at(Value("%args", "ptr"), 8 * k), "ptr") for k in range(len(self.s.ins))
+        ]
+        for k, (obj, aval) in enumerate(zip(self.objects, self.s.ins, strict=True)):
+            self._enter(self._data(obj, aval, k, slow))
         for k in self.s.donated.values():
             args = [Value("%table", "ptr"), w.const(k, "i64")]
             self._go_on(w.call(self._apart(), "i1", 1, args), slow)
@@ -165,13 +156,6 @@ class _EntryWriter:
         self.w.branch_if(test, good, other)
         self.w.label(good)
 
-    def _array(self, obj: Value, slow: str, needed: int = CONTIGUOUS_ALIGNED) -> Value:
-        w = self.w
-        flags = w.load(self._at(obj, FLAGS), "i32")
-        have = w.op("and", flags, w.const(needed, "i32"))
-        self._go_on(w.compare("icmp eq", have, w.const(needed, "i32")), slow)
-        return w.load(self._at(obj, DATA), "ptr")
-
     def _apart(self) -> str:
         """The function that tells whether an input shares no memory with another one."""
         sizes = [a.size * a.dtype.itemsize for a in self.s.ins]
@@ -180,45 +164,14 @@ class _EntryWriter:
         self.w.module.define("fg_apart", text)
         return "fg_apart"
 
-    def _python_number(self, obj: Value, aval: Aval, k: int) -> Value:
-        w = self.w
-        if aval.dtype.kind in "fc":
-            return self._at(obj, DATA)
-        number = w.call("PyLong_AsLongLong", "i64", 1, [obj])
-        place = self._number(k)
-        w.store(number, place)
-        with w.when(w.compare("icmp eq", number, w.const(-1, "i64")), "check"):
-            error = w.call("PyErr_Occurred", "ptr", 1, [])
-            failed, fine = w.new_label("failed"), w.new_label("fine")
-            w.branch_if(w.compare("icmp ne", error, Value("null", "ptr")), failed, fine)
-            w.label(failed)
-            w.line("ret ptr null")
-            w.label(fine)
-        return place
-
-    def _scalar(self, obj: Value, aval: Aval, ndarray: Value, k: int, slow: str) -> Value:
-        """NumPy's scalar, an array of shape (), or Python's True and False."""
-        w = self.w
-        inside, place = self._at(obj, DATA), self._number(k)
-        if aval.dtype.kind == "b":
-            w.module.declare("_Py_TrueStruct", "@_Py_TrueStruct = external global i8")
-            w.module.declare("_Py_FalseStruct", "@_Py_FalseStruct = external global i8")
-            is_true = w.compare("icmp eq", obj, Value("@_Py_TrueStruct", "ptr"))
-            is_false = w.compare("icmp eq", obj, Value("@_Py_FalseStruct", "ptr"))
-            w.store(w.cast("zext", is_true, "i8"), place)
-            python = w.op("or", is_true, is_false)
-            inside = w.select(python, place, inside)
-        kind = w.load(self._at(obj, TYPE), "ptr")
-        is_array = w.compare("icmp eq", kind, ndarray)
-        start = w.block
-        array, after = w.new_label("array"), w.new_label("after")
-        w.branch_if(is_array, array, after)
-        w.label(array)
-        data = self._array(obj, slow)
-        back = w.block
-        w.branch(after)
-        w.label(after)
-        return w.phi("ptr", 1, (inside, start), (data, back))
+    def _data(self, obj: Value, aval: Aval, k: int, slow: str) -> Value:
+        """The address of an input's data, if it is what the program takes."""
+        donated = k in self.s.donated.values()
+        write = array_reader if donated or aval.shape else number_reader
+        reader = write(self.w.module, aval, BEHAVED if donated else CONTIGUOUS_ALIGNED)
+        data = self.w.call(reader, "ptr", 1, [obj, self._context(NDARRAY), self._number(k)])
+        self._go_on(self.w.compare("icmp ne", data, Value("null", "ptr")), slow)
+        return data
 
     def _results(self) -> None:
         """Make room for results: the tuple they are returned in owns them from the start."""

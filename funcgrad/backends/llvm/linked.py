@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.backends.llvm import blas, entry, guard, pool, tiles
+from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.source import at_user_line
+from funcgrad.errors import GraphError
 
 Layout = tuple[np.dtype, tuple[int, ...]]
 
@@ -74,18 +77,33 @@ def _put_layout(ctx: entry.Context, slot: int, dtype: np.dtype, numbers: Sequenc
 
 
 def _in_order(function: Any, signature: entry.Signature) -> Callable[..., Any]:
-    """What the native function calls with arrays that it cannot take: it gets copies of them."""
+    """What the native function calls with objects that it cannot take: it gets copies of them."""
     written = set(signature.donated.values())
 
-    def ready(number: int, leaf: Any) -> Any:
-        if not signature.ins[number].shape and not isinstance(leaf, np.ndarray):
-            return leaf
-        flags = leaf.flags
-        if flags.c_contiguous and flags.aligned and number not in written:
-            return leaf
-        return np.array(leaf, order="C", copy=True)
+    def again(*leaves: Any) -> Any:
+        if len(leaves) != len(signature.ins):
+            raise GraphError(f"a program of {len(signature.ins)} operands, given {len(leaves)}")
+        pairs = enumerate(zip(signature.ins, leaves, strict=True))
+        return function(*[_ready(leaf, aval, k in written) for k, (aval, leaf) in pairs])
 
-    return lambda *leaves: function(*map(ready, range(len(leaves)), leaves))
+    return again
+
+
+def _ready(leaf: Any, aval: Aval, written: bool) -> np.ndarray:
+    """An array as programs take it, of exactly this shape and dtype."""
+    dtype = entry.one_of_equals(aval.dtype)
+    try:
+        # A Python number takes the dtype at once, or is too large for it.
+        array = np.asarray(leaf, dtype if type(leaf) is int else None)
+    except OverflowError:
+        message = f"{leaf} is too large for a compiled program's {dtype}; pass a float"
+        raise OverflowError(message + at_user_line()) from None
+    if array.shape != aval.shape or not np.can_cast(array.dtype, dtype, "same_kind"):
+        raise GraphError(f"a compiled program takes {aval}, not {aval_of(array)}{at_user_line()}")
+    array = array.astype(dtype, order="C", copy=written)
+    # Equal dtypes may differ in their numbers; what isn't aligned was left as it is.
+    array = array if array.flags.aligned else array.copy()
+    return array.view(dtype)
 
 
 @cache
