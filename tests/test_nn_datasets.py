@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import os
 import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -105,6 +107,18 @@ def test_places_are_tried_in_order(folders, tmp_path):
     write_idx(folders["data"] / NAME, LABELS)
     write_idx(folders["system"] / NAME, LABELS[::-1].copy())
     np.testing.assert_array_equal(_files.load_idx(source, NAME), LABELS)
+
+
+@pytest.mark.parametrize("variable", ["FUNCGRAD_DATA", "XDG_CACHE_HOME"])
+def test_folders_may_be_told_from_home_on(folders, tmp_path, monkeypatch, variable):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.setenv(variable, os.path.join("~", "own"))
+    place = "own/toy" if variable == "FUNCGRAD_DATA" else "own/funcgrad/toy"
+    source = toy(tmp_path / place)
+    write_idx(tmp_path / place / NAME, LABELS)
+    np.testing.assert_array_equal(_files.load_idx(source, NAME), LABELS)
+    assert not Path("~").exists()
 
 
 def test_a_found_file_is_checked(folders):

@@ -58,14 +58,17 @@ def load_idx(source: Source, filename: str, download: bool = True) -> NDArray[An
 def folders(source: Source) -> list[Path]:
     """Where the files of a dataset are looked for, in this order."""
     found: list[Path] = []
-    if root := os.environ.get("FUNCGRAD_DATA"):
-        found += [Path(root) / source.name, Path(root)]
+    if given := os.environ.get("FUNCGRAD_DATA"):
+        root = Path(os.path.expanduser(given))
+        found += [root / source.name, root]
     return [*found, _SYSTEM_DATASETS / source.name, _cache_folder(source)]
 
 
 def _cache_folder(source: Source) -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "funcgrad" / source.name
+    cache = Path(os.path.expanduser(os.environ.get("XDG_CACHE_HOME", "")))
+    # The XDG specification has relative paths ignored.
+    base = cache if cache.is_absolute() else Path.home() / ".cache"
+    return base / "funcgrad" / source.name
 
 
 def _find(source: Source, filename: str) -> Path | None:

@@ -1,11 +1,12 @@
 """Machine code kept on disk from one process to the next.
 
 An entry is a file of the user's cache folder, or of the folder that `FUNCGRAD_CACHE_DIR` names;
-`FUNCGRAD_CACHE_DIR=off`, or empty, switches the cache off. An entry's name is a hash of all that
-its code depends on. What is in the folder is not trusted: code is loaded only from a file that
-belongs to this user, that no one else may write, and whose checksum, over name and content, is
-right. Anything else counts as absent. Errors of the file system are never raised: a cache that
-can't be read or written is no cache.
+`FUNCGRAD_CACHE_DIR=off`, or empty, switches the cache off, and it is off where nothing tells one
+version of the compiler from another. An entry's name is a hash of all that its code depends on.
+What is in the folder is not trusted: code is loaded only from a regular file that belongs to this
+user, that no one else may write, and whose checksum, over name and content, is right. Anything
+else counts as absent. Errors of the file system are never raised: a cache that can't be read or
+written is no cache.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import threading
 import time
 from functools import cache
 
-from funcgrad.backends.llvm import host
+import numpy as np
+
+from funcgrad.backends.llvm import contents, host
 
 _MAGIC = b"funcgrad code 2\n"
 _DIGEST_BYTES = 32
@@ -28,6 +31,7 @@ _LIMIT_BYTES = 256 << 20
 # One write in so many looks whether the folder has outgrown its limit.
 _CHECK_EVERY = 32
 _ABANDONED_SECONDS = 3600
+_OFF = frozenset({"", "off", "0", "no", "false", "none"})
 
 
 def key(*texts: str) -> str:
@@ -67,10 +71,16 @@ def put(name: str, binary: bytes) -> None:
     path = os.path.join(place, name + _SUFFIX)
     # No reader may see half an entry, so it comes into being under another name.
     draft = f"{path}.{os.getpid()}.{threading.get_ident()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
+        if not _is_free(path):
+            return
         os.makedirs(place, mode=0o700, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        with open(os.open(draft, flags, 0o600), "wb") as file:
+        handle = os.open(draft, flags, 0o600)
+    except OSError:
+        return
+    try:
+        with open(handle, "wb") as file:
             file.write(_MAGIC + _checksum(name, binary) + binary)
         os.replace(draft, path)
     except OSError:
@@ -84,15 +94,26 @@ def put(name: str, binary: bytes) -> None:
 def folder() -> str | None:
     """Where entries are kept; None where the cache is off."""
     told = os.environ.get("FUNCGRAD_CACHE_DIR")
-    if told is not None:
-        return None if told.strip() in ("", "off") else told
-    base = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
-    if not base:
-        home = os.path.expanduser("~")
-        if home == "~":
-            return None
-        base = os.path.join(home, *_usual_cache())
-    return os.path.join(base, "funcgrad")
+    if told is not None and told.strip().lower() in _OFF:
+        return None
+    if contents.compiler() is None:
+        return None
+    return _usual_folder() if told is None else _expanded(told)
+
+
+def _usual_folder() -> str | None:
+    given = os.environ.get("LOCALAPPDATA") if os.name == "nt" else os.environ.get("XDG_CACHE_HOME")
+    base = _expanded(given or "")
+    # The XDG specification has relative paths ignored.
+    if not base or not os.path.isabs(base):
+        base = _expanded(os.path.join("~", *_usual_cache()))
+    return base and os.path.join(base, "funcgrad")
+
+
+def _expanded(path: str) -> str | None:
+    """The path with the home folder in place of `~`; None where that isn't known."""
+    found = os.path.expanduser(path)
+    return None if found.startswith("~") else found
 
 
 def trim(place: str, limit: int = _LIMIT_BYTES) -> None:
@@ -101,7 +122,7 @@ def trim(place: str, limit: int = _LIMIT_BYTES) -> None:
     try:
         with os.scandir(place) as files:
             for file in files:
-                if _SUFFIX in file.name:
+                if _SUFFIX in file.name and file.is_file(follow_symlinks=False):
                     status = file.stat(follow_symlinks=False)
                     entries.append((status.st_mtime, status.st_size, file.path))
     except OSError:
@@ -116,19 +137,6 @@ def trim(place: str, limit: int = _LIMIT_BYTES) -> None:
             total -= size
 
 
-@cache
-def compiler() -> str:
-    """What changes when one of the compiler's own files does."""
-    found = []
-    here = os.path.dirname(__file__)
-    for folder in (here, os.path.join(here, "functions"), os.path.join(here, "..", "loops")):
-        for item in os.scandir(folder):
-            if item.name.endswith(".py"):
-                state = item.stat()
-                found.append(f"{item.name} {state.st_size} {state.st_mtime_ns}")
-    return "\n".join(sorted(found))
-
-
 def _usual_cache() -> tuple[str, ...]:
     if os.name == "nt":
         return ("AppData", "Local")
@@ -136,15 +144,31 @@ def _usual_cache() -> tuple[str, ...]:
 
 
 def _read(path: str) -> bytes:
-    """A file's content, if the file is this user's own."""
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    with open(os.open(path, flags), "rb") as file:
-        if hasattr(os, "geteuid"):
-            status = os.fstat(file.fileno())
-            others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-            if not stat.S_ISREG(status.st_mode) or others or status.st_uid != os.geteuid():
-                raise PermissionError(path)
+    """A file's content, if it is a regular file and this user's own."""
+    # A pipe would be waited for, a device may act on being opened: neither is opened, nor waited
+    # for where it takes the file's place just now.
+    _check(path, os.lstat(path))
+    flags = (getattr(os, f"O_{name}", 0) for name in ("BINARY", "NOFOLLOW", "NONBLOCK"))
+    with open(os.open(path, os.O_RDONLY | sum(flags)), "rb") as file:
+        _check(path, os.fstat(file.fileno()))
         return file.read()
+
+
+def _check(path: str, status: os.stat_result) -> None:
+    sound = stat.S_ISREG(status.st_mode) and status.st_size <= _LIMIT_BYTES
+    if hasattr(os, "geteuid"):
+        others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        sound = sound and not others and status.st_uid == os.geteuid()
+    if not sound:
+        raise PermissionError(path)
+
+
+def _is_free(path: str) -> bool:
+    """Whether an entry may take this path: nothing is there but, perhaps, another file."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def _checksum(name: str, binary: bytes) -> bytes:
@@ -153,14 +177,16 @@ def _checksum(name: str, binary: bytes) -> bytes:
 
 @cache
 def _surroundings() -> tuple[str, ...]:
-    """What code depends on besides its IR: our way with it, LLVM, and the processor."""
+    """What code depends on besides its IR: our way with it, LLVM, the processor, and how Python
+    and NumPy lay out what it reads."""
     import llvmlite
 
     folder = os.path.dirname(llvmlite.__file__)
     names = ("libllvmlite.so", "libllvmlite.dylib", "llvmlite.dll")
     files = [os.path.join(folder, "binding", name) for name in names]
-    files.append(os.path.join(os.path.dirname(__file__), "codegen.py"))
-    return (llvmlite.__version__, *map(_state, files), sys.platform, *host.description())
+    versions = (llvmlite.__version__, np.__version__, sys.version, getattr(sys, "abiflags", ""))
+    platform = (sys.platform, *host.description())
+    return (*versions, *map(_state, files), contents.codegen(), *platform)
 
 
 def _state(path: str) -> str:

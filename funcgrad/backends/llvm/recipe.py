@@ -1,8 +1,8 @@
 """Programs known from an earlier process: neither partitioned nor written again.
 
 A recipe says which machine code a graph has, and what that takes beside it. It is kept in the
-cache of machine code, by a name that has in it the graph, to the last constant, and the state
-of the compiler's own files.
+cache of machine code, by a name that has in it the graph, to the last constant, and what the
+compiler's own files contain.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.backends.llvm import cache as disk
-from funcgrad.backends.llvm import engine, entry, linked
+from funcgrad.backends.llvm import contents, engine, entry, linked
 from funcgrad.backends.llvm.sites import Lines
 from funcgrad.core.graph import Graph, graphs_in
 from funcgrad.core.printing import format_graph
@@ -25,7 +25,9 @@ _PLAIN = (int, float, complex, bool, str, bytes, type(None), np.dtype, np.generi
 
 
 def name(graph: Graph, single: bool, donated: Sequence[int]) -> str | None:
-    """What a graph's recipe is kept by; None where a text cannot tell all of it."""
+    """What a graph's recipe is kept by; None where none is, or a text cannot tell all of it."""
+    if disk.folder() is None:
+        return None
     arrays = [a for part in _parts(graph) for a in part.consts()]
     values = [a.value for a in arrays]
     plain = all(type(v) is np.ndarray and v.dtype.kind in "fiubc" for v in values)
@@ -35,8 +37,8 @@ def name(graph: Graph, single: bool, donated: Sequence[int]) -> str | None:
     if not all(map(_is_plain, params)):
         return None
     # Which equations share a line tells what of it the program's report distinguishes.
-    state = (single, tuple(donated), np.__version__, Lines(graph).pattern)
-    text = [repr(state), disk.compiler(), format_graph(graph)]
+    state = (single, tuple(donated), Lines(graph).pattern)
+    text = [repr(state), str(contents.compiler()), format_graph(graph)]
     text += [f"{v.dtype.str} {v.shape} {v.tobytes().hex()}" for v in values]
     return disk.key("recipe", *text)
 

@@ -24,7 +24,7 @@ from math import prod
 from typing import NamedTuple
 
 from funcgrad.backends.llvm import cache as disk
-from funcgrad.backends.llvm import engine
+from funcgrad.backends.llvm import contents, engine
 from funcgrad.backends.llvm.kinds import SUPPORTED, kind_of
 from funcgrad.core.graph import Graph
 
@@ -120,7 +120,7 @@ def _source(part: str, kind: str) -> engine.Source:
         return [engine.Part(text(part, kind))]
 
     # Known without writing it: it depends on nothing but the compiler and the host.
-    return engine.Source(disk.key(symbol(part, kind), disk.compiler()), modules)
+    return engine.Source(disk.key(symbol(part, kind), str(contents.compiler())), modules)
 
 
 def suit(kind: str, sizes: tuple[int, int, int]) -> bool:
