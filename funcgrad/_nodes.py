@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
+from ._static import Static
 from .errors import TreeKeyError
 
 T = TypeVar("T", bound=type)
@@ -114,9 +115,14 @@ def _show_items(keys: Iterable[Any], parts: list[str]) -> str:
     return "{" + ", ".join(f"{k!r}: {p}" for k, p in zip(keys, parts, strict=True)) + "}"
 
 
-def _sorted_keys(mapping: dict[Any, Any]) -> tuple[Any, ...]:
+def _exact(keys: tuple[Any, ...]) -> Any:
+    """A dict's keys as a part of the structure; those of a dict may be equal and yet differ."""
+    return keys if all(type(key) is str for key in keys) else Static(keys)
+
+
+def _sorted_keys(mapping: dict[Any, Any]) -> Any:
     try:
-        return tuple(sorted(mapping))
+        keys = tuple(sorted(mapping))
     except TypeError:
         kinds = ", ".join(sorted({type(key).__name__ for key in mapping}))
         raise TreeKeyError(
@@ -124,9 +130,11 @@ def _sorted_keys(mapping: dict[Any, Any]) -> tuple[Any, ...]:
             f"these are of the types {kinds}: {list(mapping)!r}. "
             "Use keys of one type, or an OrderedDict, which keeps its own order."
         ) from None
+    # What can be sorted among strings are strings.
+    return keys if not keys or type(keys[0]) is str else Static(keys)
 
 
-def _flatten_dict(mapping: dict[Any, Any]) -> tuple[list[Any], tuple[Any, ...]]:
+def _flatten_dict(mapping: dict[Any, Any]) -> tuple[list[Any], Any]:
     keys = _sorted_keys(mapping)
     return [mapping[key] for key in keys], keys
 
@@ -147,7 +155,7 @@ _DICT = Node(
 NODES: dict[type, Node | None] = {
     dict: _DICT,
     OrderedDict: Node(
-        flatten=lambda mapping: (list(mapping.values()), tuple(mapping)),
+        flatten=lambda mapping: (list(mapping.values()), _exact(tuple(mapping))),
         unflatten=lambda keys, children: OrderedDict(zip(keys, children, strict=True)),
         keys=_DICT.keys,
         show=lambda keys, parts: f"OrderedDict({_show_items(keys, parts)})",
@@ -199,7 +207,7 @@ def _show_fields(cls: type, names: Iterable[str], parts: Iterable[str]) -> str:
 def _fields_node(cls: type[object], data: tuple[str, ...], meta: tuple[str, ...]) -> Node:
     # The object is rebuilt field by field, not through __init__, because its leaves may just now
     # be anything (tracers, axes, strings) and a __post_init__ that validates would reject them.
-    def unflatten(aux: tuple[Any, ...], children: list[Any]) -> Any:
+    def unflatten(aux: Iterable[Any], children: list[Any]) -> Any:
         obj = object.__new__(cls)
         for name, value in zip(data + meta, [*children, *aux], strict=True):
             object.__setattr__(obj, name, value)
@@ -208,7 +216,7 @@ def _fields_node(cls: type[object], data: tuple[str, ...], meta: tuple[str, ...]
     return Node(
         flatten=lambda obj: (
             [getattr(obj, name) for name in data],
-            tuple([getattr(obj, name) for name in meta]),
+            Static(tuple([getattr(obj, name) for name in meta])) if meta else (),
         ),
         unflatten=unflatten,
         keys=lambda _aux, _count: [AttrKey(name) for name in data],
@@ -269,13 +277,16 @@ def register_node(
 
     def flatten_to_tuple(obj: Any) -> tuple[tuple[Any, ...], Hashable]:
         children, aux = flatten(obj)
-        return tuple(children), aux
+        return tuple(children), None if aux is None else Static(aux)
 
     def show(aux: Any, parts: list[str]) -> str:
         static = "" if aux is None else f"[{aux!r}]"
         return f"{cls.__name__}{static}({', '.join(parts)})"
 
-    _register(cls, Node(flatten_to_tuple, unflatten, _child_keys, show))
+    def unflatten_value(aux: Any, children: list[Any]) -> Any:
+        return unflatten(aux if aux is None else aux.value, children)
+
+    _register(cls, Node(flatten_to_tuple, unflatten_value, _child_keys, show))
     return cls
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 
@@ -22,19 +23,34 @@ class _Config:
             "numpy"; None for the fastest that can be used. At the start it is what the
             environment variable `FUNCGRAD_BACKEND` says.
         debug_nans: stop at the first primitive that makes a NaN.
+        max_programs: for how many kinds of arguments (shapes, dtypes, structures, static values)
+            a jitted function keeps programs, 1 or more; None for no limit. Where there are more,
+            the one that was used least recently is given up, and the first time a
+            `ProgramLimitWarning` says so.
         num_threads: on how many threads compiled programs run large kernels, 1 or more; None,
             as at the start, for the number in the environment variable `FUNCGRAD_NUM_THREADS`
             or, without that, one for each processor that this process may use. Results don't
             depend on it.
     """
 
-    __slots__ = ("_num_threads", "_on_threads", "backend", "debug_nans")
+    __slots__ = ("_max_programs", "_num_threads", "_on_threads", "backend", "debug_nans")
 
     def __init__(self) -> None:
         self.backend: str | None = os.environ.get("FUNCGRAD_BACKEND", "").strip() or None
         self.debug_nans = False
+        self._max_programs: int | None = 1024
         self._num_threads: int | None = None
         self._on_threads: list[Callable[[], None]] = []
+
+    @property
+    def max_programs(self) -> int | None:
+        return self._max_programs
+
+    @max_programs.setter
+    def max_programs(self, number: int | None) -> None:
+        if number is not None:
+            number = _count(number, "config.max_programs", "of programs", sys.maxsize)
+        self._max_programs = number
 
     @property
     def num_threads(self) -> int | None:
@@ -43,7 +59,7 @@ class _Config:
     @num_threads.setter
     def num_threads(self, number: int | None) -> None:
         if number is not None:
-            number = _thread_count(number, "config.num_threads")
+            number = _count(number, "config.num_threads", "of threads", _MOST_THREADS)
         self._num_threads = number
         for notify in self._on_threads:
             notify()
@@ -53,13 +69,13 @@ class _Config:
         self._on_threads.append(notify)
 
 
-def _thread_count(number: int | str, what: str) -> int:
+def _count(number: int | str, what: str, of: str, most: int) -> int:
     try:
         count = int(number) if isinstance(number, str) else operator.index(number)
     except (TypeError, ValueError):
-        raise ValueError(f"{what} must be a whole number of threads, not {number!r}") from None
-    if isinstance(number, bool) or not 1 <= count <= _MOST_THREADS:
-        raise ValueError(f"{what} must be from 1 to {_MOST_THREADS}, not {number!r}")
+        raise ValueError(f"{what} must be a whole number {of}, not {number!r}") from None
+    if isinstance(number, bool) or not 1 <= count <= most:
+        raise ValueError(f"{what} must be from 1 to {most}, not {number!r}")
     return count
 
 
@@ -71,7 +87,9 @@ def threads() -> int:
     if config.num_threads is not None:
         return config.num_threads
     told = os.environ.get("FUNCGRAD_NUM_THREADS", "").strip()
-    return _thread_count(told, "FUNCGRAD_NUM_THREADS") if told else _processors()
+    if not told:
+        return _processors()
+    return _count(told, "FUNCGRAD_NUM_THREADS", "of threads", _MOST_THREADS)
 
 
 def _processors() -> int:

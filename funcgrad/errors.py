@@ -697,6 +697,21 @@ class BackendWarning(UserWarning):
     """
 
 
+class ProgramLimitWarning(UserWarning):
+    """A function has been compiled so often that programs of earlier calls are given up.
+
+    Warns, as each length is a program of its own::
+
+        for n in range(10_000):
+            f(np.ones(n))
+
+    Mended: pad arrays to a few lengths, and pass numbers that change as ordinary arguments; or
+    let more programs be kept, each of which takes about 100 kB::
+
+        fg.config.max_programs = 20_000
+    """
+
+
 _E = TypeVar("_E", bound=FuncgradError)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.recent import Notice, Recent
 from funcgrad.errors import GraphError
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class Eqn:
 class Graph:
     """An immutable program: inputs, equations, outputs. Compared and hashed by identity.
 
-    `cache` keeps what is derived of it, so that a graph that sits in an equation (the body of
-    a scan, say) is transformed and compiled once.
+    `derived` keeps what is derived of it, and `cache` what it is compiled to, so that a graph
+    that sits in an equation (the body of a scan, say) is transformed and compiled once.
 
     Example:
         >>> graph = fg.make_graph(lambda x: x + x * x)(3.0)
@@ -90,13 +91,14 @@ class Graph:
         ['mul', 'add']
     """
 
-    __slots__ = ("__weakref__", "cache", "eqns", "inputs", "outputs")
+    __slots__ = ("__weakref__", "cache", "derived", "eqns", "inputs", "outputs")
 
     def __init__(self, inputs: Iterable[Var], eqns: Iterable[Eqn], outputs: Iterable[Atom]):
         self.inputs = tuple(inputs)
         self.eqns = tuple(eqns)
         self.outputs = tuple(outputs)
-        self.cache: dict[Any, Any] = {}
+        self.cache: dict[str, Any] = {}
+        self.derived: Recent[Any] | None = None
 
     @property
     def in_avals(self) -> tuple[Aval, ...]:
@@ -108,10 +110,10 @@ class Graph:
 
     def derive(self, key: Any, make: Callable[[], Any]) -> Any:
         """What `make()` derives of this graph, kept with it under `key`."""
-        found = self.cache.get(key)
-        if found is None:
-            found = self.cache[key] = make()
-        return found
+        if self.derived is None:
+            self.derived = Recent(Notice("a function within a compiled one"))
+        found = self.derived.get(key)
+        return self.derived.put(key, make()) if found is None else found
 
     def restrict(self, inputs: Sequence[bool], outputs: Sequence[bool]) -> Graph:
         """The graph of the chosen outputs; it must not depend on inputs that are not chosen."""

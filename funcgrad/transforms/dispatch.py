@@ -38,7 +38,8 @@ def make_guard(treedef: Any, leaves: Sequence[Any], run: Callable[..., Any]) -> 
         run: the program, a function of the leaves.
 
     Returns:
-        None where the structure has other containers than dicts, lists and (named) tuples.
+        None where the structure has other containers than dicts with strings as keys, lists and
+        (named) tuples.
     """
     names: dict[str, Any] = {"MISS": MISS, "run": run, "ndarray": np.ndarray}
     fetch: list[str] = []
@@ -86,6 +87,9 @@ def _destructure(
         return True
     kind = type(x)
     if kind not in (dict, list, tuple) and not (isinstance(x, tuple) and hasattr(x, "_fields")):
+        return False
+    # Other keys may be equal to those that are given, and yet not the same.
+    if kind is dict and not all(type(key) is str for key in x):
         return False
     here, label = _keep(name, fetch), f"k{len(names)}"
     names[label] = kind

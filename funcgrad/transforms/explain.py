@@ -30,13 +30,11 @@ def _differences(new: Any, old: Any) -> list[str]:
     (tree_a, static_a, leaves_a), (tree_b, static_b, leaves_b) = _describe(new), _describe(old)
     found = []
     if static_a != static_b:
-        old_values = {where: value for where, _, value in static_b or ()}
-        for where, _, value in static_a or ():
+        old_values = dict(static_b or ())
+        for where, value in static_a or ():
             if where not in old_values or old_values[where] != value:
                 before = repr(old_values[where]) if where in old_values else "absent"
                 found.append(f"static argument {where!r} is {value!r}; it was {before}")
-        if not found:
-            found.append("a static argument has another type")
     if tree_a != tree_b:
         found.append(f"the arguments' structure is {tree_a}; it was {tree_b}")
         return found

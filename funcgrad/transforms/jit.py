@@ -21,6 +21,7 @@ from funcgrad.core.execution import (
 )
 from funcgrad.core.graph import Graph
 from funcgrad.core.ownership import native
+from funcgrad.core.recent import Notice, Recent
 from funcgrad.core.tracer import Recorder, Tracer, bind, deferring, is_deferring, is_staging
 from funcgrad.errors import ArgumentError, IntegerRangeError, NotAnArrayError, at_line
 from funcgrad.primitives.call import call
@@ -31,8 +32,8 @@ from funcgrad.transforms.explain import explain_miss
 from funcgrad.transforms.frozen import frozen
 from funcgrad.transforms.static import (
     NamedArguments,
-    Static,
     StaticArguments,
+    Statics,
     names_of_rest,
     with_static,
 )
@@ -51,7 +52,7 @@ class Form(NamedTuple):
     """
 
     treedef: tree.TreeDef
-    static: Static
+    static: Statics
     keywords: bool
 
 
@@ -154,10 +155,11 @@ class Jitted:
         self.backend = backend
         self._static = static
         self._donated = donated
-        # Entries are added whole and never change, so that threads need no lock: at worst two
-        # of them compile the same program. A lock held while user code runs could block it.
-        self._programs: dict[Any, Program] = {}
-        self._graphs: dict[Any, tuple[Graph, tree.TreeDef]] = {}
+        # Threads take no lock: at worst two of them compile the same program. A lock held while
+        # user code runs could block it.
+        notice = Notice(f"jit: {getattr(fun, '__qualname__', fun)}")
+        self._programs: Recent[Program] = Recent(notice)
+        self._graphs: Recent[tuple[Graph, tree.TreeDef]] = Recent(notice)
         self._guard: Guard | None = None
         self._last_miss: tuple[Any, list[Any]] | None = None
 
@@ -215,7 +217,7 @@ class Jitted:
     # -- programs ---------------------------------------------------------------------
 
     def _take_apart(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Form, list[Any]]:
-        static: Static = ()
+        static: Statics = ()
         if self._static:
             static, args, kwargs = self._static.split(args, kwargs)
         leaves, treedef = tree.flatten((args, kwargs) if kwargs else args)
@@ -237,21 +239,21 @@ class Jitted:
         graph, out_tree = trace(target, form.treedef, avals, rec)
         if _captures_tracers(graph):
             return graph, out_tree
-        return self._graphs.setdefault((form, avals), (frozen(graph), out_tree))
+        return self._graphs.put((form, avals), (frozen(graph), out_tree))
 
     def _compile(self, key: Any, form: Form, leaves: Sequence[Any]) -> Program | None:
         """A new program; None where the function closes over tracers, so cannot be kept."""
         graph, out_tree = self._graph(form, _avals(form, leaves))
         if _captures_tracers(graph):
             return None
-        self._last_miss = (key, list(self._programs))
+        self._last_miss = (key, self._programs.keys())
         donated = self._donated_leaves(form, leaves)
         # What isn't NumPy's, CuPy's arrays say, is computed by the library it comes from.
         ours = all(map(_is_numpys, leaves))
         backend = self._backend() if ours else "numpy"
         run = backend_named(backend).compile(graph, out_tree, donated)
         program = Program(run, make_guard(form.treedef, leaves, run))
-        return self._programs.setdefault(key, program)
+        return self._programs.put(key, program)
 
     def _backend(self) -> str:
         return self.backend or default_backend()
@@ -262,7 +264,7 @@ class Jitted:
             return ()
         given = form.treedef.unflatten(leaves)
         args, kwargs = given if form.keywords else (given, dict[str, Any]())
-        static = {where for where, _, _ in form.static}
+        static = {where for where, _ in form.static}
         total = len(args) + sum(isinstance(where, int) for where in static)
         places = [i for i in range(total) if i not in static]
         named = self._donated.among(total)

@@ -7,11 +7,12 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from funcgrad._static import Static
 from funcgrad.errors import ArgumentError, StaticArgumentError, at_line
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-# Per static argument: its number or name, its type, its value.
-Static = tuple[tuple[int | str, type[Any], Any], ...]
+# Per static argument: its number or name, and its value.
+Statics = tuple[tuple[int | str, Static], ...]
 
 
 class NamedArguments:
@@ -81,41 +82,40 @@ class StaticArguments(NamedArguments):
 
     def split(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Static, tuple[Any, ...], dict[str, Any]]:
+    ) -> tuple[Statics, tuple[Any, ...], dict[str, Any]]:
         """The static arguments of a call, and the others.
 
         Raises:
             StaticArgumentError: a static argument cannot be hashed.
         """
         numbers = self.among(len(args))
-        fixed: list[tuple[int | str, Any]] = [(i, args[i]) for i in sorted(numbers)]
-        fixed += [(name, kwargs[name]) for name in self.names if name in kwargs]
-        for where, value in fixed:
+        fixed = [(i, Static(args[i])) for i in sorted(numbers)]
+        named = [(name, Static(kwargs[name])) for name in self.names if name in kwargs]
+        static: Statics = (*fixed, *named)
+        for where, value in static:
             _check_hashable(where, value)
-        # 1, 1.0 and True are equal, but the programs they lead to are not.
-        static: Static = tuple([(where, value.__class__, value) for where, value in fixed])
         rest = tuple([a for i, a in enumerate(args) if i not in numbers])
         return static, rest, {k: v for k, v in kwargs.items() if k not in self.names}
 
 
-def _check_hashable(where: int | str, value: Any) -> None:
+def _check_hashable(where: int | str, static: Static) -> None:
     try:
-        hash(value)
-    except TypeError:
+        hash(static)
+    except StaticArgumentError:
         raise at_line(
             StaticArgumentError,
-            f"jit: static argument {where!r} of type {type(value).__name__} cannot be hashed, so "
-            "it cannot be part of the cache's key; pass a tuple instead of a list, a frozen "
-            "dataclass instead of a dict, or make the argument an ordinary one",
+            f"jit: static argument {where!r} of type {type(static.value).__name__} cannot be "
+            "hashed, so it cannot be part of the cache's key; pass a tuple instead of a list, a "
+            "frozen dataclass instead of a dict, or make the argument an ordinary one",
         ) from None
 
 
-def with_static(fun: Callable[..., Any], static: Static) -> Callable[..., Any]:
+def with_static(fun: Callable[..., Any], static: Statics) -> Callable[..., Any]:
     """`fun` as a function of its other arguments."""
     if not static:
         return fun
-    by_number = {where: value for where, _, value in static if isinstance(where, int)}
-    by_name = {where: value for where, _, value in static if isinstance(where, str)}
+    by_number = {where: given.value for where, given in static if isinstance(where, int)}
+    by_name = {where: given.value for where, given in static if isinstance(where, str)}
 
     def rest(*args: Any, **kwargs: Any) -> Any:
         supply = iter(args)
@@ -134,9 +134,9 @@ def parameters_of(fun: Callable[..., Any]) -> list[inspect.Parameter] | None:
         return None
 
 
-def names_of_rest(fun: Callable[..., Any], static: Static, count: int) -> list[str]:
+def names_of_rest(fun: Callable[..., Any], static: Statics, count: int) -> list[str]:
     """The names of the positional arguments that are left beside static ones, `count` of them."""
     names = [p.name for p in parameters_of(fun) or () if p.kind in _POSITIONAL]
-    fixed = {where for where, _, _ in static}
+    fixed = {where for where, _ in static}
     free = [name for i, name in enumerate(names) if i not in fixed]
     return [free[i] if i < len(free) else f"arg{i}" for i in range(count)]
