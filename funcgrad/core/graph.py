@@ -36,7 +36,7 @@ class Const:
         if type(value) is int and not -(1 << 63) <= value < 1 << 63:
             # What no integer dtype holds meets only floats.
             value = float(value)
-        self.value = value
+        self.value: Any = value
         self.aval = aval_of(value)
 
     @property
@@ -221,14 +221,15 @@ def live_eqns(eqns: Sequence[Eqn], outputs: Iterable[Any]) -> list[Eqn]:
 def split_invariant(body: Graph, n_consts: int) -> tuple[Graph, Graph]:
     """A loop's body in two: what no step changes, and the rest, which takes it as inputs."""
     fixed = {id(v) for v in body.inputs[:n_consts]}
-    once, rest = [], []
+    once: list[Eqn] = []
+    rest: list[Eqn] = []
     for eqn in body.eqns:
         if all(id(a) in fixed or type(a) is not Var for a in eqn.ins):
             fixed.update(map(id, eqn.outs))
             once.append(eqn)
         else:
             rest.append(eqn)
-    made = {id(o): o for eqn in once for o in eqn.outs}
+    made: dict[int, Any] = {id(o): o for eqn in once for o in eqn.outs}
     read = {id(a) for eqn in rest for a in eqn.ins} | {id(a) for a in body.outputs}
     shared = [var for key, var in made.items() if key in read]
     consts, others = body.inputs[:n_consts], body.inputs[n_consts:]

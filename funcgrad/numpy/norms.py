@@ -65,7 +65,7 @@ def _matrix(x: Any, order: Any, axes: tuple[int, int], keepdims: bool) -> Any:
         out = np.min(sums, axis=compared, keepdims=True)
     else:
         # NumPy has 0 for a matrix without elements.
-        empty = {"initial": 0} if not sums.shape[compared] else {}
+        empty: dict[str, Any] = {"initial": 0} if not sums.shape[compared] else {}
         out = np.max(sums, axis=compared, keepdims=True, **empty)
     return out if keepdims else np.squeeze(out, axis=axes)
 

@@ -24,6 +24,9 @@ from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import special as sp
 from funcgrad.primitives.elementwise import cast
 
+# NumPy's types don't tell what is chosen of values of any type.
+_where: Callable[..., Any] = np.where
+
 __all__ = [
     "betaln",
     "digamma",
@@ -163,7 +166,7 @@ def ndtri(p: Any) -> Any:
     # Near 0 the difference from 1 would keep no digits of p.
     centre = np.sqrt(2).item() * bind(sp.erfinv, 2 * np.where(low, 0.5, p) - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(low, -_upper_quantile(np.where(low, p, 0.05)), centre)
+        return _where(low, -_upper_quantile(np.where(low, p, 0.05)), centre)
 
 
 # Numerators and denominators for r up to 5 and beyond it, lowest order first.
@@ -219,13 +222,13 @@ def _upper_quantile(p: Any) -> Any:
     zero = p == 0
     r = np.sqrt(-np.log(np.where(zero, 0.05, p)))
     far = r > 5
-    tail = np.where(
+    tail = _where(
         far,
         _ratio(np.where(far, r - 5, 0), _FAR_TAIL),
         _ratio(np.where(far, 0, r - 1.6), _NEAR_TAIL),
     )
     # So that the derivative is infinite there, too.
-    return np.where(zero, -np.log(np.where(zero, p, 1)), tail)
+    return _where(zero, -np.log(np.where(zero, p, 1)), tail)
 
 
 def _ratio(x: Any, orders: Any) -> Any:
@@ -512,7 +515,7 @@ def betaln(a: Any, b: Any) -> Any:
     ratio = (s + n - 0.5) * np.log1p(s / n) + s * (np.log(n) - 1)
     apart = gammaln(s) - ratio + (_stirling_rest(n) - _stirling_rest(s + n))
     a, b = np.where(far, 1, a), np.where(far, 1, b)
-    return np.where(far, apart, gammaln(a) + gammaln(b) - gammaln(a + b))
+    return _where(far, apart, gammaln(a) + gammaln(b) - gammaln(a + b))
 
 
 # Source: DLMF 5.11.1, the Bernoulli numbers over 2k (2k - 1).

@@ -11,6 +11,7 @@ import hashlib
 import os
 from functools import cache
 from importlib.machinery import all_suffixes
+from typing import Any
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _PACKAGE = os.path.dirname(os.path.dirname(_HERE))
@@ -48,7 +49,7 @@ def _digests(folder: str) -> dict[str, str]:
 def _digests_in_archive(folder: str) -> dict[str, str]:
     import pkgutil
 
-    read = getattr(pkgutil.get_importer(folder), "get_data", None)
+    read: Any = getattr(pkgutil.get_importer(folder), "get_data", None)
     found: dict[str, str] = {}
     for module in pkgutil.iter_modules([folder]) if read else ():
         for name in (f"{module.name}.py", f"{module.name}.pyc"):

@@ -75,7 +75,7 @@ def _random_split(key: Any, start: Any, shape: Shape) -> Any:
 # --- comparisons of unsigned with signed numbers --------------------------------------
 
 
-def _mixed(ufunc: np.ufunc) -> Callable[..., Any]:
+def _mixed(ufunc: Callable[..., Any]) -> Callable[..., Any]:
     """A comparison of uint64 with signed integers, which no dtype holds both of."""
 
     def rule(x: Any, y: Any) -> Any:
