@@ -83,6 +83,7 @@ def save(path: str | os.PathLike[str], params: Any) -> None:
     header = _safetensors.header(entries, metadata)
     _check_readable(path, header)
     with atomic_write(path) as file:
+        _safetensors.reserve(file, len(header) + sum(t.nbytes for t in tensors.values()))
         file.write(header)
         for name in entries:
             file.write(_safetensors.stored(tensors[name]))

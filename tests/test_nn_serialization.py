@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -304,6 +305,17 @@ def test_no_copy_is_made(tmp_path):
     assert tracemalloc.get_traced_memory()[1] - before < size * 1.05
     tracemalloc.stop()
     assert_same(again, value)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="nothing is reserved here")
+def test_file_systems_that_reserve_no_room(tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    save(tmp_path / "reserved", params())
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    save(tmp_path / "p", params())
+    assert (tmp_path / "p").read_bytes() == (tmp_path / "reserved").read_bytes()
 
 
 def test_pipes(tmp_path):
