@@ -183,7 +183,7 @@ def _scan(
     ys = [np.empty((length, *a.shape), a.dtype) for a in body.out_avals[n_carry:]]
     once, step = _without_invariant(body, n_consts)
     with np.errstate(all="ignore"):
-        fixed = run_graph(once, consts) if length else []
+        fixed = run_graph(once, consts) if once.eqns and length else []
         for i in reversed(range(length)) if reverse else range(length):
             outs = run_graph(step, [*consts, *fixed, *carry, *[x[i] for x in xs]])
             carry = outs[:n_carry]
