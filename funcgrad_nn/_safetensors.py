@@ -3,7 +3,7 @@
 The file begins with the header's length as a little-endian 64-bit integer; see "Format" in
 https://github.com/huggingface/safetensors. Reading and writing it here, straight from and to the
 arrays' own memory, takes no copy, and no file can do more than be refused. The package safetensors
-(0.8) maps or copies what it reads, gives no bfloat16 or float8 to NumPy, needs gigabytes for some
+(0.8) reads no pipes, gives no bfloat16 or float8 to NumPy, needs gigabytes for some
 crafted headers, orders metadata at random, and replaces files in a way of its own.
 """
 
