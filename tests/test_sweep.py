@@ -11,7 +11,7 @@ from sweep.modes import MODES, differences
 from sweep.table import TABLE, cases_of, public_names
 
 # One case in so many. Machine code takes ten times as long to make as all else.
-_EVERY = {"plain": 40, "eager": 20, "vmap": 40, "numpy": 40, "llvm": 300}
+_EVERY = {"plain": 60, "eager": 30, "vmap": 90, "numpy": 90, "llvm": 900}
 
 
 def test_every_function_is_swept():

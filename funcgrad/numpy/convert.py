@@ -10,7 +10,7 @@ import numpy as np
 
 from funcgrad.core.aval import aval_of, result_dtype
 from funcgrad.core.primitive import shape_of
-from funcgrad.core.tracer import Tracer, bind
+from funcgrad.core.tracer import Tracer, bind, own_value
 from funcgrad.errors import (
     ArgumentError,
     AxisError,
@@ -22,7 +22,7 @@ from funcgrad.errors import (
 )
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.elementwise import cast
-from funcgrad.primitives.integers import fit
+from funcgrad.primitives.integers import INT64, fit, holds
 
 
 def contains_tracer(x: Any) -> bool:
@@ -48,7 +48,9 @@ def as_array(x: Any) -> Any:
     if kind is Tracer:
         if hasattr(x.value, "dtype") or not x.aval.weak:
             return x
-        return cast(x, x.dtype)
+        number = own_value(x)
+        beyond = type(number) is int and not holds(INT64, number)
+        return fit(x, np.dtype(np.uint64)) if beyond else cast(x, x.dtype)
     if kind is list or kind is tuple:
         return _from_nested(x)
     if not hasattr(x, "__array_function__"):

@@ -290,7 +290,8 @@ def isclose(a: Any, b: Any, rtol: Any = 1e-05, atol: Any = 1e-08, equal_nan: boo
     a, b, rtol, atol = map(as_operand, (a, b, rtol, atol))
     b = _inexact(b)
     with np.errstate(invalid="ignore"):
-        near = np.abs(a - b) <= atol + rtol * np.abs(b)
+        # Of a Python number the size is one, too, which takes the dtype of the rest.
+        near = np.abs(a - b) <= atol + rtol * abs(b)
     close = near & np.isfinite(b) | (a == b)
     return close | (np.isnan(a) & np.isnan(b)) if equal_nan else close
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from funcgrad.core.aval import aval_of
 from funcgrad.core.primitive import Primitive, shape_of
-from funcgrad.core.tracer import Tracer, bind
+from funcgrad.core.tracer import Tracer, bind, own_value
 from funcgrad.errors import (
     ArgumentError,
     OperandTypeError,
@@ -36,11 +36,24 @@ from funcgrad.primitives.elementwise import cast
 
 def _masked(a: Any, where: Any, fill: Any) -> Any:
     """a with `fill` where the mask is false; the mask may broadcast a to more elements."""
-    return a if where is True or where is None else np.where(where, a, fill)
+    if where is True or where is None:
+        return a
+    if np.ndim(where) > a.ndim:
+        raise at_line(
+            ShapeError, f"where= of {np.ndim(where)} axes is more than the array's {a.ndim}"
+        )
+    return np.where(where, a, fill)
+
+
+def _axes_reduced(axis: Any, rank: int) -> tuple[int, ...]:
+    """The axes of a reduction; NumPy's ufuncs take a number as if it had one axis."""
+    if not rank and type(axis) is int and axis in (0, -1):
+        return ()
+    return normalize_axes(axis, rank)
 
 
 def _reduce(prim: Primitive, a: Any, axis: Any, keepdims: Any) -> Any:
-    return bind(prim, a, axes=normalize_axes(axis, len(shape_of(a))), keepdims=bool(keepdims))
+    return bind(prim, a, axes=_axes_reduced(axis, len(shape_of(a))), keepdims=bool(keepdims))
 
 
 # --- sums and products ----------------------------------------------------------------
@@ -105,7 +118,7 @@ def _extremum(name: str, ufunc: np.ufunc, prim: Primitive) -> Callable[..., Any]
             return _reduce(prim, a, axis, keepdims)
         initial = assigned(initial, a.dtype)
         a = _masked(a, where, initial)
-        axes = normalize_axes(axis, a.ndim)
+        axes = _axes_reduced(axis, a.ndim)
         if 0 in [a.shape[i] for i in axes]:
             return np.broadcast_to(initial, rd.reduced_shape(a.shape, axes, bool(keepdims)))
         return ufunc(_reduce(prim, a, axes, keepdims), initial)
@@ -126,7 +139,9 @@ def _position(name: str, prim: Primitive) -> Callable[..., Any]:
         if axis is None:
             found = bind(prim, a.reshape((-1,)), axis=0)
             return found.reshape((1,) * rank) if keepdims else found
-        axis = normalize_axis(axis, rank)
+        axis = normalize_axis(axis, rank or 1)
+        if not rank:
+            return bind(prim, a.reshape((1,)), axis=0)
         found = bind(prim, a, axis=axis)
         return rd.expand_reduced(found, a.shape, (axis,)) if keepdims else found
 
@@ -240,7 +255,7 @@ def var(
         mean = _mean(a, axes, within, keepdims=True, where=where)
     away = a - mean
     squares = away.real**2 + away.imag**2 if a.dtype.kind == "c" else away * away
-    n = _count(a, axes, where, keepdims) - (ddof if correction is None else correction)
+    n = _count(a, axes, where, keepdims) - _lost_degrees(ddof, correction)
     if dtype is None:
         within, result = (np.real(np.empty(0, d)).dtype for d in (within, result))
     total = sum(squares, axes, within, keepdims=keepdims, where=where)
@@ -248,6 +263,14 @@ def var(
 
 
 _mean = mean
+
+
+def _lost_degrees(ddof: Any, correction: Any) -> Any:
+    if correction is None:
+        return ddof
+    if ddof != 0:
+        raise at_line(ArgumentError, "ddof= and correction= are two names for one; give one")
+    return correction
 
 
 @implements(np.std)
@@ -286,9 +309,12 @@ def average(
             )
         weights = np.transpose(weights, np.argsort(given))
         weights = weights.reshape([n if i in axes else 1 for i, n in enumerate(a.shape)])
-    total = sum(np.broadcast_to(weights, a.shape), axes, keepdims=keepdims)
-    total = total if total.dtype.kind in "fc" else total * 1.0
-    result = sum(a * weights, axes, keepdims=keepdims) / total
+    dtype = np.result_type(a.dtype, weights.dtype, *(["f8"] if a.dtype.kind in "iub" else []))
+    total = sum(np.broadcast_to(weights, a.shape), axes, dtype, keepdims=keepdims)
+    sums = own_value(total)
+    if type(sums) is not Tracer and np.any(sums == 0):
+        raise at_line(ArgumentError, "np.average: the weights sum to zero")
+    result = sum(cast(a, dtype) * cast(weights, dtype), axes, keepdims=keepdims) / total
     return (result, np.broadcast_to(total, result.shape)) if returned else result
 
 
@@ -338,9 +364,36 @@ def _nan_statistic(name: str, statistic: Callable[..., Any]) -> Callable[..., An
     return reduction
 
 
+def _present_variance(statistic: Callable[..., Any]) -> Callable[..., Any]:
+    """The statistic of those that are present; NaN where there are no more than ddof of them.
+
+    NumPy's other averages have infinity there.
+    """
+
+    def variance(
+        a: Any,
+        axis: Any,
+        dtype: Any,
+        out: Any = None,
+        ddof: float = 0,
+        keepdims: Any = False,
+        *,
+        where: Any,
+        **options: Any,
+    ) -> Any:
+        found = statistic(a, axis, dtype, out, ddof, keepdims, where=where, **options)
+        if a.dtype.kind not in "fc":
+            return found
+        lost = ddof if ddof != 0 else options.get("correction") or 0
+        count = sum(np.broadcast_to(where, a.shape), axis, keepdims=keepdims)
+        return np.where(count > lost, found, np.asarray(np.nan, found.dtype))
+
+    return variance
+
+
 nanmean = implements(np.nanmean)(_nan_statistic("nanmean", mean))
-nanvar = implements(np.nanvar)(_nan_statistic("nanvar", var))
-nanstd = implements(np.nanstd)(_nan_statistic("nanstd", std))
+nanvar = implements(np.nanvar)(_nan_statistic("nanvar", _present_variance(var)))
+nanstd = implements(np.nanstd)(_nan_statistic("nanstd", _present_variance(std)))
 
 
 def _nan_extremum(name: str, extremum: Callable[..., Any], worst: float) -> Callable[..., Any]:
@@ -349,7 +402,7 @@ def _nan_extremum(name: str, extremum: Callable[..., Any], worst: float) -> Call
     ) -> Any:
         a, missing = _without_nan(a, worst)
         found = extremum(a, axis, out, keepdims, **options)
-        if not missing.ndim or options:
+        if a.dtype.kind not in "fc" or options:
             return found
         return np.where(all(missing, axis, keepdims=keepdims), np.nan, found)
 
@@ -368,6 +421,9 @@ def _running(name: str, prim: Primitive) -> Callable[..., Any]:
     def running(a: Any, axis: Any = None, dtype: Any = None, out: Any = None) -> Any:
         check_out(out, name)
         a = _cast_if(as_array(a), dtype)
+        if not a.ndim and axis is not None:
+            normalize_axis(axis, 1)
+            axis = None
         if axis is None:
             a, axis = a.reshape((-1,)), 0
         return _narrowed(bind(prim, a, axis=normalize_axis(axis, a.ndim)), dtype)
@@ -403,7 +459,7 @@ def _cumulative(running: Callable[..., Any], identity: int) -> Callable[..., Any
         x = as_array(x)
         if axis is None and x.ndim > 1:
             raise ValueError(f"an array of {x.ndim} axes needs axis=")
-        axis = normalize_axis(axis or 0, x.ndim)
+        axis = normalize_axis(axis or 0, x.ndim or 1)
         result = running(x, axis, dtype, out)
         if not include_initial:
             return result
@@ -482,7 +538,14 @@ def _accumulation(ufunc: np.ufunc, prim: Primitive) -> Callable[..., Any]:
     run = _running(f"{ufunc.__name__}.accumulate", prim)
 
     def accumulate(array: Any, axis: Any = 0, dtype: Any = None, out: Any = None) -> Any:
-        return run(_method_operand(ufunc, array, dtype), axis, dtype, out)
+        array = _method_operand(ufunc, array, dtype)
+        if not array.ndim or (axis is None and array.ndim > 1):
+            raise at_line(
+                ShapeError,
+                f"np.{ufunc.__name__}.accumulate goes along one axis, got axis={axis} of "
+                f"{aval_of(array)}",
+            )
+        return run(array, axis, dtype, out)
 
     return accumulate
 

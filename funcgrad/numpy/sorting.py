@@ -32,11 +32,27 @@ def _flat_or_axis(a: Any, axis: Any, name: str, order: Any = None) -> tuple[Any,
     return a, normalize_axis(axis, a.ndim)
 
 
+def _check_kind(kind: Any, stable: Any) -> None:
+    if kind is None and stable is None:
+        return
+    try:
+        np.sort(np.empty(0), kind=kind, stable=stable)
+    except (TypeError, ValueError) as error:
+        raise at_line(ArgumentError, str(error)) from error
+
+
+def _at_least_one_axis(a: Any) -> Any:
+    """As NumPy takes numbers where it looks for places."""
+    a = as_array(a)
+    return a if a.ndim else a.reshape(-1)
+
+
 # --- sort and partition ---------------------------------------------------------------
 
 
 @implements(np.sort)
 def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None) -> Any:
+    _check_kind(kind, stable)
     a, axis = _flat_or_axis(a, axis, "sort", order)
     return bind(so.sort, a, axis=axis)
 
@@ -45,13 +61,16 @@ def sort(a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable:
 def argsort(
     a: Any, axis: Any = -1, kind: Any = None, order: Any = None, *, stable: Any = None
 ) -> Any:
-    a, axis = _flat_or_axis(a, axis, "argsort", order)
+    _check_kind(kind, stable)
+    a, axis = _flat_or_axis(_at_least_one_axis(a), axis, "argsort", order)
     kind = "stable" if stable else kind or "quicksort"
     return bind(so.argsort, a, axis=axis, kind=kind)
 
 
 def _check_kth(kth: Any, a: Any, axis: int) -> None:
     kth, n = np.asarray(known(kth, "partition")), a.shape[axis]
+    if kth.dtype.kind not in "iub":
+        raise at_line(OperandTypeError, f"kth={kth} is no index: it needs integers")
     if a.size and np.any((kth < -n) | (kth >= n)):
         raise at_line(ArgumentError, f"kth={kth} is out of bounds for {n} elements")
 
@@ -69,7 +88,7 @@ def partition(
 def argpartition(
     a: Any, kth: Any, axis: Any = -1, kind: str = "introselect", order: Any = None
 ) -> Any:
-    a, axis = _flat_or_axis(a, axis, "argpartition", order)
+    a, axis = _flat_or_axis(_at_least_one_axis(a), axis, "argpartition", order)
     _check_kth(kth, a, axis)
     return bind(so.argsort, a, axis=axis, kind="stable")
 

@@ -264,11 +264,18 @@ def with_options(
         found = ufunc.resolve_dtypes((*kinds, *(None,) * ufunc.nout), casting=casting, **chosen)
     except (TypeError, ValueError) as error:
         raise PrimitiveError.of(f"np.{name}", list(map(aval_of, inputs)), error) from error
-    results = handler(*(ew.cast(x, d) for x, d in zip(inputs, found, strict=False)))
+    if signature is not None:
+        inputs = [_in_loop(x, d) for x, d in zip(inputs, found, strict=False)]
+    results = handler(*inputs)
     outs = found[ufunc.nin :]
     if ufunc.nout == 1:
         return ew.cast(results, outs[0])
     return tuple(ew.cast(r, d) for r, d in zip(results, outs, strict=True))
+
+
+def _in_loop(x: Any, dtype: np.dtype) -> Any:
+    """An operand in the dtype that was asked for, which a Python integer must fit."""
+    return ew.cast(fit(x, dtype) if type(x) is int and dtype.kind in "iu" else x, dtype)
 
 
 # --- operators ------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from funcgrad.errors import InPlaceError, OperandTypeError, ShapeError, at_line
 from funcgrad.numpy.convert import as_array, assigned
 from funcgrad.numpy.indexing import Plan, check_range, getitem, make_plan, split_key
 from funcgrad.numpy.protocol import attach_methods
+from funcgrad.numpy.ufuncs import as_operand
 from funcgrad.primitives import indexing as ix
 from funcgrad.primitives import structural as st
 
@@ -73,7 +74,7 @@ class Place:
 
     def power(self, values: Any) -> Any:
         """`x[index] **= values`."""
-        return self.set(cast_back(self.get() ** as_array(values), self._x, "power"))
+        return self.set(cast_back(self.get() ** as_operand(values), self._x, "power"))
 
     def min(self, values: Any) -> Any:
         """The smaller of each element and the values for it; equals share the derivative."""

@@ -468,7 +468,7 @@ def cast(x: Any, dtype: Any) -> Any:
         if kind == "b":
             return bind(comparisons["not_equal"], x, 0)
         if kind != "c":
-            x = bind(real, x)
+            x = bind(real, bind(convert, x, dtype=have.dtype) if have.weak else x)
             have = aval_of(x)
     if have.dtype.kind == "f" and dtype == _UINT32:
         # What is out of range NumPy converts in one way or another, as the elements lie.
