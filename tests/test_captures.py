@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -172,3 +173,56 @@ def test_threads_may_use_the_same_arrays() -> None:
         thread.join()
     assert not failures
     assert large.flags.writeable
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("mode", MODES)
+def test_files_in_memory_are_arrays_as_others(mode: str, size: int, tmp_path: Path) -> None:
+    buffer = np.memmap(tmp_path / "buffer", np.float64, "w+", shape=(size,))
+
+    def f(x: Any) -> Any:
+        total = 0.0
+        for k in range(3):
+            buffer[...] = k
+            total = total + x * buffer
+        return total
+
+    x = np.full(size, 2.0)
+    try:
+        found = MODES[mode](f, x)
+    except errors.CapturedWriteError as error:
+        assert size * 8 > 1 << 14
+        assert __file__ in str(error)
+    else:
+        np.testing.assert_array_equal(found, np.full(size, 3.0))
+    assert buffer.flags.writeable
+
+
+@pytest.mark.parametrize("backend", ["eager", "numpy", "llvm"])
+def test_a_refused_write_is_told_of_however_it_was_tried(backend: str, tmp_path: Path) -> None:
+    def by_file(a: np.ndarray) -> None:
+        path = tmp_path / "numbers"
+        path.write_bytes(a.tobytes())
+        with path.open("rb") as file:
+            file.readinto(a)
+
+    writers: list[Callable[[np.ndarray], Any]] = [
+        lambda a: memoryview(a).__setitem__(0, 1.0),
+        lambda a: np.random.default_rng(0).random(out=a),
+        lambda a: np.random.default_rng(0).shuffle(a),
+        by_file,
+        lambda a: a.sort(),
+        lambda a: np.copyto(a, 1.0),
+    ]
+    for write in writers:
+        large = np.zeros(200_000)
+
+        def f(x: Any, large: Any = large, write: Any = write) -> Any:
+            y = np.sum(x * large)
+            write(large)
+            return y
+
+        transformed = fg.grad(f) if backend == "eager" else fg.jit(f, backend=backend)
+        with pytest.raises(errors.CapturedWriteError):
+            transformed(2.0)
+        assert large.flags.writeable

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
+import funcgrad.numpy as fnp
 from funcgrad import errors
 
 A = np.arange(5.0)
@@ -251,3 +252,44 @@ def test_ctrl_c_as_a_recording_ends_leaves_nothing_behind(monkeypatch: Any) -> N
         assert fg.grad(fg.jit(np.sin))(0.0) == 1.0
         assert tracer._recorders.top is tracer._recorders.owner is None
         assert not tracer.deferring
+
+
+TABLE = np.arange(3.0) * 10
+LOOKUPS: dict[str, Function] = {
+    "get": lambda x, i: x * 0.0 + fg.at(TABLE * 1.0)[i].get(),
+    "take": lambda x, i: x * 0.0 + fnp.take(TABLE, i[None])[0],
+    "set": lambda x, i: np.sum(fg.at(np.zeros(3))[i].set(x) * TABLE / 10.0) * 10.0 / x,
+    "add": lambda x, i: np.sum(fg.at(np.zeros(3))[i].add(x) * TABLE) / x,
+    "power": lambda x, i: x * 0.0 + (i**i) * 0.0 + fg.at(TABLE * 1.0)[i].get(),
+}
+
+
+@pytest.mark.parametrize("name", LOOKUPS)
+@pytest.mark.parametrize("mode", ["vmap", "vmap of jit", "numpy", "llvm", "grad"])
+def test_examples_raise_nothing_in_branches_that_they_do_not_take(name: str, mode: str) -> None:
+    look_up = LOOKUPS[name]
+
+    def by_number(x: Any) -> Any:
+        return fg.cond(x >= 9, lambda: look_up(x, (x - 9).astype(int)), lambda: -1.0 * x)
+
+    def by_integer(x: Any, i: Any) -> Any:
+        return fg.cond(i >= 9, lambda: look_up(x, i - 9), lambda: -1.0 * x)
+
+    batched: dict[str, Callable[..., Any]] = {
+        "vmap": fg.vmap,
+        "vmap of jit": lambda f: fg.vmap(fg.jit(f)),
+        "numpy": lambda f: fg.jit(fg.vmap(f), backend="numpy"),
+        "llvm": lambda f: fg.jit(fg.vmap(f)),
+        "grad": lambda f: (
+            lambda *xs: fg.value_and_grad(
+                lambda x: (np.sum(fg.vmap(f)(x, *xs[1:])), fg.vmap(f)(x, *xs[1:])), has_aux=True
+            )(xs[0])[0][1]
+        ),
+    }
+    for indices in (np.arange(1, 12), np.arange(1, 5)):
+        x = indices * 1.0
+        expected = np.where(indices < 9, -x, TABLE[np.maximum(indices - 9, 0)])
+        np.testing.assert_allclose(batched[mode](by_number)(x), expected)
+        np.testing.assert_allclose(batched[mode](by_integer)(x, indices), expected)
+        slopes = fg.grad(lambda x: np.sum(batched["llvm"](by_number)(x)))(x)
+        np.testing.assert_allclose(slopes[indices < 9], -1.0)

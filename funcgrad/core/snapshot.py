@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import re
 import threading
 from typing import Any
 
@@ -14,6 +15,8 @@ from funcgrad.errors import CapturedWriteError
 _PART_BYTES = 1 << 20
 # So many elements of a held array are compared when it is released.
 _SAMPLES = 256
+# How NumPy, Python's buffers and their users say that memory cannot be written to.
+_REFUSAL = re.compile("read-?only|read-write|writable|writeable")
 
 
 def snapshot(x: np.ndarray) -> np.ndarray:
@@ -92,7 +95,7 @@ class Held:
         """
         held, arrays = bool(self._locked), self._arrays
         self._unlock()
-        if isinstance(error, ValueError) and "read-only" in str(error) and held:
+        if held and isinstance(error, (ValueError, TypeError)) and _REFUSAL.search(str(error)):
             raise CapturedWriteError.refused(purpose, error) from error
         if error is None:
             for array, sample, before in arrays.values():

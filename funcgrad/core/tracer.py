@@ -42,6 +42,7 @@ KEPT_BYTES = 1 << 14
 CAPTURED_BYTES = 1 << 20
 # What a branch computes of constants is computed at once where results are as small as this.
 FOLDED_BYTES = 1 << 12
+_ARRAYS = frozenset({np.ndarray, np.memmap})
 
 
 class _NoValue:
@@ -266,7 +267,7 @@ class Recorder:
             tracer = Tracer(self, value.value if self.concrete else NO_VALUE, value.aval)
             self._origin(tracer, value)
         elif self.concrete:
-            if type(value) is np.ndarray:
+            if type(value) in _ARRAYS:
                 value = native(value)
                 value = value.copy("K") if value.nbytes <= KEPT_BYTES else self.hold(value)
             tracer = Tracer(self, value)
@@ -304,7 +305,7 @@ class Recorder:
                 if a.rec is not self:
                     self.captures = True
                 values.append(value)
-            elif type(a) is np.ndarray:
+            elif type(a) in _ARRAYS:
                 # The derivative will read it when the user may have written something else.
                 values.append(a.copy("K") if a.nbytes <= KEPT_BYTES else self.hold(a))
             else:
@@ -370,7 +371,7 @@ class Recorder:
 
     def stage(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
         """Record without computing; shares equal equations and drops identities."""
-        args = tuple([self._kept(a) if type(a) is np.ndarray else a for a in args])
+        args = tuple([self._kept(a) if type(a) in _ARRAYS else a for a in args])
         if prim.simplify is not None:
             known = prim.simplify(args, params)
             if known is not None:

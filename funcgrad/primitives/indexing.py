@@ -514,3 +514,17 @@ def _extremum(name: str, impl: Any) -> Any:
 
 scatter_min = _extremum("scatter_min", _scatter_min)
 scatter_max = _extremum("scatter_max", _scatter_max)
+
+# What raises where an index is out of range.
+INDEXED = frozenset(
+    {
+        gather,
+        dynamic_index,
+        scatter_zeros,
+        scatter_add,
+        scatter_set,
+        scatter_mul,
+        scatter_min,
+        scatter_max,
+    }
+)

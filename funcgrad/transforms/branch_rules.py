@@ -10,11 +10,12 @@ import numpy as np
 
 from funcgrad.core.aval import Aval
 from funcgrad.core.evaluate import run_graph
-from funcgrad.core.graph import Const, Graph, Var
+from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.core.primitive import Primitive, zeros_like
 from funcgrad.core.tracer import bind, deferred
 from funcgrad.primitives.control import checkpoint, gate, switch, while_
-from funcgrad.primitives.elementwise import stop_gradient
+from funcgrad.primitives.elementwise import power, stop_gradient
+from funcgrad.primitives.indexing import INDEXED
 from funcgrad.primitives.structural import broadcast_to
 from funcgrad.transforms.jvp import jvp_graph
 from funcgrad.transforms.partial import Split, joint_vjp
@@ -173,14 +174,14 @@ def _run_for_some(
     branch: Graph, operands: Sequence[Any], flags: Mask, size: int, mask: Any
 ) -> list[Any]:
     """A branch's results for every example, without harm by those that do not take it."""
-    endless = _may_not_end(branch)
-    harmless = _like_one_that_does if endless else _gated
+    harms = _may_do_harm(branch)
+    harmless = _like_one_that_does if harms else _gated
     args = [
         harmless(x, mask, v.aval) if b else _shared(x, mask, v.aval)
         for x, b, v in zip(operands, flags, branch.inputs, strict=True)
     ]
     with np.errstate(all="ignore"):
-        if not endless:
+        if not harms:
             outs, out_flags = run_batched(branch, args, flags, size)
             return [ensure_batched(o, b, size) for o, b in zip(outs, out_flags, strict=True)]
         run, _ = batch_graph(branch, flags, size, [True] * len(branch.outputs))
@@ -207,8 +208,15 @@ def _like_one_that_does(x: Any, mask: Any, aval: Aval) -> Any:
     return np.where(as_column(mask, x), x, like)
 
 
-def _may_not_end(graph: Graph) -> bool:
-    return any(e.prim is while_ for e in graph.eqns) or any(map(_may_not_end, graph.subgraphs()))
+def _may_do_harm(graph: Graph) -> bool:
+    """Whether it may not end, or may raise, for operands of an example that does not take it."""
+    return any(map(_does_harm, graph.eqns)) or any(map(_may_do_harm, graph.subgraphs()))
+
+
+def _does_harm(eqn: Eqn) -> bool:
+    if eqn.prim is power:
+        return not eqn.outs[0].aval.inexact
+    return eqn.prim is while_ or eqn.prim in INDEXED
 
 
 set_rules(switch, pushforward=_switch_pushforward, pullback=_switch_pullback, batch=_switch_batch)
