@@ -108,3 +108,20 @@ def test_a_last_number_that_is_narrowed_writes_nothing_behind_it(start: Any, to:
         x = (np.arange(n) % 100).astype(start)
         np.testing.assert_array_equal(f(x, room[:n]), x.astype(to))
         np.testing.assert_array_equal(room[n:], 7)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 7, 8, 9, 17])
+def test_powers_to_constants_that_differ_between_elements(n: int, dtype: Any) -> None:
+    # Small arrays are constants of the code; the first one's power is no rule for the others.
+    x = np.linspace(1.0, 2.0, n, dtype=dtype)
+    simple = np.resize(np.array([1, 2, 3, 0, -1, 0.5, 4, -2, 1.5, -0.5], dtype), n)
+    for y in (simple, simple[::-1].copy(), np.full(n, 2.0, dtype), np.append(simple[:-1], [0.0])):
+        y = y.astype(dtype)
+        f = fg.jit(lambda x, y=y: x**y)
+        np.testing.assert_allclose(f(x), x**y, rtol=1e-6)
+        np.testing.assert_allclose(fg.vmap(f)(np.stack([x, x]))[1], x**y, rtol=1e-6)
+        base = abs(y) + 1
+        np.testing.assert_allclose(fg.jit(lambda x, b=base: b**x)(x), base**x, rtol=1e-5)
+        slope = fg.jit(fg.grad(lambda x, y=y: np.sum(x**y)))(x)
+        np.testing.assert_allclose(slope, y * x ** (y - 1), rtol=1e-5)

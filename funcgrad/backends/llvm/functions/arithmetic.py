@@ -72,8 +72,10 @@ class Term:
     def literal(self) -> float | None:
         """The number, where it is the same constant in every lane."""
         ref = self.value.ref
-        found = None if ref.startswith("%") else re.search(r"0x([0-9A-F]{16})\b", ref)
-        return struct.unpack(">d", bytes.fromhex(found[1]))[0] if found else None
+        found = [] if ref.startswith("%") else re.findall(r"0x([0-9A-F]{16})\b", ref)
+        if len(set(found)) != 1 or len(found) <= ref.count(","):
+            return None
+        return struct.unpack(">d", bytes.fromhex(found[0]))[0]
 
     def lift(self, other: Operand) -> Value:
         """`other` as a value of this type."""
