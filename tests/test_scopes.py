@@ -293,3 +293,21 @@ def test_examples_raise_nothing_in_branches_that_they_do_not_take(name: str, mod
         np.testing.assert_allclose(batched[mode](by_integer)(x, indices), expected)
         slopes = fg.grad(lambda x: np.sum(batched["llvm"](by_number)(x)))(x)
         np.testing.assert_allclose(slopes[indices < 9], -1.0)
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">f4", ">c16", ">i4"])
+def test_branches_and_bodies_return_arrays_of_another_byte_order(dtype: str) -> None:
+    swapped = np.arange(3).astype(dtype)
+    plain = swapped.astype(swapped.dtype.newbyteorder("="))
+
+    def f(p: Any) -> Any:
+        first = fg.cond(p, lambda: swapped, lambda: plain * 2)
+        second = fg.scan(lambda c, _: (c, swapped), 0, None, 2)[1][1]
+        return first, fg.switch(p * 1, [lambda: plain, lambda: swapped]), second
+
+    for p in (True, False):
+        batched = fg.vmap(f)(np.array([p]))
+        for found in (f(p), fg.jit(f)(p), fg.jit(f, backend="numpy")(p), [b[0] for b in batched]):
+            for result, expected in zip(found, (f(p)[0], plain, plain), strict=True):
+                assert result.dtype == plain.dtype and result.dtype.isnative
+                np.testing.assert_array_equal(result, expected)

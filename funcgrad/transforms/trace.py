@@ -11,7 +11,7 @@ import numpy as np
 from funcgrad import tree
 from funcgrad.core.aval import PYTHON_SCALARS, Aval, aval_of
 from funcgrad.core.graph import Const, Eqn, Graph, Var
-from funcgrad.core.ownership import own_arrays
+from funcgrad.core.ownership import native, own_arrays
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import Recorder, Tracer, bind, own_value, recorder_of
 from funcgrad.errors import NotAnArrayError
@@ -47,6 +47,7 @@ def flatten_result(out: Any, purpose: str) -> tuple[list[Any], Any]:
     for i, leaf in enumerate(leaves):
         if type(leaf) is not Tracer:
             try:
+                leaves[i] = native(leaf)
                 aval_of(leaf)
             except NotAnArrayError:
                 path = tree.keystr(tree.flatten_with_path(out)[0][i][0])
