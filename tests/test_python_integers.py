@@ -9,7 +9,7 @@ import pytest
 
 import funcgrad as fg
 from _modes import MODES, check, outcome
-from funcgrad.errors import ArgumentError, IntegerRangeError
+from funcgrad.errors import ArgumentError, IntegerRangeError, NotAnArrayError
 
 U8 = np.array([200, 100, 0, 255], np.uint8)
 I8 = np.array([-128, 5, 127], np.int8)
@@ -139,6 +139,51 @@ def test_updates(value):
                 else:
                     first = wanted[0] if name == "add" else value
                     assert got.dtype == np.uint8 and got[0] == first, (name, mode, got)
+
+
+@pytest.mark.parametrize("value", HUGE)
+@pytest.mark.parametrize("dtype", ["uint8", "uint64", "float64"])
+def test_updates_with_more_than_64_bits(dtype, value):
+    x = np.ones(3, dtype)
+
+    def assigned():
+        y = x.copy()
+        y[0] = value
+        return y
+
+    wanted = outcome(assigned)
+    for mode, run in MODES.items():
+        got = outcome(lambda run=run: run(lambda xp, x: fg.at(x)[0].set(value), (x,)))
+        if isinstance(wanted, OverflowError):
+            assert isinstance(got, IntegerRangeError), (mode, got)
+        else:
+            np.testing.assert_array_equal(got, wanted, strict=True)
+    if dtype == "float64":
+        gradient = fg.grad(lambda x: np.sum(fg.at(x)[0].set(value) * x))(x)
+        np.testing.assert_array_equal(gradient, [float(value), 2.0, 2.0])
+
+
+NO_NUMBERS = ["a", None, [None, 1], [2**70, 1], np.array(["a", "b"])]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=repr)
+def test_updates_with_no_numbers(value):
+    for mode, run in MODES.items():
+        got = outcome(lambda run=run: run(lambda xp, x: fg.at(x)[:2].set(value), (np.ones(3),)))
+        assert isinstance(got, NotAnArrayError), (mode, got)
+
+
+@pytest.mark.parametrize("value", [*HUGE, 0, -1])
+def test_signs_of_large_integers_have_derivatives(value):
+    def f(x):
+        return np.copysign(x, value)
+
+    x, sign = np.array([2.0, -3.0]), -1.0 if value < 0 else 1.0
+    want = np.array([sign, -sign])
+    for g in (f, *(fg.jit(f, backend=b) for b in JITTED)):
+        np.testing.assert_array_equal(fg.jvp(g, (x,), (np.ones(2),))[1], want)
+        np.testing.assert_array_equal(fg.vjp(g, x)[1](np.ones(2))[0], want)
+        np.testing.assert_array_equal(fg.vmap(fg.grad(g))(x), want)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint64, np.int64])

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import aval_of
+from funcgrad.core.aval import PYTHON_SCALARS, aval_of
 from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import Tracer, bind, is_abstract
 from funcgrad.errors import InPlaceError, OperandTypeError, ShapeError, at_line
@@ -126,6 +126,8 @@ def at(x: Any) -> At:
         IndexRangeError: the index does not fit the array (from the methods).
         ShapeError: the values do not broadcast to the part.
         OperandTypeError: the values do not fit the dtype, such as floats in an integer array.
+        IntegerRangeError: a Python integer is beyond the dtype.
+        NotAnArrayError: the values are no numbers.
 
     Example:
         >>> import numpy as np, funcgrad as fg
@@ -148,7 +150,8 @@ def _refuse_kind(have: np.dtype, x: Any, name: str) -> OperandTypeError:
 
 def cast_back(values: Any, x: Any, name: str) -> Any:
     """Values in the dtype of `x`, unless that loses their kind."""
-    have = as_array(values).dtype
+    # A Python integer counts as one however large it is, where an array would hold an object.
+    have = aval_of(values if type(values) in PYTHON_SCALARS else as_array(values)).dtype
     if _KIND_ORDER[have.kind] > _KIND_ORDER[x.dtype.kind]:
         raise _refuse_kind(have, x, name)
     return assigned(values, x.dtype)

@@ -403,7 +403,7 @@ fmin = elementwise(
 copysign = elementwise(
     "copysign",
     np.copysign,
-    lambda g, ans, x, y: np.where(np.signbit(x) == np.signbit(y), g, -g),
+    lambda g, ans, x, y: np.where(np.signbit(x) == np.signbit(ans), g, -g),
     None,
     domain=(0.5, 2.0),
     dtypes="f",
