@@ -248,6 +248,7 @@ def _register_ufuncs() -> None:
         theirs = getattr(np, ours.__name__, None)
         if theirs is not None:
             ufuncs.UFUNCS[theirs] = ours
+    ufuncs.OWN_OPTIONS[np.vecdot] = ("axis",)
 
 
 _register_ufuncs()

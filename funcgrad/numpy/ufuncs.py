@@ -234,6 +234,10 @@ def outer(ufunc: np.ufunc, x: Any, y: Any, **options: Any) -> Any:
     return ufunc(x.reshape(x.shape + (1,) * y.ndim), y, **options)
 
 
+# What a handler takes by itself, beyond the options of all ufuncs.
+OWN_OPTIONS: dict[np.ufunc, tuple[str, ...]] = {}
+
+
 def with_options(
     ufunc: np.ufunc, handler: Callable[..., Any], inputs: Sequence[Any], options: dict[str, Any]
 ) -> Any:
@@ -253,6 +257,7 @@ def with_options(
             f"np.{name} with where=",
             "Choose between results with np.where(mask, new, old) instead.",
         )
+    own = {o: options.pop(o) for o in OWN_OPTIONS.get(ufunc, ()) if o in options}
     if options:
         raise UnsupportedFunctionError.of(f"np.{name} with {', '.join(options)}=")
     inputs = list(map(as_operand, inputs))
@@ -266,7 +271,7 @@ def with_options(
         raise PrimitiveError.of(f"np.{name}", list(map(aval_of, inputs)), error) from error
     if signature is not None:
         inputs = [_in_loop(x, d) for x, d in zip(inputs, found, strict=False)]
-    results = handler(*inputs)
+    results = handler(*inputs, **own)
     outs = found[ufunc.nin :]
     if ufunc.nout == 1:
         return ew.cast(results, outs[0])

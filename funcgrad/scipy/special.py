@@ -7,16 +7,16 @@ Integers and booleans give float64; float32 and float16 stay what they are. Of c
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce, wraps
+from functools import partial, reduce, wraps
 from inspect import signature
 from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
 
-from funcgrad.core.aval import aval_of
+from funcgrad.core.aval import aval_of, result_dtype
 from funcgrad.core.primitive import HALF, SINGLE, narrow, widen
-from funcgrad.core.tracer import bind
+from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import ArgumentError, OperandTypeError, at_line
 from funcgrad.numpy.convert import as_array, promote
 from funcgrad.numpy.reductions import logsumexp as _logsumexp
@@ -74,6 +74,23 @@ def _real(name: str, x: Any) -> Any:
     return x
 
 
+def _is_number(x: Any) -> bool:
+    """Whether x is a Python number, or a tracer that stands for one."""
+    if type(x) is Tracer:
+        return not hasattr(x.value, "dtype") and x.aval.weak
+    return type(x) in (int, float, complex)
+
+
+def _together(check: Callable[[Any], Any], *operands: Any) -> list[Any]:
+    """Operands that pass the check, in one dtype; Python's numbers take that of the others."""
+    strong = [check(x) for x in operands if not _is_number(x)]
+    if not 0 < len(strong) < len(operands):
+        return promote(map(check, operands))
+    numbers = [aval_of(x) for x in operands if _is_number(x)]
+    dtype = result_dtype(*map(aval_of, strong), *numbers)
+    return [check(cast(as_array(x), dtype)) for x in operands]
+
+
 def _computed_in(wider: dict[np.dtype, np.dtype]) -> Callable[[F], F]:
     """Let a function of real arrays compute in a wider dtype, and round once."""
 
@@ -84,7 +101,7 @@ def _computed_in(wider: dict[np.dtype, np.dtype]) -> Callable[[F], F]:
         def wrapper(*args: Any, **named: Any) -> Any:
             if named or len(args) != len(form.parameters):
                 args = form.bind(*args, **named).args
-            arrays = promote([_real(name, x) for x in args])
+            arrays = _together(partial(_real, name), *args)
             dtype = arrays[0].dtype
             wide = wider.get(dtype)
             if wide is None:
@@ -337,15 +354,14 @@ def logsumexp(
         >>> fg.grad(special.logsumexp)(np.array([-np.inf, 0.0, 0.0]))
         array([0. , 0.5, 0.5])
     """
-    a = _real("logsumexp", a)
+    check = partial(_real, "logsumexp")
     if b is None and not return_sign:
-        return _logsumexp(a, axis, keepdims)
-    weights = np.ones((), a.dtype) if b is None else _real("logsumexp", b)
-    a, weights = promote(np.broadcast_arrays(a, weights))
+        return _logsumexp(check(a), axis, keepdims)
+    a, weights = np.broadcast_arrays(*_together(check, a, 1.0 if b is None else b))
     dtype, a, weights = a.dtype, widen(a), widen(weights)
     # A weight of 0 takes its element out, also where exp would overflow.
     a = np.where(weights == 0, -np.inf, a)
-    top = bind(ew.stop_gradient, np.max(a, axis=axis, keepdims=True))
+    top = bind(ew.stop_gradient, np.max(a, axis=axis, keepdims=True, initial=-np.inf))
     top = np.where(np.isfinite(top), top, 0)
     total = np.sum(weights * np.exp(a - top), axis=axis, keepdims=True)
     sign = np.sign(total)
@@ -399,7 +415,7 @@ def xlogy(x: Any, y: Any) -> Any:
         >>> special.xlogy(np.array([0.0, 2.0]), np.array([0.0, 1.0]))
         array([0., 0.])
     """
-    return bind(sp.xlogy, *promote([_float(x), _float(y)]))
+    return bind(sp.xlogy, *_together(_float, x, y))
 
 
 def xlog1py(x: Any, y: Any) -> Any:
@@ -410,7 +426,7 @@ def xlog1py(x: Any, y: Any) -> Any:
         >>> float(special.xlog1py(0.0, -1.0))
         0.0
     """
-    return bind(sp.xlog1py, *promote([_float(x), _float(y)]))
+    return bind(sp.xlog1py, *_together(_float, x, y))
 
 
 @_in_single
@@ -508,14 +524,31 @@ def betaln(a: Any, b: Any) -> Any:
         >>> round(float(special.betaln(2.0, 3.0)), 4)
         -2.4849
     """
+    pole = _at_pole(a) | _at_pole(b)
     small, large = np.minimum(a, b), np.maximum(a, b)
-    # The logarithms of large numbers would leave no digits of their difference.
-    far = (small > 0) & (large >= 10) & (large < np.inf)
+    # There the poles of gamma(a) and gamma(a + b) cancel.
+    both = pole & (large >= 1) & (large == np.floor(large)) & (small + large < 1)
+    a, b = np.where(both, 1 - small - large, small), large
+    small, large = np.minimum(a, b), np.maximum(a, b)
+    endless = large == np.inf
+    far = (small > 0) & (large >= 10) & ~endless
+    a, b = np.where(far | endless, 1, small), np.where(far | endless, 1, large)
+    out = np.where(far, _betaln_far(far, small, large), gammaln(a) + gammaln(b) - gammaln(a + b))
+    # The limit: of positive numbers 0, of others infinity.
+    s = np.where(endless, small, 1)
+    out = np.where(endless, gammaln(s) - s * np.log(np.where(endless, large, 1)), out)
+    return _where(pole & ~both, np.inf, out)
+
+
+def _at_pole(x: Any) -> Any:
+    return (x <= 0) & (x == np.floor(x))
+
+
+def _betaln_far(far: Any, small: Any, large: Any) -> Any:
+    """betaln where the logarithms of large numbers would leave no digits of their difference."""
     s, n = np.where(far, small, 1), np.where(far, large, 10)
     ratio = (s + n - 0.5) * np.log1p(s / n) + s * (np.log(n) - 1)
-    apart = gammaln(s) - ratio + (_stirling_rest(n) - _stirling_rest(s + n))
-    a, b = np.where(far, 1, a), np.where(far, 1, b)
-    return _where(far, apart, gammaln(a) + gammaln(b) - gammaln(a + b))
+    return gammaln(s) - ratio + (_stirling_rest(n) - _stirling_rest(s + n))
 
 
 # Source: DLMF 5.11.1, the Bernoulli numbers over 2k (2k - 1).

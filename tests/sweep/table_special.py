@@ -24,13 +24,24 @@ def _as_float(x: Any) -> tuple[Any, Any]:
     return x, None
 
 
+def _beside_numbers(args: Any) -> list[Any]:
+    """Python's numbers in the dtype of the others, as NumPy has it and not all of SciPy's."""
+    others = [np.asarray(a).dtype for a in args if type(a) not in (int, float, complex)]
+    floats = [d if d.kind in "fc" else np.dtype("f8") for d in others]
+    if not others or len(others) == len(args):
+        return list(args)
+    dtype = np.result_type(*floats, *(a for a in args if type(a) in (int, float, complex)))
+    return [np.asarray(a).astype(dtype)[()] for a in args]
+
+
 def _reference(function: Callable[..., Any], arrays: int) -> Callable[..., Any]:
     def call(*args: Any, **options: Any) -> Any:
         last = len(args) if arrays < 0 else arrays
-        floats = [_as_float(a) for a in args[:last]]
+        floats = [_as_float(a) for a in _beside_numbers(args[:last])]
         halves = [small for _, small in floats]
         result = function(*(a for a, _ in floats), *args[last:], **options)
-        half = all(h is not None for h in halves)
+        b = options.get("b")
+        half = type(b) is not np.ndarray and all(h is not None for h in halves)
         if half and isinstance(result, tuple):
             return tuple(r.astype("f2") for r in result)
         return result.astype("f2") if half else result
