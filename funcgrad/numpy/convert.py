@@ -102,6 +102,11 @@ def assigned(value: Any, dtype: np.dtype) -> Any:
         if aval_of(value).dtype.kind == "i":
             return cast(fit(value, dtype), dtype)
     if kind is Tracer:
+        if value.aval.weak and value.dtype.kind == "c" and dtype.kind not in "cb":
+            raise at_line(
+                OperandTypeError,
+                f"a Python complex number cannot become {dtype.name}; pass its .real",
+            )
         return cast(value, dtype)
     if contains_tracer(value):
         return _from_nested([assigned(item, dtype) for item in value])

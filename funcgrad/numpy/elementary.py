@@ -21,6 +21,7 @@ from funcgrad.errors import (
 )
 from funcgrad.numpy.convert import (
     as_array,
+    assigned,
     check_casting,
     check_device,
     check_order,
@@ -69,10 +70,21 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
             "np.select needs as many choices as conditions, and at least one; got "
             f"{len(condlist)} conditions and {len(choicelist)} choices",
         )
-    result = default
-    for condition, choice in reversed(list(zip(condlist, choicelist, strict=True))):
-        result = np.where(condition, choice, result)
+    masks = list(map(as_array, condlist))
+    if any(mask.dtype != bool for mask in masks):
+        raise at_line(OperandTypeError, "np.select takes conditions that are boolean arrays")
+    choices = list(map(as_operand, (*choicelist, default)))
+    # One dtype for all: it does not depend on the order.
+    dtype = result_dtype(*map(aval_of, choices))
+    *values, result = [assigned(choice, dtype) for choice in choices]
+    for mask, value in zip(reversed(masks), reversed(values), strict=True):
+        result = np.where(mask, value, result)
     return result
+
+
+def _conjugate_method(self: Tracer) -> Any:
+    """`x.conj()`, which leaves booleans what they are; the ufunc has no loop for them."""
+    return conjugate(self) if self.dtype.kind == "c" else self
 
 
 @implements(np.clip)
@@ -432,8 +444,8 @@ attach_methods(
         "astype": _astype_method,
         "clip": _clip_method,
         "copy": copy,
-        "conj": conjugate,
-        "conjugate": conjugate,
+        "conj": _conjugate_method,
+        "conjugate": _conjugate_method,
         "round": round,
     },
     {"real": real, "imag": imag},

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.aval import aval_of
 from funcgrad.core.tracer import bind
 from funcgrad.errors import ArgumentError, UnsupportedFunctionError, at_line
 from funcgrad.numpy.convert import as_array, normalize_axes, normalize_axis
@@ -32,8 +33,11 @@ def _vector(x: Any, order: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
         return np.sum(x != 0, axis=axes, dtype=x.real.dtype, keepdims=keepdims)
     size = np.abs(x)
     if order in (np.inf, -np.inf):
-        extremum = np.max if order > 0 else np.min
-        return extremum(size, axis=axes, keepdims=keepdims)
+        if order > 0:
+            # NumPy has 0 for a vector without elements.
+            empty = {} if aval_of(size).size else {"initial": 0}
+            return np.max(size, axis=axes, keepdims=keepdims, **empty)
+        return np.min(size, axis=axes, keepdims=keepdims)
     if order == 1:
         return np.sum(size, axis=axes, keepdims=keepdims)
     if isinstance(order, str):

@@ -15,6 +15,7 @@ from funcgrad.errors import ArgumentError, ShapeError, UnsupportedFunctionError,
 from funcgrad.numpy.convert import (
     as_array,
     as_shape,
+    assigned,
     normalize_axes,
     normalize_axis,
 )
@@ -361,7 +362,7 @@ def _fill(fill: Any, dtype: np.dtype) -> Any:
     # NumPy pads with Python numbers; but what it gets for unsigned ones are the last bits.
     if dtype.kind == "i" and aval_of(fill).dtype.kind in "iu":
         fill = fit(fill if type(fill) is Tracer else int(fill), dtype)
-    return cast(fill, dtype)
+    return cast(fill, dtype) if type(fill) is Tracer else assigned(fill, dtype)
 
 
 def _pad_constant(a: Any, widths: list[tuple[int, int]], fills: list[tuple[Any, Any]]) -> Any:

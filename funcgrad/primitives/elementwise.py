@@ -511,20 +511,20 @@ convert = _linear_elementwise(
 _COMPLEX = np.array([1.0 + 2.0j, -0.5j, 3.0])
 real = _linear_elementwise(
     "real",
-    lambda x: np.real(x).copy(),
+    lambda x: np.positive(np.real(x)),
     lambda ct, x: cast(ct, aval_of(x).dtype),
     _real_parts,
     samples=[sample(_COMPLEX)],
-    source=lambda names, params: f"np.real({names[0]}).copy()",
+    source=lambda names, params: f"np.positive(np.real({names[0]}))",
     dtypes="c",
 )
 imag = _linear_elementwise(
     "imag",
-    lambda x: np.imag(x).copy(),
+    lambda x: np.positive(np.imag(x)),
     lambda ct, x: cast(ct, aval_of(x).dtype) * -1j,
     _real_parts,
     samples=[sample(_COMPLEX)],
-    source=lambda names, params: f"np.imag({names[0]}).copy()",
+    source=lambda names, params: f"np.positive(np.imag({names[0]}))",
     dtypes="c",
 )
 conj = _linear_elementwise(

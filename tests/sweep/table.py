@@ -11,6 +11,7 @@ from sweep import (  # noqa: F401  (each fills in its part)
     table_elementwise,
     table_products,
     table_reductions,
+    table_selection,
     table_special,
     table_structure,
 )
