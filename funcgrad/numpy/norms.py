@@ -35,7 +35,7 @@ def _vector(x: Any, order: Any, axes: tuple[int, ...], keepdims: bool) -> Any:
     if order in (np.inf, -np.inf):
         if order > 0:
             # NumPy has 0 for a vector without elements.
-            empty = {} if aval_of(size).size else {"initial": 0}
+            empty: dict[str, Any] = {} if aval_of(size).size else {"initial": 0}
             return np.max(size, axis=axes, keepdims=keepdims, **empty)
         return np.min(size, axis=axes, keepdims=keepdims)
     if order == 1:

@@ -528,15 +528,15 @@ def betaln(a: Any, b: Any) -> Any:
     small, large = np.minimum(a, b), np.maximum(a, b)
     # There the poles of gamma(a) and gamma(a + b) cancel.
     both = pole & (large >= 1) & (large == np.floor(large)) & (small + large < 1)
-    a, b = np.where(both, 1 - small - large, small), large
+    a, b = _where(both, 1 - small - large, small), large
     small, large = np.minimum(a, b), np.maximum(a, b)
     endless = large == np.inf
     far = (small > 0) & (large >= 10) & ~endless
-    a, b = np.where(far | endless, 1, small), np.where(far | endless, 1, large)
-    out = np.where(far, _betaln_far(far, small, large), gammaln(a) + gammaln(b) - gammaln(a + b))
+    a, b = _where(far | endless, 1, small), _where(far | endless, 1, large)
+    out = _where(far, _betaln_far(far, small, large), gammaln(a) + gammaln(b) - gammaln(a + b))
     # The limit: of positive numbers 0, of others infinity.
-    s = np.where(endless, small, 1)
-    out = np.where(endless, gammaln(s) - s * np.log(np.where(endless, large, 1)), out)
+    s = _where(endless, small, 1)
+    out = _where(endless, gammaln(s) - s * np.log(np.where(endless, large, 1)), out)
     return _where(pole & ~both, np.inf, out)
 
 
