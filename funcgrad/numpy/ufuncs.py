@@ -456,6 +456,8 @@ def power_operator(x: Any, y: Any) -> Any:
     if not _is_operand(y):
         return _ask_other(np.power, (x, y), y)
     aval = aval_of(x)
+    if aval.weak and aval.dtype.kind == "c" and type(y) in (int, float) and y in _SCALAR_POWERS:
+        return _weaken(bind(_SCALAR_POWERS[y], x))
     if aval.weak and (type(y) in PYTHON_SCALARS or aval_of(y).weak):
         return _slow_binary(np.power, x, y)
     if (type(y) is int or type(y) is float) and aval.inexact and y in _SCALAR_POWERS:
