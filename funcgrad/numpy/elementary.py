@@ -74,9 +74,9 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     if any(mask.dtype != bool for mask in masks):
         raise at_line(OperandTypeError, "np.select takes conditions that are boolean arrays")
     choices = list(map(as_operand, (*choicelist, default)))
-    # One dtype for all: it does not depend on the order.
+    # One dtype for all: it does not depend on the order. Python integers are fitted by `where`.
     dtype = result_dtype(*map(aval_of, choices))
-    *values, result = [assigned(choice, dtype) for choice in choices]
+    *values, result = [c if aval_of(c).weak else assigned(c, dtype) for c in choices]
     for mask, value in zip(reversed(masks), reversed(values), strict=True):
         result = np.where(mask, value, result)
     return result
