@@ -6,13 +6,13 @@ code without knowing who makes it.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from funcgrad.config import config
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
+from funcgrad.core.notices import warn_at
 from funcgrad.core.source import user_line
 from funcgrad.errors import ArgumentError, BackendError, BackendWarning, at_line
 
@@ -153,16 +153,12 @@ def default_backend() -> str:
 
 
 def _warn(error: BackendError) -> None:
-    line = user_line()
     message = (
         f"{error}; compiled functions run as NumPy source, which is slower. "
         'FUNCGRAD_BACKEND=numpy in the environment or fg.config.backend = "numpy" says that '
         "this is intended."
     )
-    if line is None:
-        warnings.warn(message, BackendWarning, stacklevel=2)
-    else:
-        warnings.warn_explicit(message, BackendWarning, line.filename, line.lineno)
+    warn_at(user_line(), BackendWarning, message)
 
 
 def runner(graph: Graph, backend: str | None = None) -> Runner:

@@ -1,4 +1,4 @@
-"""Warnings that name a line of the user's: each line once."""
+"""Warnings that name a line of the user's."""
 
 from __future__ import annotations
 
@@ -20,4 +20,12 @@ def tell(kind: type[Warning], message: str, line: SourceLine) -> None:
     """Warn of a line, once."""
     if not is_told(kind, line):
         _told[kind, line.filename, line.lineno] = warnings.filters
-        warnings.warn_explicit(f"{message}\n  at {line}", kind, line.filename, line.lineno)
+        warn_at(line, kind, f"{message}\n  at {line}")
+
+
+def warn_at(line: SourceLine | None, kind: type[Warning], message: str) -> None:
+    """Warn as if from this line; where there is none, from the caller's caller."""
+    if line is None:
+        warnings.warn(message, kind, stacklevel=3)
+    else:
+        warnings.warn_explicit(message, kind, line.filename, line.lineno)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from typing import Any, Generic, TypeVar
 
 from funcgrad.config import config
+from funcgrad.core.notices import warn_at
 from funcgrad.core.source import user_line
 from funcgrad.errors import ProgramLimitWarning
 
@@ -34,7 +34,7 @@ class Notice:
     def give(self, limit: int) -> None:
         if not self._is_given:
             self._is_given = True
-            _warn(self._what, limit)
+            warn_at(user_line(), ProgramLimitWarning, _message(self._what, limit))
 
 
 class Recent(Generic[_V]):
@@ -79,15 +79,10 @@ class Recent(Generic[_V]):
             self._entries.pop(key, None)
 
 
-def _warn(what: str, limit: int) -> None:
-    message = (
+def _message(what: str, limit: int) -> str:
+    return (
         f"{what} has been compiled for {limit} kinds of arguments, and gives up the programs used "
         "least recently: with ever new shapes or static arguments each call compiles. Pad arrays "
         "to a few sizes, pass changing numbers as ordinary arguments, or set "
         "fg.config.max_programs to more, or to None for no limit."
     )
-    line = user_line()
-    if line is None:
-        warnings.warn(message, ProgramLimitWarning, stacklevel=2)
-    else:
-        warnings.warn_explicit(message, ProgramLimitWarning, line.filename, line.lineno)
