@@ -115,12 +115,12 @@ gate = elementwise(
 
 def _while(*operands: Any, cond: Graph, body: Graph, n_consts: int) -> Any:
     consts, carry = operands[:n_consts], list(operands[n_consts:])
+    once, step = _without_invariant(body, n_consts)
     fixed: Sequence[Any] | None = None
     with np.errstate(all="ignore"):
         while not _is_worth_compiling(body, 1):
             if not run_graph(cond, [*consts, *carry])[0]:
                 return carry
-            once, step = _without_invariant(body, n_consts)
             fixed = run_graph(once, consts) if fixed is None else fixed
             carry = run_graph(step, [*consts, *fixed, *carry])
     params = {"cond": cond, "body": body, "n_consts": n_consts}

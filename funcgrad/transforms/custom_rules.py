@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from types import CellType
 from typing import Any
 
-import numpy as np
-
 from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import Primitive, total, zeros_like
-from funcgrad.core.tracer import NO_VALUE, Recorder, Tracer, bind, deferred, own_value
+from funcgrad.core.tracer import NO_VALUE, Recorder, Tracer, bind, deferred
 from funcgrad.errors import (
     CustomRuleError,
     NotAnArrayError,
@@ -26,7 +24,7 @@ from funcgrad.errors import (
 )
 from funcgrad.primitives import control as prims
 from funcgrad.primitives.elementwise import cast
-from funcgrad.transforms.linearity import Obstacle, first_nonlinear
+from funcgrad.transforms.linearity import Obstacle, first_nonlinear, same_values
 from funcgrad.transforms.rules import set_rules
 from funcgrad.transforms.trace import flatten_result, leaf_avals, lift_captures
 from funcgrad.transforms.vjp import pullback_of
@@ -545,7 +543,7 @@ def _vjp_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) 
         # What cannot be traced is compared at another place, if there are values to compare.
         shifted = [z + 1 if w else z for z, w in zip(zeros, wanted, strict=True)]
         _, _, pull_there = _transposed(rule, ins, residuals, shifted, wanted)
-        if _same_values(dots, pull_there([tangents[i] for i in recorded])):
+        if same_values(dots, pull_there([tangents[i] for i in recorded])):
             obstacle = None
     if obstacle is not None:
         raise at_line(
@@ -573,20 +571,6 @@ def _transposed(
     results = [found[i] for i in recorded]
     obstacle = first_nonlinear(rec.eqns, rec.inputs, results)
     return obstacle, recorded, pullback_of(rec, results, start)[1]
-
-
-def _same_values(first: Sequence[Any], second: Sequence[Any]) -> bool:
-    for a, b in zip(first, second, strict=True):
-        if a is None and b is None:
-            continue
-        a, b = (0.0 if x is None else own_value(x) for x in (a, b))
-        if type(a) is Tracer or type(b) is Tracer:
-            return False
-        scale = np.max(np.abs(a), initial=0.0)
-        close = np.abs(np.subtract(a, b)) <= 1e3 * np.finfo(np.result_type(a, b)).eps * scale
-        if not np.all(close | (np.isnan(a) & np.isnan(b))):
-            return False
-    return True
 
 
 def _vjp_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any:

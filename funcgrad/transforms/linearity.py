@@ -14,7 +14,7 @@ import numpy as np
 from funcgrad.core.aval import aval_of
 from funcgrad.core.graph import Const, Eqn, Graph, live_eqns
 from funcgrad.core.primitive import Primitive
-from funcgrad.core.tracer import Recorder, Tracer
+from funcgrad.core.tracer import Recorder, Tracer, own_value
 from funcgrad.primitives import control
 from funcgrad.primitives.call import call
 from funcgrad.transforms.partial import carry_activity
@@ -142,3 +142,18 @@ def _is_zero(a: Any) -> bool:
     return (isinstance(a, np.ndarray | np.generic) or type(a) in (int, float, complex)) and (
         not np.any(a)
     )
+
+
+def same_values(first: Sequence[Any], second: Sequence[Any]) -> bool:
+    """Whether a derivative, None for 0, is the same at two places; not where values are unknown."""
+    for a, b in zip(first, second, strict=True):
+        if a is None and b is None:
+            continue
+        a, b = (0.0 if x is None else own_value(x) for x in (a, b))
+        if type(a) is Tracer or type(b) is Tracer:
+            return False
+        scale = np.max(np.abs(a), initial=0.0)
+        close = np.abs(np.subtract(a, b)) <= 1e3 * np.finfo(np.result_type(a, b)).eps * scale
+        if not np.all(close | (np.isnan(a) & np.isnan(b))):
+            return False
+    return True
