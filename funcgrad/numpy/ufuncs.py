@@ -21,6 +21,7 @@ from funcgrad.numpy.convert import as_array, check_order, dtype_of
 from funcgrad.numpy.promotion import COMPARISONS, promoted
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.contraction import matmul as matmul_p
+from funcgrad.primitives.discrete import rounding
 from funcgrad.primitives.integers import fit
 
 _F64, _F32 = np.dtype(np.float64), np.dtype(np.float32)
@@ -148,7 +149,7 @@ def power(x: Any, y: Any) -> Any:
 def sign(x: Any) -> Any:
     (x,) = promote_to_ufunc(np.sign, (x,))
     if aval_of(x).dtype.kind != "c":
-        return bind(ew.rounding["sign"], x)
+        return bind(rounding["sign"], x)
     re, im = bind(ew.real, x), bind(ew.imag, x)
     size = bind(ew.hypot, re, im)
     # An infinite part is the whole direction; two of them have none.

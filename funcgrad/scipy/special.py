@@ -22,6 +22,7 @@ from funcgrad.numpy.convert import as_array, promote
 from funcgrad.numpy.reductions import logsumexp as _logsumexp
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import special as sp
+from funcgrad.primitives.discrete import stop_gradient
 from funcgrad.primitives.elementwise import cast
 
 # NumPy's types don't tell what is chosen of values of any type.
@@ -361,7 +362,7 @@ def logsumexp(
     dtype, a, weights = a.dtype, widen(a), widen(weights)
     # A weight of 0 takes its element out, also where exp would overflow.
     a = np.where(weights == 0, -np.inf, a)
-    top = bind(ew.stop_gradient, np.max(a, axis=axis, keepdims=True, initial=-np.inf))
+    top = bind(stop_gradient, np.max(a, axis=axis, keepdims=True, initial=-np.inf))
     top = np.where(np.isfinite(top), top, 0)
     total = np.sum(weights * np.exp(a - top), axis=axis, keepdims=True)
     sign = np.sign(total)
@@ -383,7 +384,7 @@ def softmax(x: Any, axis: Any = None) -> Any:
         array([0.5, 0.5])
     """
     x = _real("softmax", x)
-    top = bind(ew.stop_gradient, np.max(x, axis=axis, keepdims=True))
+    top = bind(stop_gradient, np.max(x, axis=axis, keepdims=True))
     weights = np.exp(widen(x) - top)
     return narrow(weights / np.sum(weights, axis=axis, keepdims=True), x.dtype)
 
@@ -399,7 +400,7 @@ def log_softmax(x: Any, axis: Any = None) -> Any:
     """
     x = _real("log_softmax", x)
     # Shifted first: what is near 0 has more digits behind the point.
-    top = bind(ew.stop_gradient, np.max(x, axis=axis, keepdims=True))
+    top = bind(stop_gradient, np.max(x, axis=axis, keepdims=True))
     shifted = widen(x) - np.where(np.isfinite(top), top, 0)
     return narrow(shifted - _logsumexp(shifted, axis, True), x.dtype)
 

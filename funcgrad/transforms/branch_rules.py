@@ -14,7 +14,8 @@ from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.core.primitive import Primitive, zeros_like
 from funcgrad.core.tracer import bind, deferred
 from funcgrad.primitives.control import checkpoint, gate, switch, while_
-from funcgrad.primitives.elementwise import power, stop_gradient
+from funcgrad.primitives.discrete import stop_gradient
+from funcgrad.primitives.elementwise import power
 from funcgrad.primitives.indexing import INDEXED
 from funcgrad.primitives.structural import broadcast_to
 from funcgrad.transforms.jvp import jvp_graph

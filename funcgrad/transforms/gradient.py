@@ -13,7 +13,7 @@ from funcgrad.core.aval import aval_of
 from funcgrad.core.ownership import own_arrays
 from funcgrad.core.tracer import Recorder, Tracer, bind
 from funcgrad.errors import GradDtypeError, NonScalarError, NotAnArrayError, at_line
-from funcgrad.primitives.elementwise import stop_gradient as stop_gradient_p
+from funcgrad.primitives.discrete import stop_gradient as stop_gradient_p
 from funcgrad.transforms.arguments import Argnums, check_differentiable, select_arguments
 from funcgrad.transforms.linear import constants, own_cotangents, results_of
 from funcgrad.transforms.trace import wraps

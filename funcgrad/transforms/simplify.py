@@ -19,6 +19,7 @@ from funcgrad.core.tracer import Tracer, bind, deferred, set_source
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.call import call
+from funcgrad.primitives.discrete import invert
 
 MASK_BYTES = 8192
 # What made a tracer: (primitive, operands, params).
@@ -211,7 +212,7 @@ def _where(ins: Sequence[Any], params: Any, origin: Any) -> Any:
     if _is_zero(y) and _masks(condition, x):
         return ew.masked, [x, condition], {}
     if _is_zero(x) and _masks(condition, y):
-        return ew.masked, [y, bind(ew.invert, condition)], {}
+        return ew.masked, [y, bind(invert, condition)], {}
     return None
 
 

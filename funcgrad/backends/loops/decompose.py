@@ -13,7 +13,7 @@ from funcgrad.core.aval import Aval, Shape, broadcast_shapes
 from funcgrad.core.graph import Eqn, Graph, live_eqns
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import bind, deferred
-from funcgrad.primitives.elementwise import comparisons
+from funcgrad.primitives.discrete import comparisons
 
 
 def _never_called(*args: Any) -> Any:

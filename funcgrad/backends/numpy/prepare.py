@@ -7,7 +7,8 @@ from typing import Any
 
 from funcgrad.core.graph import Const, Eqn, Graph, Var, graphs_in, live_eqns, split_invariant
 from funcgrad.primitives import control
-from funcgrad.primitives.elementwise import convert, stop_gradient
+from funcgrad.primitives.discrete import stop_gradient
+from funcgrad.primitives.elementwise import convert
 from funcgrad.transforms.simplify import simplify
 
 

@@ -1,0 +1,85 @@
+"""Elementwise primitives with zero derivative: comparisons, logic, bits, rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from funcgrad.core.primitive import elementwise_nondifferentiable, sample
+
+_COMPARISONS = {
+    "equal": "==",
+    "not_equal": "!=",
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+}
+comparisons = {
+    name: elementwise_nondifferentiable(name, getattr(np, name), arity=2, infix=infix, dtypes="fib")
+    for name, infix in _COMPARISONS.items()
+}
+_BITS = np.array([1, 6, 12])
+_BOOLS = np.array([True, False, True])
+bitwise = {
+    name: elementwise_nondifferentiable(
+        name,
+        getattr(np, name),
+        arity=2,
+        infix=infix,
+        samples=[sample(_BITS, _BITS[::-1])],
+        dtypes="i",
+    )
+    for name, infix in {
+        "bitwise_and": "&",
+        "bitwise_or": "|",
+        "bitwise_xor": "^",
+        "left_shift": "<<",
+        "right_shift": ">>",
+        "gcd": None,
+        "lcm": None,
+    }.items()
+}
+invert = elementwise_nondifferentiable(
+    "invert", np.invert, infix="~", samples=[sample(_BITS), sample(_BOOLS)], dtypes="i"
+)
+bitwise_count = elementwise_nondifferentiable(
+    "bitwise_count", np.bitwise_count, samples=[sample(_BITS)], dtypes="i"
+)
+logical = {
+    name: elementwise_nondifferentiable(name, getattr(np, name), arity=arity, dtypes="fib")
+    for name, arity in {
+        "logical_and": 2,
+        "logical_or": 2,
+        "logical_xor": 2,
+        "logical_not": 1,
+        "isfinite": 1,
+        "isinf": 1,
+        "isnan": 1,
+    }.items()
+}
+rounding = {
+    name: elementwise_nondifferentiable(name, getattr(np, name), arity=arity, dtypes="f")
+    for name, arity in {
+        "floor": 1,
+        "ceil": 1,
+        "trunc": 1,
+        "rint": 1,
+        "sign": 1,
+        "signbit": 1,
+        "spacing": 1,
+    }.items()
+}
+
+
+def _stop_gradient(x):
+    return x
+
+
+stop_gradient = elementwise_nondifferentiable(
+    "stop_gradient",
+    _stop_gradient,
+    dtype=lambda x: x.dtype,
+    source=lambda names, params: names[0],
+    view=True,
+    dtypes="fci",
+)
