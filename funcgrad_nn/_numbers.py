@@ -74,6 +74,12 @@ def narrow(x: Any, dtype: Any) -> Any:
     return x if dtype is None or x.dtype == dtype else x.astype(dtype)
 
 
+def squared_size(x: Any) -> Any:
+    """|x| squared."""
+    complex_ = getattr(x, "dtype", DOUBLE).kind == "c"
+    return x.real**2 + x.imag**2 if complex_ else np.square(x)
+
+
 def refuse_complex(name: str, *values: Any) -> None:
     """Raise OperandTypeError for what would compare, or drop, parts of complex numbers."""
     for value in values:

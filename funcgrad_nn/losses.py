@@ -16,7 +16,7 @@ import numpy as np
 import funcgrad.numpy as fnp
 from funcgrad.errors import ArgumentError, IndexRangeError, OperandTypeError, ShapeError
 
-from ._numbers import DOUBLE, as_number, checked, computed_in, narrow, refuse_complex
+from ._numbers import DOUBLE, as_number, checked, computed_in, narrow, refuse_complex, squared_size
 from .activations import shifted_logits, softplus
 
 _ARRAYS: tuple[type, ...] = (np.ndarray, np.generic)
@@ -218,7 +218,7 @@ def mse(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Any
     np.float64(2.0)
     """
     error, dtype = _error("mse", predictions, targets)
-    return _reduced("mse", _squared_size(error), reduction, dtype)
+    return _reduced("mse", squared_size(error), reduction, dtype)
 
 
 def _error(name: str, predictions: Any, targets: Any) -> tuple[Any, np.dtype[Any]]:
@@ -226,10 +226,6 @@ def _error(name: str, predictions: Any, targets: Any) -> tuple[Any, np.dtype[Any
     _check_alike(name, predictions, targets)
     (predictions, targets), dtype = _as_floats(predictions, targets)
     return predictions - targets, np.finfo(dtype).dtype
-
-
-def _squared_size(error: Any) -> Any:
-    return error.real**2 + error.imag**2 if error.dtype.kind == "c" else error**2
 
 
 def l1(predictions: Any, targets: Any, *, reduction: Reduction = "mean") -> Any:
@@ -269,7 +265,7 @@ def huber(
         raise ArgumentError(f"huber: delta must be positive, not {delta!r}")
     error, dtype = _error("huber", predictions, targets)
     size = np.abs(error)
-    losses = fnp.where(size <= delta, _squared_size(error) * 0.5, (size - 0.5 * delta) * delta)
+    losses = fnp.where(size <= delta, squared_size(error) * 0.5, (size - 0.5 * delta) * delta)
     return _reduced("huber", losses, reduction, dtype)
 
 

@@ -36,7 +36,7 @@ import numpy as np
 from funcgrad import tree
 from funcgrad.errors import ArgumentError, GradDtypeError, OperandTypeError, ShapeError
 
-from ._numbers import DOUBLE, as_number, checked, computed_in, like, narrow, widen
+from ._numbers import as_number, checked, computed_in, like, narrow, squared_size, widen
 
 Params = Any
 State = Any
@@ -244,13 +244,13 @@ def _adam(
 
     def init(params: Params) -> AdamState:
         mean = tree.map(_zeros, params)
-        return AdamState(np.zeros((), np.int64), mean, tree.map(_squared_size, mean))
+        return AdamState(np.zeros((), np.int64), mean, tree.map(squared_size, mean))
 
     def update(grads: Params, state: AdamState, params: Params) -> tuple[Params, AdamState]:
         slopes = _slopes(params, grads, 0.0 if decoupled else weight_decay)
         _check_state(params, state.mean, state.square)
         mean = tree.map(_mixed(beta1), state.mean, slopes)
-        square = tree.map(_mixed(beta2), state.square, tree.map(_squared_size, slopes))
+        square = tree.map(_mixed(beta2), state.square, tree.map(squared_size, slopes))
         now, step = _advance(rate, state.step)
         # Both means begin as 0; this undoes what is left of that.
         gain, root = 1 / (1 - beta1**step), (1 - beta2**step) ** 0.5
@@ -307,12 +307,6 @@ def _advance(rate: Any, step: Any) -> tuple[Any, Any]:
 def _zeros(leaf: Any) -> Any:
     """What the state of a parameter begins as."""
     return np.zeros_like(widen(leaf))
-
-
-def _squared_size(x: Any) -> Any:
-    """|x| squared."""
-    complex_ = getattr(x, "dtype", DOUBLE).kind == "c"
-    return x.real**2 + x.imag**2 if complex_ else np.square(x)
 
 
 def _slopes(params: Params, grads: Params, weight_decay: float) -> Any:

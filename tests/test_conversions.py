@@ -315,3 +315,9 @@ def test_draws_outside_are_not_warned_of() -> None:
         fg.jit(f)(1.0)
         fg.vmap(lambda x: x + fg.random.normal(fg.random.key(0)))(X)
         fg.grad(lambda x: x + np.random.normal())(1.0)
+
+
+def test_generators_without_a_state_do_not_keep_functions_from_being_traced() -> None:
+    system = random.SystemRandom()
+    for transform in (fg.jit, lambda f: lambda x: fg.vmap(f)(np.stack([x, x]))[0]):
+        assert 1.0 <= transform(lambda x: x + system.random())(np.float64(1.0)) < 2.0

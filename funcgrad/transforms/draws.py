@@ -11,11 +11,9 @@ import ctypes
 import dis
 import functools
 import pickle
-import random
 import sys
 from collections.abc import Callable
 from functools import lru_cache
-from random import Random
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -73,13 +71,21 @@ def check(before: Watch, purpose: str) -> None:
 
 def _kinds() -> tuple[type, ...]:
     """The classes of generators."""
-    module = sys.modules.get("numpy.random")
-    return (Random,) if module is None else (Random, module.Generator, module.RandomState)
+    # A module that nobody has imported has no generators in use.
+    pythons, numpys = sys.modules.get("random"), sys.modules.get("numpy.random")
+    return (
+        *(() if pythons is None else (pythons.Random,)),
+        *(() if numpys is None else (numpys.Generator, numpys.RandomState)),
+    )
 
 
 def _state(generator: Any) -> bytes:
-    if isinstance(generator, Random):
-        return pickle.dumps(generator.getstate())
+    if hasattr(generator, "getstate"):
+        try:
+            return pickle.dumps(generator.getstate())
+        except NotImplementedError:
+            # The system's own entropy has no state that could tell.
+            return b""
     legacy = hasattr(generator, "get_state")
     return pickle.dumps(generator.get_state(False) if legacy else generator.bit_generator.state)
 
@@ -198,8 +204,10 @@ def _consider(value: Any, name: str, code: CodeType, depth: int, found: _Found) 
     kinds = _kinds()
     if value is np:
         name, value = f"{name}.random", np.random.rand.__self__
-    elif value is random or value is sys.modules.get("numpy.random"):
-        value = (value.random if value is random else value.rand).__self__
+    elif value is sys.modules.get("random"):
+        value = value.random.__self__
+    elif value is sys.modules.get("numpy.random"):
+        value = value.rand.__self__
     elif type(value) in (FunctionType, MethodType, BuiltinFunctionType, functools.partial):
         if not isinstance(getattr(value, "__self__", None), kinds):
             _look_into(value, depth - 1, found)

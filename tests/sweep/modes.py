@@ -48,6 +48,11 @@ def plain(case: Case) -> Answer | Raised:
 
 def eager(case: Case) -> Answer | Raised:
     """As under `grad`: values ride along."""
+    return _transformed(case, lambda f: fg.vjp(f, *copied(case.traced))[0])
+
+
+def _transformed(case: Case, transform: Callable[[Callable[..., Any]], Any]) -> Answer | Raised:
+    """What `transform` gives for the case's function of traced operands."""
     structures = []
 
     def function(*traced: Any) -> Any:
@@ -58,7 +63,7 @@ def eager(case: Case) -> Answer | Raised:
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            leaves = fg.vjp(function, *copied(case.traced))[0]
+            leaves = transform(function)
         except Exception as error:
             return Raised(error)
     return Answer(leaves, structures[0])
@@ -108,21 +113,7 @@ def vectorised(case: Case) -> tuple[Answer | Raised, Answer | Raised] | None:
     if not traced or not all(map(_stackable, traced)):
         return None
     stacked = [_stacked(x) for x in traced]
-    structures = []
-
-    def function(*traced: Any) -> Any:
-        answer = split(case.run(case.ours, traced))
-        structures.append(answer.structure)
-        return answer.leaves
-
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            answer = Answer(fg.vmap(function)(*stacked), "")
-        except Exception as error:
-            answer = Raised(error)
-    if isinstance(answer, Answer):
-        answer = Answer(answer.leaves, structures[0])
+    answer = _transformed(case, lambda f: fg.vmap(f)(*stacked))
     return answer, _loop(case, stacked)
 
 
