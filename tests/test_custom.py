@@ -520,6 +520,7 @@ def test_linear_rules_are_recognised_within_loops_branches_and_calls() -> None:
         lambda ct: fg.cond(np.sin(1.0) > 0, lambda: 2.0 * ct, lambda: -ct),
         lambda ct: fg.jit(lambda ct: 2.0 * ct)(ct),
         lambda ct: fg.checkpoint(lambda ct: 2.0 * ct)(ct),
+        lambda ct: ct * 2.0 if ct == ct else ct,
     ]
     for inner in linear:
         assert _twice(inner, 1.5) == 3.0
@@ -527,6 +528,8 @@ def test_linear_rules_are_recognised_within_loops_branches_and_calls() -> None:
         lambda ct: fg.scan(lambda c, k: (c + k * ct, None), 1.0, np.array([0.5, 1.5]))[0],
         lambda ct: fg.scan(lambda c, k: (c * ct, None), ct, np.array([4.0, 0.5]))[0],
         lambda ct: fg.vmap(lambda k: fg.cond(k * ct > 0, lambda: 2.0 * ct, lambda: -ct))(X)[0],
+        lambda ct: fg.cond(ct > 0, lambda: 2.0 * ct, lambda: -ct),
+        lambda ct: 2.0 * ct if ct > 0 else -ct,
         lambda ct: fg.jit(lambda ct: np.sin(ct))(ct),
         lambda ct: fg.checkpoint(lambda ct: ct * ct)(ct),
     ]

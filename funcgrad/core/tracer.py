@@ -158,12 +158,14 @@ class Recorder:
         level: how deeply recordings are nested where this one began.
         active: True while operations are recorded here; None while a recording within owns
             them; False before and after.
+        asked: what the function did depended on the value of one of its tracers.
         captures: operands of enclosing recordings were met.
         pulls: under `reverse`, what equations kept on the way forward, by the equation's id.
     """
 
     __slots__ = (
         "active",
+        "asked",
         "captures",
         "concrete",
         "defers",
@@ -202,6 +204,7 @@ class Recorder:
         self.pulls: dict[int, Any] = {}
         self.level = 0
         self.active: bool | None = False
+        self.asked = False
         self.captures = False
         self.eqns: list[Eqn] = []
         self.inputs: list[Tracer] = []

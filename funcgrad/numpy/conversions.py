@@ -37,6 +37,7 @@ def concrete_value(tracer: Tracer, use: str) -> Any:
     """
     if tracer.rec.ended:
         raise LeakedTracerError.of(tracer.rec.purpose, use)
+    tracer.rec.asked = True
     value = known_value(tracer)
     if value is NO_VALUE:
         raise TracerValueError.of(tracer, use)

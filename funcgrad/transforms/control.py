@@ -134,6 +134,8 @@ def _choose(
     leaves, treedef = tree.flatten(operands)
     leaves = [native(x) for x in leaves]
     avals = leaf_avals(operands, leaves, f"{name}: a leaf of its operands")
+    if type(index) is Tracer:
+        index.rec.asked = True
     index = own_value(index)
     taken = None if type(index) is Tracer else int(index)
     traced: dict[int, tuple[Graph, Any]] = {}

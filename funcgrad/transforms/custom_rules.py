@@ -549,7 +549,7 @@ def _vjp_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) 
         raise at_line(
             NotDifferentiableError,
             f"forward mode (jvp, jacfwd) transposes the backward rule of {rule}, which must be "
-            f"linear in the cotangent; {obstacle.prim} keeps it from being so. Give the function "
+            f"linear in the cotangent; {obstacle.what} keeps it from being so. Give the function "
             "a custom_jvp rule, or use reverse mode",
         )
     supply = iter(dots)
@@ -570,6 +570,9 @@ def _transposed(
     recorded = _recorded_by(rec, found)
     results = [found[i] for i in recorded]
     obstacle = first_nonlinear(rec.eqns, rec.inputs, results)
+    if obstacle is None and rec.asked:
+        # It may have gone another way for other values.
+        obstacle = Obstacle("a choice by its value", hidden=True)
     return obstacle, recorded, pullback_of(rec, results, start)[1]
 
 

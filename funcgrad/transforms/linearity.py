@@ -31,11 +31,11 @@ class Obstacle(NamedTuple):
     """What keeps a function from being known as linear.
 
     Attributes:
-        prim: the primitive.
-        hidden: it is a function of the user's that cannot be traced, so may be linear.
+        what: the primitive, or what else it is.
+        hidden: it cannot be seen whether it does, as with a function that cannot be traced.
     """
 
-    prim: Primitive
+    what: Primitive | str
     hidden: bool = False
 
 
