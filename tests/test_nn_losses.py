@@ -10,6 +10,7 @@ import funcgrad as fg
 import funcgrad_nn as nn
 from funcgrad.errors import (
     ArgumentError,
+    AxisError,
     IndexRangeError,
     OperandTypeError,
     ShapeError,
@@ -223,3 +224,9 @@ def test_options_out_of_range():
         nn.cross_entropy(LOGITS, LABELS, label_smoothing=1.5)
     with pytest.raises(ArgumentError, match="delta must be positive, not 0"):
         nn.huber(X, Y, delta=0)
+
+
+def test_errors_from_within_a_layer_name_the_users_line() -> None:
+    for transform in (fg.jit, fg.grad):
+        with pytest.raises(AxisError, match=r"test_nn_losses\.py:\d+"):
+            transform(lambda x: np.sum(nn.softmax(x, axis=5)))(np.ones(3))

@@ -14,7 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
-_INTERNAL = (_PACKAGE, os.path.dirname(np.__file__) + os.sep, "<__array_function__", "<frozen")
+# The layers that stand on it are no more the user's than itself.
+_LAYERS = _PACKAGE.removesuffix(os.sep) + "_nn" + os.sep
+_INTERNAL = (
+    _PACKAGE,
+    _LAYERS,
+    os.path.dirname(np.__file__) + os.sep,
+    "<__array_function__",
+    "<frozen",
+)
 
 
 def define(text: str, namespace: dict[str, Any]) -> None:
