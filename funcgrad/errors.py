@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from funcgrad.core.source import SourceLine, at_user_line, error_line
+from funcgrad.source import SourceLine, at_user_line, error_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

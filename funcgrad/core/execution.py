@@ -13,8 +13,8 @@ from funcgrad.config import config
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
 from funcgrad.core.notices import warn_at
-from funcgrad.core.source import user_line
 from funcgrad.errors import ArgumentError, BackendError, BackendWarning, at_line
+from funcgrad.source import user_line
 
 Runner = Callable[..., Sequence[Any]]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from funcgrad.core.source import SourceLine
+from funcgrad.source import SourceLine
 
 # What has been told, by kind and line, under which filters: `catch_warnings` begins anew.
 _told: dict[tuple[type, str, int], Any] = {}

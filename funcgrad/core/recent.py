@@ -7,8 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from funcgrad.config import config
 from funcgrad.core.notices import warn_at
-from funcgrad.core.source import user_line
 from funcgrad.errors import ProgramLimitWarning
+from funcgrad.source import user_line
 
 _V = TypeVar("_V")
 _clock = itertools.count()

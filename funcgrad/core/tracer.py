@@ -23,7 +23,6 @@ from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.graph import Const, Eqn, Graph, Var, live_eqns
 from funcgrad.core.ownership import native
 from funcgrad.core.snapshot import Held, snapshot
-from funcgrad.core.source import SourceLine, user_line
 from funcgrad.errors import (
     LeakedTracerError,
     NaNError,
@@ -31,6 +30,7 @@ from funcgrad.errors import (
     PrimitiveError,
     TracerArrayError,
 )
+from funcgrad.source import SourceLine, user_line
 
 if TYPE_CHECKING:
     from funcgrad.core.primitive import Primitive

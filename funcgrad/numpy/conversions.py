@@ -16,7 +16,6 @@ import numpy as np
 
 from funcgrad.core.evaluate import known_value
 from funcgrad.core.notices import is_told, tell
-from funcgrad.core.source import caller_operation, constructs_around, line_of, user_frame
 from funcgrad.core.tracer import NO_VALUE, Tracer
 from funcgrad.errors import (
     CutDerivativeWarning,
@@ -26,6 +25,7 @@ from funcgrad.errors import (
     TracerValueError,
     at_line,
 )
+from funcgrad.source import caller_operation, constructs_around, line_of, user_frame
 
 
 def concrete_value(tracer: Tracer, use: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.source import define
+from funcgrad.source import define
 
 MISS = object()
 Guard = Callable[[tuple[Any, ...]], Any]

@@ -21,8 +21,8 @@ from weakref import WeakSet
 import numpy as np
 
 from funcgrad.core.notices import tell
-from funcgrad.core.source import SourceLine, is_internal, user_line
 from funcgrad.errors import FrozenRandomWarning
+from funcgrad.source import SourceLine, is_internal, user_line
 
 # How far functions that functions call are looked into.
 _DEPTH = 4

@@ -12,7 +12,7 @@ from funcgrad.backends.numpy.prepare import prepare
 from funcgrad.core.aval import Aval
 from funcgrad.core.execution import BACKENDS, Inspection, Runner
 from funcgrad.core.graph import Eqn, Graph
-from funcgrad.core.source import define
+from funcgrad.source import define
 
 
 class LlvmBackend:

@@ -17,7 +17,7 @@ import numpy as np
 from funcgrad.backends.llvm import engine
 from funcgrad.backends.llvm.sites import Site, describer
 from funcgrad.core.aval import Aval
-from funcgrad.core.source import SourceLine
+from funcgrad.source import SourceLine
 
 # Where CPython and NumPy keep what is read; `probe` compares them with what Python says.
 TYPE, DATA, ITEMS = 8, 16, 24

@@ -10,8 +10,8 @@ import numpy as np
 
 from funcgrad.backends.llvm import blas, entry, guard, pool, tiles
 from funcgrad.core.aval import Aval, aval_of
-from funcgrad.core.source import at_user_line
 from funcgrad.errors import GraphError
+from funcgrad.source import at_user_line
 
 Layout = tuple[np.dtype, tuple[int, ...]]
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from funcgrad.backends.loops.dtypes import NARROW, narrow_code, narrow_range
 from funcgrad.core.graph import Eqn, Graph, graphs_in
-from funcgrad.core.source import SourceLine
+from funcgrad.source import SourceLine
 
 # The words of a report: the program's end (0: well, 1: an index out of range, 2: an exception
 # is set), of the index its value, the axis' length and the site; the site that runs; when a

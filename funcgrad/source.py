@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # The layers that stand on it are no more the user's than itself.
 _LAYERS = _PACKAGE.removesuffix(os.sep) + "_nn" + os.sep
 _INTERNAL = (
