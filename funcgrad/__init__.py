@@ -12,8 +12,9 @@ from __future__ import annotations
 from funcgrad import errors, tree
 from funcgrad import numpy as numpy
 from funcgrad import random as random
-from funcgrad.backends import registry as _registry  # pyright: ignore[reportUnusedImport]  (registers the backends)
+from funcgrad.backends.registry import BACKENDS as _BACKENDS
 from funcgrad.config import config, debug_nans
+from funcgrad.core import execution as _execution
 from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Graph
 from funcgrad.numpy.updates import at
@@ -22,11 +23,15 @@ from funcgrad.transforms.checkpoint import checkpoint as remat
 from funcgrad.transforms.control import cond, fori_loop, map, scan, switch, while_loop
 from funcgrad.transforms.custom import custom_jvp, custom_vjp
 from funcgrad.transforms.gradient import grad, stop_gradient, value_and_grad
+from funcgrad.transforms.higher_order import install_rules as _install_rules
 from funcgrad.transforms.inspection import ShapeDtypeStruct, eval_shape, make_graph
 from funcgrad.transforms.jacobian import hessian, jacfwd, jacrev
 from funcgrad.transforms.jit import Jitted, Lowered, export, jit
 from funcgrad.transforms.linear import jvp, linearize, vjp
 from funcgrad.transforms.vectorize import vmap
+
+_execution.backends = _BACKENDS
+_install_rules()
 
 __all__ = [
     "Cost",

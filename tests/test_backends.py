@@ -15,7 +15,7 @@ import pytest
 import funcgrad as fg
 from _markdown import ROOT
 from conftest import HAS_LLVM
-from funcgrad.core import execution
+from funcgrad.backends.registry import BACKENDS
 
 needs_llvm = pytest.mark.skipif(not HAS_LLVM, reason="llvmlite is not installed")
 
@@ -24,8 +24,8 @@ needs_llvm = pytest.mark.skipif(not HAS_LLVM, reason="llvmlite is not installed"
 def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing has been chosen yet, by this process or its environment."""
     monkeypatch.setattr(fg.config, "backend", None)
-    monkeypatch.setattr(execution, "_unusable", {})
-    monkeypatch.setattr(execution, "BACKENDS", {"numpy": execution.BACKENDS["numpy"]})
+    monkeypatch.setattr(BACKENDS, "unusable", {})
+    monkeypatch.setattr(BACKENDS, "loaded", {})
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def refused(untouched: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     def load() -> Any:
         raise fg.errors.BackendError('the backend "llvm" cannot be used here: refused')
 
-    monkeypatch.setitem(execution._LOADERS, "llvm", load)
+    monkeypatch.setitem(BACKENDS.loaders, "llvm", load)
     yield
 
 
@@ -165,7 +165,7 @@ def test_asked_for_by_name_where_it_is_refused() -> None:
 def test_a_functions_choice_reaches_its_derivatives(monkeypatch: pytest.MonkeyPatch) -> None:
     used: list[str] = []
     for name in ("numpy", "llvm"):
-        backend = execution.backend_named(name)
+        backend = BACKENDS.named(name)
         original = backend.compile
 
         def compile_(graph: Any, *args: Any, name: str = name, original: Any = original) -> Any:

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.core.execution import BACKENDS
+from funcgrad.backends.registry import BACKENDS
 
 
 def _program():
-    return BACKENDS["numpy"].compile(fg.make_graph(lambda x: np.exp(x) @ x)(np.ones(3)))
+    return BACKENDS.named("numpy").compile(fg.make_graph(lambda x: np.exp(x) @ x)(np.ones(3)))
 
 
 def test_a_traceback_shows_the_generated_line():

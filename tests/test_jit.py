@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.core.execution import backend_named, default_backend
+from funcgrad.backends.registry import BACKENDS
 
 pytestmark = pytest.mark.usefixtures("by_each_backend")
 
@@ -45,7 +45,7 @@ def energy(x: Any) -> Any:
 def compiled(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """The graphs that were compiled."""
     found: list[Any] = []
-    backend = backend_named(default_backend())
+    backend = BACKENDS.named(BACKENDS.default())
     original = backend.compile
 
     def compile_(graph: Any, *args: Any) -> Any:

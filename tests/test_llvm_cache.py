@@ -128,8 +128,8 @@ assert np.allclose(f(x), np.tanh(x) + 2.0)
 assert np.allclose(fg.vmap(fg.grad(f))(x), 1 - np.tanh(x) ** 2)
 assert not fg.__file__.startswith({package!r})
 import sys
-from funcgrad.core.execution import default_backend
-print(default_backend(), "funcgrad.backends.llvm.native" in sys.modules)
+from funcgrad.backends.registry import BACKENDS
+print(BACKENDS.default(), "funcgrad.backends.llvm.native" in sys.modules)
 """
 
 

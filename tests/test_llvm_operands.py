@@ -14,8 +14,8 @@ import funcgrad as fg
 pytest.importorskip("llvmlite")
 
 from funcgrad.backends.llvm import backend
+from funcgrad.backends.registry import BACKENDS
 from funcgrad.core.aval import Aval
-from funcgrad.core.execution import backend_named
 from funcgrad.core.graph import Graph, Var
 from funcgrad.errors import GraphError
 
@@ -25,7 +25,7 @@ MODES = ["eager", "numpy", "llvm"]
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded() -> None:
-    backend_named("llvm")
+    BACKENDS.named("llvm")
 
 
 def native_identity(avals: list[Aval], donated: tuple[int, ...] = ()) -> Any:

@@ -1,13 +1,76 @@
-"""The backends that there are: NumPy's, which is always there, and those loaded when needed."""
+"""The backends that there are, and which of them runs."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable, Mapping
 
-from funcgrad.backends.numpy import backend as _numpy  # noqa: F401  # pyright: ignore[reportUnusedImport]  (registers itself)
-from funcgrad.core.execution import Backend, register_lazily
-from funcgrad.errors import BackendError
+from funcgrad.config import config
+from funcgrad.core.execution import Backend
+from funcgrad.core.notices import warn_at
+from funcgrad.errors import ArgumentError, BackendError, BackendWarning, at_line
+from funcgrad.source import user_line
+
+
+class Registry:
+    """Backends by name, each loaded when it is first needed.
+
+    Args:
+        loaders: what loads them, the fastest first; the last can be used everywhere. A loader
+            raises a BackendError where its backend cannot be used on this machine.
+    """
+
+    def __init__(self, loaders: Mapping[str, Callable[[], Backend]]):
+        self.loaders = dict(loaders)
+        self.loaded: dict[str, Backend] = {}
+        self.unusable: dict[str, BackendError] = {}
+
+    def check(self, name: str, what: str) -> str:
+        if name not in self.loaders:
+            names = sorted(self.loaders)
+            raise at_line(ArgumentError, f"{what}: there is no backend {name!r}; there are {names}")
+        return name
+
+    def named(self, name: str) -> Backend:
+        found = self.loaded.get(name)
+        if found is None:
+            if name in self.unusable:
+                raise at_line(BackendError, str(self.unusable[name]))
+            try:
+                found = self.loaded.setdefault(name, self.loaders[name]())
+            except BackendError as error:
+                self.unusable[name] = error
+                raise at_line(BackendError, str(error)) from None
+        return found
+
+    def default(self) -> str:
+        """The one that the user's settings name, else the fastest that can be used.
+
+        Where that is not the fastest there is, a warning says so, once.
+        """
+        if config.backend is not None:
+            return self.check(config.backend, "config.backend or FUNCGRAD_BACKEND")
+        return next(filter(self._is_usable, self.loaders))
+
+    def _is_usable(self, name: str) -> bool:
+        if name in self.loaded or name in self.unusable:
+            return name in self.loaded
+        try:
+            self.named(name)
+        except BackendError:
+            _warn(self.unusable[name])
+            return False
+        return True
+
+
+def _warn(error: BackendError) -> None:
+    message = (
+        f"{error}; compiled functions run as NumPy source, which is slower. "
+        'FUNCGRAD_BACKEND=numpy in the environment or fg.config.backend = "numpy" says that '
+        "this is intended."
+    )
+    warn_at(user_line(), BackendWarning, message)
 
 
 def _load_llvm() -> Backend:
@@ -47,4 +110,10 @@ def _why_not_native() -> str | None:
     return None
 
 
-register_lazily("llvm", _load_llvm)
+def _load_numpy() -> Backend:
+    from funcgrad.backends.numpy.backend import NumpyBackend
+
+    return NumpyBackend()
+
+
+BACKENDS = Registry({"llvm": _load_llvm, "numpy": _load_numpy})

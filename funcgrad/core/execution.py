@@ -1,20 +1,13 @@
-"""The interface between graphs and the backends that compile them.
-
-Backends register here, so that what comes before them in the pipeline can ask for compiled
-code without knowing who makes it.
-"""
+"""The interface between graphs and the backends that compile them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from funcgrad.config import config
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
-from funcgrad.core.notices import warn_at
-from funcgrad.errors import ArgumentError, BackendError, BackendWarning, at_line
-from funcgrad.source import user_line
 
 Runner = Callable[..., Sequence[Any]]
 
@@ -80,85 +73,32 @@ class Backend(Protocol):
     ) -> Inspection: ...
 
 
-# Those that have been loaded; and what loads the others, the fastest first.
-BACKENDS: dict[str, Backend] = {}
-_LOADERS: dict[str, Callable[[], Backend]] = {}
-_unusable: dict[str, BackendError] = {}
+class Backends(Protocol):
+    """The backends that there are, by name."""
+
+    def check(self, name: str, what: str) -> str:
+        """The name, if there is a backend of it, whether or not it can be used here.
+
+        Raises:
+            ArgumentError: there is none; the message begins with `what`.
+        """
+        ...
+
+    def named(self, name: str) -> Backend:
+        """The backend of this name.
+
+        Raises:
+            BackendError: it cannot be used here; the message says why and what to do.
+        """
+        ...
+
+    def default(self) -> str:
+        """The name of the backend that runs what does not name one."""
+        ...
 
 
-def register_backend(backend: Backend) -> None:
-    BACKENDS[backend.name] = backend
-
-
-def register_lazily(name: str, load: Callable[[], Backend]) -> None:
-    """A backend that is loaded when it is first needed, and preferred to those already loaded.
-
-    `load` raises a BackendError where the backend cannot be used on this machine.
-    """
-    _LOADERS[name] = load
-
-
-def backend_names() -> list[str]:
-    return sorted({*BACKENDS, *_LOADERS})
-
-
-def check_backend(name: str, what: str) -> str:
-    """The name, if there is a backend of it, whether or not it can be used here."""
-    if name not in BACKENDS and name not in _LOADERS:
-        raise at_line(
-            ArgumentError, f"{what}: there is no backend {name!r}; there are {backend_names()}"
-        )
-    return name
-
-
-def backend_named(name: str) -> Backend:
-    """The backend of this name.
-
-    Raises:
-        BackendError: it cannot be used here; the message says why and what to do.
-    """
-    found = BACKENDS.get(name)
-    if found is None:
-        if name in _unusable:
-            raise at_line(BackendError, str(_unusable[name]))
-        try:
-            found = BACKENDS.setdefault(name, _LOADERS[name]())
-        except BackendError as error:
-            _unusable[name] = error
-            raise at_line(BackendError, str(error)) from None
-    return found
-
-
-def default_backend() -> str:
-    """The name of the backend that runs what does not name one.
-
-    It is the one that the user's settings name, else the fastest that can be used. Where that
-    is not the fastest there is, a warning says so, once.
-    """
-    name = config.backend
-    if name is not None:
-        return check_backend(name, "config.backend or FUNCGRAD_BACKEND")
-    for name in _LOADERS:
-        if name in BACKENDS:
-            return name
-        known = name in _unusable
-        try:
-            backend_named(name)
-        except BackendError:
-            if not known:
-                _warn(_unusable[name])
-            continue
-        return name
-    return next(iter(BACKENDS))
-
-
-def _warn(error: BackendError) -> None:
-    message = (
-        f"{error}; compiled functions run as NumPy source, which is slower. "
-        'FUNCGRAD_BACKEND=numpy in the environment or fg.config.backend = "numpy" says that '
-        "this is intended."
-    )
-    warn_at(user_line(), BackendWarning, message)
+# Set by the package as it is imported: what makes graphs does not know who compiles them.
+backends = cast(Backends, None)
 
 
 def runner(graph: Graph, backend: str | None = None) -> Runner:
@@ -169,10 +109,10 @@ def runner(graph: Graph, backend: str | None = None) -> Runner:
     """
     if config.debug_nans:
         return lambda *args: run_graph(graph, args)
-    name = backend or default_backend()
+    name = backend or backends.default()
     found = graph.cache.get(name)
     if found is None:
         # Without a lock: tracing the rules of a user's function may run code that waits for
         # another thread. At worst two threads compile the same graph.
-        found = graph.cache.setdefault(name, backend_named(name).compile(graph))
+        found = graph.cache.setdefault(name, backends.named(name).compile(graph))
     return found

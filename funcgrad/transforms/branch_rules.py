@@ -22,14 +22,14 @@ from funcgrad.transforms.jvp import jvp_graph
 from funcgrad.transforms.partial import Split, joint_vjp
 from funcgrad.transforms.rules import (
     Mask,
+    Rules,
     as_column,
     differentiable_wrt,
     filled,
-    set_rules,
     spread,
 )
 from funcgrad.transforms.vjp import active_vars, vjp_graph
-from funcgrad.transforms.vmap import batch_graph, ensure_batched, run_batched
+from funcgrad.transforms.vmap import batch_graph, run_over_batch
 
 # --- switch ---------------------------------------------------------------------------
 
@@ -183,8 +183,7 @@ def _run_for_some(
     ]
     with np.errstate(all="ignore"):
         if not harms:
-            outs, out_flags = run_batched(branch, args, flags, size)
-            return [ensure_batched(o, b, size) for o, b in zip(outs, out_flags, strict=True)]
+            return run_over_batch(branch, args, flags, size)
         run, _ = batch_graph(branch, flags, size, [True] * len(branch.outputs))
         zeros = [Const(np.zeros(a.shape, a.dtype)) for a in run.out_avals]
         skip = Graph([Var(v.aval) for v in run.inputs], [], zeros)
@@ -220,8 +219,6 @@ def _does_harm(eqn: Eqn) -> bool:
     return eqn.prim is while_ or eqn.prim in INDEXED
 
 
-set_rules(switch, pushforward=_switch_pushforward, pullback=_switch_pullback, batch=_switch_batch)
-
 # --- checkpoint -----------------------------------------------------------------------
 
 
@@ -253,6 +250,7 @@ def _checkpoint_batch(
     return bind(checkpoint, *ins, graph=derived), out_flags
 
 
-set_rules(
-    checkpoint, pushforward=_checkpoint_pushforward, vjp=_checkpoint_vjp, batch=_checkpoint_batch
-)
+RULES = {
+    switch: Rules(_switch_batch, pushforward=_switch_pushforward, pullback=_switch_pullback),
+    checkpoint: Rules(_checkpoint_batch, pushforward=_checkpoint_pushforward, vjp=_checkpoint_vjp),
+}

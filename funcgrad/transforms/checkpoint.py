@@ -10,7 +10,6 @@ from funcgrad.core.aval import aval_of
 from funcgrad.core.tracer import Recorder
 from funcgrad.primitives.control import checkpoint as checkpoint_p
 from funcgrad.primitives.elementwise import cast
-from funcgrad.transforms import branch_rules as _rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from funcgrad.transforms.arguments import select_positions
 from funcgrad.transforms.trace import (
     as_operands,

@@ -24,9 +24,7 @@ from funcgrad.errors import (
 from funcgrad.primitives import control as prims
 from funcgrad.primitives.elementwise import cast
 from funcgrad.primitives.integers import fit
-from funcgrad.transforms import branch_rules as _branch_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from funcgrad.transforms import draws
-from funcgrad.transforms import loop_rules as _loop_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from funcgrad.transforms.trace import (
     as_operands,
     flatten_result,

@@ -25,10 +25,10 @@ from funcgrad.errors import (
 from funcgrad.primitives import control as prims
 from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms.linearity import Obstacle, first_nonlinear, same_values
-from funcgrad.transforms.rules import set_rules
+from funcgrad.transforms.rules import Rules, spread
 from funcgrad.transforms.trace import flatten_result, leaf_avals, lift_captures
 from funcgrad.transforms.vjp import pullback_of
-from funcgrad.transforms.vmap import batch_graph, ensure_batched, run_batched
+from funcgrad.transforms.vmap import batch_graph, ensure_batched, run_batched, run_over_batch
 
 _EMPTY_CELL = CellType()
 
@@ -291,14 +291,8 @@ class _BatchedJvp(_JvpRule):
             given = [t is not None for t in out_dots]
             graph = rec.graph([*outs, *(t for t in out_dots if t is not None)])
         flags = [*self.flags, *self.flags[self.n_closed :]]
-        found = _over_batch(graph, [*operands, *tangents], flags, self.size)
-        supply = iter(found[len(outs) :])
-        return found[: len(outs)], [next(supply) if g else None for g in given]
-
-
-def _over_batch(graph: Graph, args: Sequence[Any], flags: Sequence[bool], size: int) -> list[Any]:
-    results, out_flags = run_batched(graph, args, flags, size)
-    return [ensure_batched(r, b, size) for r, b in zip(results, out_flags, strict=True)]
+        found = run_over_batch(graph, [*operands, *tangents], flags, self.size)
+        return found[: len(outs)], spread(found[len(outs) :], given)
 
 
 def _without_batch(ins: Sequence[Any], flags: Sequence[bool]) -> list[Aval]:
@@ -353,14 +347,6 @@ def _batched(batched_rule: Any) -> Callable[..., Any]:
         return bind(prim, *ins, graph=derived, rule=rule), out_flags
 
     return batch
-
-
-set_rules(
-    prims.custom_jvp,
-    pushforward=_jvp_pushforward,
-    pullback=_jvp_pullback,
-    batch=_batched(_BatchedJvp),
-)
 
 
 # --- custom_vjp -----------------------------------------------------------------------
@@ -502,8 +488,7 @@ class _BatchedVjp(_VjpRule):
             graph = rec.graph([*outs, *(leaves[i] for i in places)])
         results, flags = run_batched(graph, operands, self.flags, self.size)
         n = len(outs)
-        pairs = zip(results[:n], flags[:n], strict=True)
-        batched = [ensure_batched(r, b, self.size) for r, b in pairs]
+        batched = ensure_batched(results[:n], flags[:n], self.size)
         layout = _Layout(leaves, places, flags[n:], treedef, graph)
         return batched, _BatchedResiduals(results[n:], layout)
 
@@ -522,7 +507,7 @@ class _BatchedVjp(_VjpRule):
             graph = rec.graph([c for c in found if c is not None])
         all_flags = [*self.flags, *layout.flags, *[True] * len(cts)]
         everything = [*operands, *residuals.values, *cts]
-        results = iter(_over_batch(graph, everything, all_flags, self.size))
+        results = iter(run_over_batch(graph, everything, all_flags, self.size))
         return [
             None if c is None else next(results) if b else total(next(results), (0,))
             for c, b in zip(found, self.flags, strict=True)
@@ -552,8 +537,7 @@ def _vjp_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) 
             f"linear in the cotangent; {obstacle.what} keeps it from being so. Give the function "
             "a custom_jvp rule, or use reverse mode",
         )
-    supply = iter(dots)
-    return outs, [next(supply) if w else None for w in wanted]
+    return outs, spread(dots, wanted)
 
 
 def _transposed(
@@ -591,9 +575,11 @@ def _vjp_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any
     return outs, pull
 
 
-set_rules(
-    prims.custom_vjp,
-    pushforward=_vjp_pushforward,
-    pullback=_vjp_pullback,
-    batch=_batched(_BatchedVjp),
-)
+RULES = {
+    prims.custom_jvp: Rules(
+        _batched(_BatchedJvp), pushforward=_jvp_pushforward, pullback=_jvp_pullback
+    ),
+    prims.custom_vjp: Rules(
+        _batched(_BatchedVjp), pushforward=_vjp_pushforward, pullback=_vjp_pullback
+    ),
+}

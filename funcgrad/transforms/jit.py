@@ -10,15 +10,10 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.config import config
+from funcgrad.core import execution
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
-from funcgrad.core.execution import (
-    Cost,
-    Inspection,
-    backend_named,
-    check_backend,
-    default_backend,
-)
+from funcgrad.core.execution import Cost, Inspection
 from funcgrad.core.graph import Graph
 from funcgrad.core.ownership import native
 from funcgrad.core.recent import Notice, Recent
@@ -26,7 +21,6 @@ from funcgrad.core.tracer import Recorder, Tracer, bind, deferring, is_deferring
 from funcgrad.errors import ArgumentError, IntegerRangeError, NotAnArrayError, at_line
 from funcgrad.primitives.call import call
 from funcgrad.primitives.integers import INT64, holds
-from funcgrad.transforms import call as _call_rules  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from funcgrad.transforms.dispatch import MISS, Guard, make_guard
 from funcgrad.transforms.explain import explain_miss
 from funcgrad.transforms.frozen import frozen
@@ -251,12 +245,12 @@ class Jitted:
         # What isn't NumPy's, CuPy's arrays say, is computed by the library it comes from.
         ours = all(map(_is_numpys, leaves))
         backend = self._backend() if ours else "numpy"
-        run = backend_named(backend).compile(graph, out_tree, donated)
+        run = execution.backends.named(backend).compile(graph, out_tree, donated)
         program = Program(run, make_guard(form.treedef, leaves, run))
         return self._programs.put(key, program)
 
     def _backend(self) -> str:
-        return self.backend or default_backend()
+        return self.backend or execution.backends.default()
 
     def _donated_leaves(self, form: Form, leaves: Sequence[Any]) -> tuple[int, ...]:
         """The numbers of the leaves that may be overwritten."""
@@ -322,7 +316,7 @@ class Jitted:
         return Lowered(
             graph,
             backend,
-            lambda: backend_named(backend).inspect(graph, signature, out_tree, donated),
+            lambda: execution.backends.named(backend).inspect(graph, signature, out_tree, donated),
         )
 
     def _signature(self, form: Form, avals: Sequence[Aval]) -> Signature:
@@ -457,7 +451,7 @@ def jit(
             backend=backend,
         )
     if backend is not None:
-        check_backend(backend, "jit")
+        execution.backends.check(backend, "jit")
     static = StaticArguments(fun, static_argnums, static_argnames, "static")
     donated = NamedArguments(fun, donate_argnums, donate_argnames, "donate")
     both = {*static.numbers, *static.names} & {*donated.numbers, *donated.names}

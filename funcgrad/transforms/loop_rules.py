@@ -25,8 +25,8 @@ from funcgrad.transforms.partial import (
     joint_vjp,
     without_inputs,
 )
-from funcgrad.transforms.rules import Mask, as_column, filled, set_rules, spread
-from funcgrad.transforms.vmap import batch_graph, ensure_batched, run_batched
+from funcgrad.transforms.rules import Mask, Rules, as_column, filled, spread
+from funcgrad.transforms.vmap import batch_graph, ensure_batched, run_over_batch
 
 # --- loops: forward mode --------------------------------------------------------------
 
@@ -315,10 +315,7 @@ def _scan_batch(
     operands = groups(ins, n_consts, n_carry)
     have = groups(batched, n_consts, n_carry)
     carry_flags = groups(flags, n_consts, n_carry).carry
-    carry = [
-        ensure_batched(x, b, size) if f else x
-        for x, b, f in zip(operands.carry, have.carry, carry_flags, strict=True)
-    ]
+    carry = ensure_batched(operands.carry, have.carry, size, carry_flags)
     xs = [move_axis(x, 0, 1) if b else x for x, b in zip(operands.xs, have.xs, strict=True)]
     outs = bind(scan, *operands.consts, *carry, *xs, **{**params, "body": over_batch})
     ys = [
@@ -337,9 +334,7 @@ def _while_batch(
     test, (varies,) = batch_graph(cond, flags, size)
     if varies:
         return _masked_while(ins, batched, size, params)
-    operands = [
-        ensure_batched(x, b, size) if f else x for x, b, f in zip(ins, batched, flags, strict=True)
-    ]
+    operands = ensure_batched(ins, batched, size, flags)
     return bind(while_, *operands, cond=test, body=over_batch, n_consts=n_consts), flags[n_consts:]
 
 
@@ -349,21 +344,17 @@ def _masked_while(
     """Steps for all examples until the last is done; those that are done keep their values."""
     body, cond, n_consts = params["body"], params["cond"], params["n_consts"]
     flags = [*batched[:n_consts], *[True] * (len(ins) - n_consts)]
-    operands = [
-        ensure_batched(x, b, size) if f else x for x, b, f in zip(ins, batched, flags, strict=True)
-    ]
+    operands = ensure_batched(ins, batched, size, flags)
 
     def test(consts: Sequence[Any], carry: Sequence[Any]) -> Any:
-        (result,), (varies,) = run_batched(cond, [*consts, *carry], flags, size)
-        return ensure_batched(result, varies, size)
+        return run_over_batch(cond, [*consts, *carry], flags, size)[0]
 
     with deferred("vmap") as rec:
         consts, running, carry = _masked_inputs(rec, operands, n_consts, size)
         again = rec.graph([np.add.reduce(running, axis=0) > 0])
     with deferred("vmap") as rec:
         consts, running, carry = _masked_inputs(rec, operands, n_consts, size)
-        outs, out_flags = run_batched(body, [*consts, *carry], flags, size)
-        outs = [ensure_batched(o, b, size) for o, b in zip(outs, out_flags, strict=True)]
+        outs = run_over_batch(body, [*consts, *carry], flags, size)
         new = [np.where(as_column(running, o), o, c) for o, c in zip(outs, carry, strict=True)]
         step = rec.graph([test(consts, new), *new])
     start = test(operands[:n_consts], operands[n_consts:])
@@ -390,5 +381,7 @@ def _masked_inputs(
     return consts, running, inputs(operands[n_consts:])
 
 
-set_rules(scan, pushforward=_scan_pushforward, pullback=_scan_pullback, batch=_scan_batch)
-set_rules(while_, pushforward=_while_pushforward, pullback=_while_pullback, batch=_while_batch)
+RULES = {
+    scan: Rules(_scan_batch, pushforward=_scan_pushforward, pullback=_scan_pullback),
+    while_: Rules(_while_batch, pushforward=_while_pushforward, pullback=_while_pullback),
+}

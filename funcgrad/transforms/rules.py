@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import Primitive, shape_of, zeros_like
@@ -11,25 +11,31 @@ from funcgrad.core.primitive import Primitive, shape_of, zeros_like
 Mask = tuple[bool, ...]
 
 
-def set_rules(
-    prim: Primitive,
-    *,
-    pushforward: Callable[..., Any],
-    batch: Callable[..., Any],
-    pullback: Callable[..., Any] | None = None,
-    vjp: Callable[..., Any] | None = None,
-) -> None:
-    """Give a primitive its rules; what is not given follows from what is."""
+class Rules(NamedTuple):
+    """The rules of a primitive that holds graphs; what is not given follows from what is.
 
-    def jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
-        return pushforward(tangents, ins, params)[1]
+    One of `jvp` and `pushforward` is, and one of `vjp` and `pullback`.
+    """
+
+    batch: Callable[..., Any]
+    jvp: Callable[..., Any] | None = None
+    pushforward: Callable[..., Any] | None = None
+    vjp: Callable[..., Any] | None = None
+    pullback: Callable[..., Any] | None = None
+
+
+def set_rules(prim: Primitive, rules: Rules) -> None:
+    def jvp_by_pushforward(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
+        assert rules.pushforward is not None
+        return rules.pushforward(tangents, ins, params)[1]
 
     def vjp_by_pullback(ct: Any, ans: Any, ins: Any, params: Any, need: Any) -> Any:
-        assert pullback is not None
-        return pullback(ins, params, need)[1](ct, need)
+        assert rules.pullback is not None
+        return rules.pullback(ins, params, need)[1](ct, need)
 
-    prim.pushforward, prim.jvp, prim.batch, prim.pullback = pushforward, jvp, batch, pullback
-    prim.vjp = vjp or vjp_by_pullback
+    prim.batch, prim.pushforward, prim.pullback = rules.batch, rules.pushforward, rules.pullback
+    prim.jvp = rules.jvp or jvp_by_pushforward
+    prim.vjp = rules.vjp or vjp_by_pullback
 
 
 def spread(values: Sequence[Any], mask: Sequence[bool]) -> list[Any]:

@@ -144,7 +144,7 @@ def _place_outputs(
                 )
             placed.append(result)
             continue
-        whole = ensure_batched(result, flag, size)
+        (whole,) = ensure_batched([result], [flag], size)
         rank = len(aval_of(whole).shape)
         if not isinstance(axis, int) or not -rank <= axis < rank:
             raise at_line(

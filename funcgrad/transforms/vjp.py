@@ -24,6 +24,50 @@ from funcgrad.core.tracer import (
 )
 from funcgrad.errors import NotDifferentiableError, at_line
 from funcgrad.primitives.elementwise import cast
+from funcgrad.transforms.rules import spread
+
+
+class Cotangents(dict[int, Any]):
+    """Cotangents by the id of their atom; those that are absent are zero.
+
+    Sums of float16 are made in float32, see `widen`, until nothing more will be added.
+    """
+
+    __slots__ = ("wide",)
+
+    def __init__(self) -> None:
+        self.wide: set[int] = set()
+
+    def add(self, atom: Any, ct: Any) -> None:
+        key = id(atom)
+        have = self.get(key)
+        if have is None:
+            self[key] = ct
+        elif ct.dtype == HALF:
+            self.wide.add(key)
+            self[key] = widen(have) + ct
+        else:
+            self[key] = have + ct
+
+    def take(self, eqn: Eqn) -> Any:
+        """That of an equation's result, or those of its results; None where all are zero."""
+        if self.wide:
+            self._round(map(id, eqn.outs))
+        if not eqn.prim.multiple:
+            return self.pop(id(eqn.outs[0]), None)
+        # Integers get cotangents from the floats made of them; none goes on from there.
+        found = [self.pop(id(o), None) if o.aval.inexact else None for o in eqn.outs]
+        return None if all(c is None for c in found) else found
+
+    def of(self, inputs: Iterable[Any]) -> list[Any]:
+        """Those of the inputs, when all equations have been passed."""
+        self._round(list(self.wide))
+        return [self.get(id(x)) for x in inputs]
+
+    def _round(self, keys: Iterable[int]) -> None:
+        for key in self.wide.intersection(keys):
+            self.wide.discard(key)
+            self[key] = narrow(self[key], HALF)
 
 
 def backward(
@@ -33,72 +77,41 @@ def backward(
     value: Callable[[Any], Any],
     active: Callable[[Any], bool],
     pulls: Mapping[int, Any],
-) -> dict[int, Any]:
+) -> Cotangents:
     """Pull cotangents of `outputs` back through `eqns`.
 
     Args:
         value: gives the value of an atom.
         active: whether an atom depends on what is differentiated by.
         pulls: by the id of an equation, the pullback it made on the way forward.
-
-    Returns:
-        Cotangents by the id of their atom; those that are zero are absent.
     """
-    pending: dict[int, Any] = {}
-    wide: set[int] = set()
+    pending = Cotangents()
     for atom, ct in zip(outputs, cts, strict=True):
         if ct is not None and active(atom):
-            _accumulate(pending, wide, id(atom), ct)
+            pending.add(atom, ct)
     before = set_source(None)
     try:
         for eqn in reversed(eqns):
-            if wide:
-                _finish(pending, wide, map(id, eqn.outs))
-            if eqn.prim.multiple:
-                ct: Any = [pending.pop(id(o), None) for o in eqn.outs]
-                if all(c is None for c in ct):
-                    continue
-                ans: Any = [value(o) for o in eqn.outs]
-            else:
-                ct = pending.pop(id(eqn.outs[0]), None)
-                if ct is None:
-                    continue
-                ans = value(eqn.outs[0])
-            prim = eqn.prim
-            need = [active(a) for a in eqn.ins]
-            if prim.vjp is None:
+            prim, ct = eqn.prim, pending.take(eqn)
+            if ct is None or prim.vjp is None:
                 continue
+            need = [active(a) for a in eqn.ins]
             set_source(eqn.source)
             pull = pulls.get(id(eqn)) if prim.pullback is not None else None
             if pull is not None:
                 terms = pull(ct, need)
             else:
-                terms = prim.vjp(ct, ans, [value(a) for a in eqn.ins], eqn.params, need)
+                ans = [value(o) for o in eqn.outs]
+                ins = [value(a) for a in eqn.ins]
+                terms = prim.vjp(ct, ans if prim.multiple else ans[0], ins, eqn.params, need)
             if config.debug_nans:
                 check_nans(f"the derivative of {prim.name}", terms, eqn.source)
             for atom, wanted, term in zip(eqn.ins, need, terms, strict=True):
                 if wanted and term is not None:
-                    _accumulate(pending, wide, id(atom), term)
+                    pending.add(atom, term)
     finally:
         set_source(before)
-    _finish(pending, wide, list(wide))
     return pending
-
-
-def _accumulate(pending: dict[int, Any], wide: set[int], key: int, ct: Any) -> None:
-    """Add a cotangent to those of its atom that are there: float16 in float32, see `widen`."""
-    have = pending.get(key)
-    if have is not None and ct.dtype == HALF:
-        have = widen(have)
-        wide.add(key)
-    pending[key] = ct if have is None else have + ct
-
-
-def _finish(pending: dict[int, Any], wide: set[int], keys: Iterable[int]) -> None:
-    """Round the sums of float16 to which nothing will be added."""
-    for key in wide.intersection(keys):
-        wide.discard(key)
-        pending[key] = narrow(pending[key], HALF)
 
 
 def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> list[Any]:
@@ -109,44 +122,22 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
     """
     if tape.pulls or config.debug_nans:
         return _backward_pulls(tape, outputs, cts)
-    pending: dict[int, Any] = {}
-    wide: set[int] = set()
+    pending = Cotangents()
     for tracer, ct in zip(outputs, cts, strict=True):
         if ct is not None and type(tracer) is Tracer:
-            _accumulate(pending, wide, id(tracer), ct)
+            pending.add(tracer, ct)
     for eqn in reversed(tape.eqns):
-        prim, outs = eqn.prim, eqn.outs
-        if wide:
-            _finish(pending, wide, map(id, outs))
-        if prim.multiple:
-            # Integers get cotangents from the floats made of them; none goes on from there.
-            ct: Any = [pending.pop(id(o), None) if o.aval.inexact else None for o in outs]
-            if prim.vjp is None or all(c is None for c in ct):
-                continue
-            ans: Any = [o.value for o in outs]
-        else:
-            out = outs[0]
-            ct = pending.pop(id(out), None)
-            if ct is None or prim.vjp is None:
-                continue
-            ans = out.value
+        prim, ct = eqn.prim, pending.take(eqn)
+        if ct is None or prim.vjp is None:
+            continue
         ins = eqn.ins
         need = [type(a) is Tracer for a in ins]
-        for tracer, wanted, term in zip(
-            ins, need, prim.vjp(ct, ans, eqn.values, eqn.params, need), strict=False
-        ):
+        ans = [o.value for o in eqn.outs] if prim.multiple else eqn.outs[0].value
+        terms = prim.vjp(ct, ans, eqn.values, eqn.params, need)
+        for tracer, wanted, term in zip(ins, need, terms, strict=False):
             if wanted and term is not None:
-                key = id(tracer)
-                have = pending.get(key)
-                if have is None:
-                    pending[key] = term
-                elif term.dtype == HALF:
-                    _accumulate(pending, wide, key, term)
-                else:
-                    pending[key] = have + term
-    if wide:
-        _finish(pending, wide, list(wide))
-    return [pending.get(id(t)) for t in tape.inputs]
+                pending.add(tracer, term)
+    return pending.of(tape.inputs)
 
 
 def _backward_pulls(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> list[Any]:
@@ -163,7 +154,7 @@ def _backward_pulls(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> l
         lambda a: type(a) is Tracer and id(a) in active,
         tape.pulls,
     )
-    return [pending.get(id(t)) for t in tape.inputs]
+    return pending.of(tape.inputs)
 
 
 def _active(inputs: Iterable[Any], eqns: Iterable[Eqn]) -> set[int]:
@@ -217,7 +208,7 @@ def backward_graph(
         lambda a: type(a) is Var and id(a) in active,
         pulls,
     )
-    return [pending.get(id(v)) for v in graph.inputs]
+    return pending.of(graph.inputs)
 
 
 def pullback_of(
@@ -270,8 +261,7 @@ def vjp_graph(
         given = [
             rec.abstract_input(a.aval) for a, m in zip(graph.outputs, ct_mask, strict=True) if m
         ]
-        supply = iter(given)
-        cts = [next(supply) if m else None for m in ct_mask]
+        cts = spread(given, ct_mask)
         env: dict[int, Any] = {}
         active = active_vars(graph, wrt)
         results, pulls = run_forward(env, graph, args, active)

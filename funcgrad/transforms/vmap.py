@@ -45,9 +45,25 @@ def run_batched(
     return [read(env, a) for a in graph.outputs], flags
 
 
-def ensure_batched(x: Any, batched: bool, size: int) -> Any:
-    """x with a batch axis in front, repeated if it had none."""
-    return x if batched else bind(broadcast_to, x, shape=(size, *shape_of(x)))
+def ensure_batched(
+    values: Sequence[Any], batched: Sequence[bool], size: int, where: Sequence[bool] | None = None
+) -> list[Any]:
+    """The values, each repeated along a batch axis in front if it has none.
+
+    `where` tells which of them need it; without, all.
+    """
+    return [
+        x if b or not wanted else bind(broadcast_to, x, shape=(size, *shape_of(x)))
+        for x, b, wanted in zip(values, batched, where or [True] * len(values), strict=True)
+    ]
+
+
+def run_over_batch(
+    graph: Graph, args: Sequence[Any], batched: Sequence[bool], size: int
+) -> list[Any]:
+    """Run a graph with some inputs batched; all results are."""
+    results, flags = run_batched(graph, args, batched, size)
+    return ensure_batched(results, flags, size)
 
 
 def batch_graph(
@@ -61,9 +77,6 @@ def batch_graph(
         ]
         results, flags = run_batched(graph, args, batched, size)
         if force is not None:
-            results = [
-                ensure_batched(r, b, size) if f else r
-                for r, b, f in zip(results, flags, force, strict=True)
-            ]
+            results = ensure_batched(results, flags, size, force)
             flags = [b or f for b, f in zip(flags, force, strict=True)]
         return rec.graph(results), flags

@@ -9,8 +9,9 @@ from funcgrad.backends.llvm import recipe, tiles
 from funcgrad.backends.llvm.kinds import SUPPORTED
 from funcgrad.backends.numpy.interface import is_plain, render_tree
 from funcgrad.backends.numpy.prepare import prepare
+from funcgrad.core import execution
 from funcgrad.core.aval import Aval
-from funcgrad.core.execution import BACKENDS, Inspection, Runner
+from funcgrad.core.execution import Inspection, Runner
 from funcgrad.core.graph import Eqn, Graph
 from funcgrad.source import define
 
@@ -22,7 +23,7 @@ class LlvmBackend:
 
     def compile(self, graph: Graph, out_tree: Any = None, donated: Sequence[int] = ()) -> Runner:
         if not _is_native(graph):
-            return BACKENDS["numpy"].compile(graph, out_tree)
+            return execution.backends.named("numpy").compile(graph, out_tree)
         single = out_tree is not None and _is_leaf(out_tree)
         function = _function(prepare(graph), single, donated)
         if out_tree is None or single:
@@ -33,7 +34,7 @@ class LlvmBackend:
         self, graph: Graph, signature: Any, out_tree: Any, donated: Sequence[int] = ()
     ) -> Inspection:
         if not _is_native(graph):
-            return BACKENDS["numpy"].inspect(graph, signature, out_tree)
+            return execution.backends.named("numpy").inspect(graph, signature, out_tree)
         from funcgrad.backends.llvm.native import Native
 
         return Native(prepare(graph), _is_leaf(out_tree), donated)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from funcgrad.backends.cost import cost_of_calls
-from funcgrad.backends.numpy import control as _control  # noqa: F401  (registers its emitters)
+from funcgrad.backends.numpy.control import EMITTERS
 from funcgrad.backends.numpy.emit import INDENT, Body, strong_input
 from funcgrad.backends.numpy.interface import (
     describe,
@@ -20,7 +20,7 @@ from funcgrad.backends.numpy.interface import (
 )
 from funcgrad.backends.numpy.module import BUILT_IN, Module, Names
 from funcgrad.backends.numpy.prepare import prepare
-from funcgrad.core.execution import Cost, Runner, register_backend
+from funcgrad.core.execution import Cost, Runner
 from funcgrad.core.graph import Graph
 from funcgrad.errors import BackendError, ExportError, at_line
 
@@ -116,9 +116,6 @@ class Source:
             raise at_line(ExportError, message) from None
 
 
-register_backend(NumpyBackend())
-
-
 def _render_list(texts: Sequence[str]) -> str:
     return f"[{', '.join(texts)}]"
 
@@ -156,7 +153,7 @@ def write_lines(
         pass_inputs: results may be inputs.
     """
     lines: list[str] = []
-    body = Body(prepare(graph), module, lines)
+    body = Body(prepare(graph), module, lines, EMITTERS)
     inputs = list(leaves)
     for i, (var, leaf) in enumerate(zip(graph.inputs, leaves, strict=True)):
         strong = strong_input(var, leaf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from funcgrad.backends.numpy.emit import INDENT, Body, emits
+from funcgrad.backends.numpy.emit import INDENT, Body
 from funcgrad.backends.numpy.spelling import dtype_name
 from funcgrad.core.graph import Eqn
 
@@ -17,7 +17,6 @@ def _assign(body: Body, names: Sequence[str], values: Sequence[str], deeper: int
         body.write(f"{INDENT * deeper}{', '.join(left)} = {', '.join(right)}")
 
 
-@emits("switch")
 def _switch(body: Body, eqn: Eqn, ins: list[str]) -> list[str]:
     branches = eqn.params["branches"]
     index, operands = ins[0], ins[1:]
@@ -39,7 +38,6 @@ def _switch(body: Body, eqn: Eqn, ins: list[str]) -> list[str]:
     return results
 
 
-@emits("while")
 def _while(body: Body, eqn: Eqn, ins: list[str]) -> list[str]:
     n = eqn.params["n_consts"]
     consts, carry = ins[:n], _start_carry(body, ins[n:])
@@ -54,7 +52,6 @@ def _while(body: Body, eqn: Eqn, ins: list[str]) -> list[str]:
     return carry
 
 
-@emits("scan")
 def _scan(body: Body, eqn: Eqn, ins: list[str]) -> list[str]:
     params = eqn.params
     graph, n_consts, n_carry = params["body"], params["n_consts"], params["n_carry"]
@@ -86,3 +83,6 @@ def _start_carry(body: Body, initial: Sequence[str]) -> list[str]:
     carry = [body.fresh() for _ in initial]
     _assign(body, carry, initial)
     return carry
+
+
+EMITTERS = {"switch": _switch, "while": _while, "scan": _scan}

@@ -7,7 +7,7 @@ are left to NumPy's own cache of memory, which is faster than asking for a parti
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,22 +29,9 @@ COMMUTATIVE = (add, mul)
 MAX_DEPTH = 15
 INDENT = "    "
 
+# How a primitive is written that is more than one expression: from the body, the equation and the
+# operands' texts to the names of the results; it writes lines.
 Emitter = Callable[["Body", Eqn, list[str]], list[str]]
-EMITTERS: dict[str, Emitter] = {}
-
-
-def emits(name: str) -> Callable[[Emitter], Emitter]:
-    """Decorator: how the primitive of this name is written, if not as one expression.
-
-    The function takes the body, the equation and the operands' texts; it writes lines and
-    gives the names of the results.
-    """
-
-    def register(function: Emitter) -> Emitter:
-        EMITTERS[name] = function
-        return function
-
-    return register
 
 
 class Body:
@@ -52,13 +39,22 @@ class Body:
 
     Args:
         graph: as `prepare` gives it.
+        emitters: by the names of primitives.
         depth: how deeply its lines are indented.
     """
 
-    def __init__(self, graph: Graph, module: Module, lines: list[str], depth: int = 1):
+    def __init__(
+        self,
+        graph: Graph,
+        module: Module,
+        lines: list[str],
+        emitters: Mapping[str, Emitter],
+        depth: int = 1,
+    ):
         self.graph = graph
         self.module = module
         self.lines = lines
+        self.emitters = emitters
         self.depth = depth
         self.memory: Memory = memory_of(graph)
         self.dying = [list(roots) for roots in self.memory.dying]
@@ -91,19 +87,22 @@ class Body:
         """A nested graph's lines, one level deeper, and expressions for its outputs."""
         lines: list[str] = []
         if self.depth < MAX_DEPTH:
-            return lines, Body(graph, self.module, lines, self.depth + 1).run(inputs)
+            return lines, self._nested(graph, lines, self.depth + 1).run(inputs)
         function = self._define(graph)
         outputs = [self.fresh() for _ in graph.outputs]
         call = f"{function}({', '.join(inputs)})"
         target = f"{', '.join(outputs)}, = " if outputs else ""
         return [INDENT * (self.depth + 1) + target + call], outputs
 
+    def _nested(self, graph: Graph, lines: list[str], depth: int) -> Body:
+        return Body(graph, self.module, lines, self.emitters, depth)
+
     def _define(self, graph: Graph) -> str:
         """A function of the module's that runs a graph; its result is a tuple."""
         name = self.module.names.unused("step")
         parameters = [self.fresh() for _ in graph.inputs]
         lines = [f"def {name}({', '.join(parameters)}):"]
-        outputs = Body(graph, self.module, lines).run(parameters)
+        outputs = self._nested(graph, lines, 1).run(parameters)
         lines.append(f"{INDENT}return ({''.join(f'{o}, ' for o in outputs)})")
         self.module.functions.append("\n".join(lines))
         return name
@@ -131,7 +130,7 @@ class Body:
         return self.operand(atom)
 
     def _operands(self, eqn: Eqn) -> list[str]:
-        if eqn.prim.name in EMITTERS or is_alias(eqn):
+        if eqn.prim.name in self.emitters or is_alias(eqn):
             return [self.strong(a) for a in eqn.ins]
         if not eqn.prim.infix:
             return [self.operand(a) for a in eqn.ins]
@@ -154,7 +153,7 @@ class Body:
 
     def _equation(self, number: int, eqn: Eqn) -> None:
         ins = self._operands(eqn)
-        emitter = EMITTERS.get(eqn.prim.name)
+        emitter = self.emitters.get(eqn.prim.name)
         if emitter is not None:
             names = emitter(self, eqn, ins)
         elif is_alias(eqn):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.core.primitive import zeros_like
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.call import call
 from funcgrad.transforms.jvp import jvp_graph
 from funcgrad.transforms.partial import joint_vjp
+from funcgrad.transforms.rules import Rules, differentiable_wrt, filled, spread
 from funcgrad.transforms.vjp import vjp_graph
 from funcgrad.transforms.vmap import batch_graph
 
@@ -30,18 +30,16 @@ def _jvp(tangents: Sequence[Any], ans: Any, ins: Sequence[Any], params: dict) ->
 
 def _vjp(cts: Sequence[Any], ans: Any, ins: Sequence[Any], params: dict, need: Any) -> list[Any]:
     graph = params["graph"]
-    wrt = tuple(n and v.aval.inexact for n, v in zip(need, graph.inputs, strict=True))
-    mask = tuple(c is not None for c in cts)
+    wrt, mask = differentiable_wrt(need, graph), tuple(c is not None for c in cts)
     derived = graph.derive(("vjp", wrt, mask), lambda: vjp_graph(graph, wrt, mask))
-    supply = iter(_bind(params, derived, *ins, *[c for c in cts if c is not None]))
-    return [next(supply) if w else None for w in wrt]
+    found = _bind(params, derived, *ins, *[c for c in cts if c is not None])
+    return spread(found, wrt)
 
 
 def _pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> tuple[list[Any], Any]:
     """One compiled program forward, which also gives what the other one, backward, reads."""
     graph = params["graph"]
-    wrt = tuple(n and v.aval.inexact for n, v in zip(need, graph.inputs, strict=True))
-    mask = tuple(a.aval.inexact for a in graph.outputs)
+    wrt, mask = differentiable_wrt(need, graph), tuple(a.aval.inexact for a in graph.outputs)
 
     def cut() -> Any:
         split = joint_vjp(graph, wrt, mask)
@@ -52,13 +50,8 @@ def _pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> tuple[l
     outs, residuals = results[: len(mask)], results[len(mask) :]
 
     def pull(cts: Sequence[Any], need: Sequence[bool]) -> list[Any]:
-        filled = [
-            zeros_like(a.aval) if c is None else c
-            for c, a, m in zip(cts, graph.outputs, mask, strict=True)
-            if m
-        ]
-        supply = iter(_bind(params, rest, *residuals, *filled))
-        return [next(supply) if w else None for w in wrt]
+        given = filled(cts, graph.out_avals, mask)
+        return spread(_bind(params, rest, *residuals, *given), wrt)
 
     return list(outs), pull
 
@@ -71,4 +64,4 @@ def _batch(prim: Any, args: Sequence[Any], batched: Sequence[bool], size: int, p
     return _bind(params, derived, *args), flags
 
 
-call.jvp, call.vjp, call.batch, call.pullback = _jvp, _vjp, _batch, _pullback
+RULES = {call: Rules(_batch, jvp=_jvp, vjp=_vjp, pullback=_pullback)}
