@@ -56,7 +56,8 @@ NO_VALUE = _NoValue()
 class Tracer:
     """Stands for an array while a function is recorded; used like one.
 
-    Operators, methods and NumPy's protocols are attached by `funcgrad.numpy`.
+    Operators, methods and NumPy's protocols are in the table of `funcgrad.numpy.methods`, which
+    installs them once.
     """
 
     __slots__ = ("_aval", "rec", "value")
@@ -67,7 +68,7 @@ class Tracer:
         self.value = value
         self._aval = aval
 
-    if TYPE_CHECKING:  # What `funcgrad.numpy` attaches, as far as the library itself uses it.
+    if TYPE_CHECKING:  # What that table has, as far as the library itself uses it.
 
         def __getattr__(self, name: str) -> Any: ...
         def __getitem__(self, key: Any) -> Any: ...

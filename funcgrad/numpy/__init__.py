@@ -24,7 +24,6 @@ from funcgrad.numpy import (
     interpolation,
     joining,
     norms,
-    protocol,
     quantiles,
     reductions,
     selection,
@@ -33,6 +32,7 @@ from funcgrad.numpy import (
     ufuncs,
     updates,
 )
+from funcgrad.numpy.methods import install_methods
 from funcgrad.numpy.namespace import public_names, resolve
 
 
@@ -45,4 +45,4 @@ def __dir__() -> list[str]:
     return public_names()
 
 
-protocol.attach_namespace(__name__)
+install_methods()

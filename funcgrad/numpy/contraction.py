@@ -17,7 +17,7 @@ from funcgrad.core.tracer import Recorder, bind, own_value
 from funcgrad.errors import ShapeError, at_line
 from funcgrad.numpy import ufuncs
 from funcgrad.numpy.convert import as_array, check_out, normalize_axis, promote
-from funcgrad.numpy.protocol import attach_methods, implements
+from funcgrad.numpy.protocol import implements
 from funcgrad.numpy.ufuncs import is_plain_float, matmul
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.contraction import matmul as matmul_p
@@ -301,6 +301,3 @@ def _chain_order(sizes: tuple[int, ...]) -> dict[tuple[int, int], int]:
                 for k in range(i, j)
             )
     return cut
-
-
-attach_methods({"dot": dot}, {})

@@ -19,7 +19,7 @@ from funcgrad.numpy.convert import (
     contains_tracer,
     normalize_axes,
 )
-from funcgrad.numpy.protocol import attach_methods, implements
+from funcgrad.numpy.protocol import implements
 from funcgrad.numpy.ufuncs import as_operand
 from funcgrad.primitives.elementwise import cast
 
@@ -208,12 +208,3 @@ def can_cast(from_: Any, to: Any, casting: Any = "safe") -> bool:
 @implements(np.may_share_memory, np.shares_memory)
 def shares_memory(a: Any, b: Any, /, max_work: Any = None) -> bool:
     return a is b
-
-
-attach_methods(
-    {},
-    {
-        "nbytes": lambda self: self.aval.nbytes,
-        "itemsize": lambda self: self.dtype.itemsize,
-    },
-)

@@ -22,15 +22,14 @@ from funcgrad.errors import (
 from funcgrad.numpy.convert import (
     as_array,
     assigned,
-    check_casting,
     check_device,
     check_order,
     check_out,
     dtype_of,
     normalize_axis,
 )
-from funcgrad.numpy.protocol import attach_methods, implements
-from funcgrad.numpy.ufuncs import as_operand, conjugate, recorder_of_floats
+from funcgrad.numpy.protocol import implements
+from funcgrad.numpy.ufuncs import as_operand, recorder_of_floats
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives.elementwise import cast
 from funcgrad.primitives.integers import INT64, fit, holds
@@ -82,11 +81,6 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     return result
 
 
-def _conjugate_method(self: Tracer) -> Any:
-    """`x.conj()`, which leaves booleans what they are; the ufunc has no loop for them."""
-    return conjugate(self) if self.dtype.kind == "c" else self
-
-
 @implements(np.clip)
 def clip(
     a: Any,
@@ -122,12 +116,6 @@ def _bound(bound: Any, prim: Primitive, limit: int) -> Any:
         return None if lies_beyond else bound
     weak = type(bound) is Tracer and bound.aval.weak and bound.dtype.kind == "i"
     return bind(prim, bound, limit) if weak and holds(INT64, limit) else bound
-
-
-def _clip_method(
-    self: Tracer, min: Any = None, max: Any = None, out: Any = None, **options: Any
-) -> Any:
-    return clip(self, min, max, out, **options)
 
 
 @implements(np.nan_to_num)
@@ -262,20 +250,6 @@ def copy(a: Any, order: str = "K", subok: bool = False) -> Any:
     check_order(order, "copy")
     # A traced array is never written to, so that it is its own copy.
     return as_array(a)
-
-
-def _astype_method(
-    self: Tracer,
-    dtype: Any,
-    order: str = "K",
-    casting: Any = "unsafe",
-    subok: bool = True,
-    copy: bool = True,
-) -> Any:
-    check_order(order, "ndarray.astype")
-    dtype = np.dtype(dtype)
-    check_casting((self,), dtype, casting, "ndarray.astype")
-    return cast(self, dtype)
 
 
 def astype(x: Any, dtype: Any, /, *, copy: bool = True, device: Any = None) -> Any:
@@ -437,16 +411,3 @@ def polyval(p: Any, x: Any) -> Any:
     for i in range(p.shape[0]):
         y = y * x + p[i]
     return y
-
-
-attach_methods(
-    {
-        "astype": _astype_method,
-        "clip": _clip_method,
-        "copy": copy,
-        "conj": _conjugate_method,
-        "conjugate": _conjugate_method,
-        "round": round,
-    },
-    {"real": real, "imag": imag},
-)

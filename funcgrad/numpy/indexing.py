@@ -17,7 +17,6 @@ from funcgrad.core.evaluate import known_value
 from funcgrad.core.tracer import NO_VALUE, Tracer, bind, is_abstract
 from funcgrad.errors import IndexRangeError, TracerValueError, at_line
 from funcgrad.numpy.convert import as_array
-from funcgrad.numpy.protocol import attach_methods
 from funcgrad.primitives import indexing as ix
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.elementwise import cast
@@ -271,6 +270,3 @@ def check_range(x: Any, axes: tuple[int, ...], arrays: list[Any]) -> None:
         if type(i) is not Tracer and i.size and not (-n <= i.min() and i.max() < n):
             worst = i.min() if i.min() < -n else i.max()
             raise _refuse(f"index {worst} is out of range for axis {axis} of shape {x.shape}")
-
-
-attach_methods({"__getitem__": getitem}, {})

@@ -1,14 +1,13 @@
-"""What makes a tracer feel like an array: NEP 13, NEP 18, NEP 47, operators, methods.
+"""What answers NumPy's calls that meet a tracer: NEP 13 and NEP 18.
 
 `FUNCTIONS` maps NumPy's functions to ours; the modules of this package fill it with
-`@implements(np.name)`, and `attach_methods` gives tracers the methods of an array.
+`@implements(np.name)`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from inspect import signature
 from typing import Any
 
@@ -17,13 +16,12 @@ import numpy as np
 from funcgrad.core.aval import aval_of
 from funcgrad.core.tracer import Tracer
 from funcgrad.errors import (
-    InPlaceError,
     NotAnArrayError,
     OutArgumentError,
     UnsupportedFunctionError,
 )
 from funcgrad.numpy import ufuncs
-from funcgrad.numpy.conversions import CONVERSIONS, known_arguments
+from funcgrad.numpy.conversions import known_arguments
 
 FUNCTIONS: dict[Any, Callable[..., Any]] = {}
 # (ufunc, method) -> function: np.add.reduce and its like.
@@ -121,103 +119,8 @@ def call_handler(name: str, handler: Callable[..., Any], args: Any, kwargs: dict
         ) from error
 
 
-def _set_item(self: Tracer, index: Any, value: Any) -> None:
-    raise InPlaceError.of()
-
-
-def _len(self: Tracer) -> int:
-    if not self.shape:
-        raise TypeError("len() of unsized object: the traced array has no axes")
-    return self.shape[0]
-
-
-def _iter(self: Any) -> Any:
-    return (self[i] for i in range(_len(self)))
-
-
-def _contains(self: Tracer, item: Any) -> bool:
-    return bool(np.any(np.equal(self, item)))
-
-
-_BINARY = {
-    "add": np.add,
-    "sub": np.subtract,
-    "mul": np.multiply,
-    "truediv": np.true_divide,
-    "floordiv": np.floor_divide,
-    "mod": np.remainder,
-    "and": np.bitwise_and,
-    "or": np.bitwise_or,
-    "xor": np.bitwise_xor,
-    "lshift": np.left_shift,
-    "rshift": np.right_shift,
-}
-_SYMBOLS = dict(zip(_BINARY, "+= -= *= /= //= %= &= |= ^= <<= >>=".split(), strict=True))
-_COMPARE = {
-    "eq": np.equal,
-    "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-}
-
-
-def _attach_operators() -> None:
-    for name, ufunc in _BINARY.items():
-        setattr(Tracer, f"__{name}__", ufuncs.binary_operator(ufunc))
-        setattr(Tracer, f"__r{name}__", ufuncs.binary_operator(ufunc, reflected=True))
-        in_place = ufuncs.in_place_operator(_SYMBOLS[name], getattr(Tracer, f"__{name}__"))
-        setattr(Tracer, f"__i{name}__", in_place)
-    for name, ufunc in _COMPARE.items():
-        setattr(Tracer, f"__{name}__", ufuncs.binary_operator(ufunc))
-    others: dict[str, Any] = {
-        "__pow__": ufuncs.power_operator,
-        "__rpow__": ufuncs.rpower_operator,
-        "__neg__": ufuncs.negative_operator,
-        "__pos__": ufuncs.positive_operator,
-        "__abs__": ufuncs.absolute,
-        "__invert__": lambda self: np.invert(self),
-        "__ipow__": ufuncs.in_place_operator("**=", ufuncs.power_operator),
-        "__matmul__": ufuncs.matmul_operator,
-        "__rmatmul__": ufuncs.function_operator(np.matmul, ufuncs.matmul, reflected=True),
-        "__imatmul__": ufuncs.in_place_operator("@=", ufuncs.matmul_operator),
-        "__divmod__": ufuncs.function_operator(np.divmod, ufuncs.divmod_),
-        "__rdivmod__": ufuncs.function_operator(np.divmod, ufuncs.divmod_, reflected=True),
-        "__hash__": object.__hash__,
-        "__len__": _len,
-        "__iter__": _iter,
-        "__contains__": _contains,
-        "__array_ufunc__": array_ufunc,
-        "__array_function__": array_function,
-        "__setitem__": _set_item,
-    }
-    for name, value in (others | CONVERSIONS).items():
-        setattr(Tracer, name, value)
-
-
-def attach_methods(methods: dict[str, Callable[..., Any]], properties: dict[str, Any]) -> None:
-    """Give tracers an array's methods and properties."""
-    for name, function in methods.items():
-        setattr(Tracer, name, function)
-    for name, getter in properties.items():
-        setattr(Tracer, name, property(getter))
-
-
-def attach_namespace(name: str) -> None:
-    """Answer NEP 47's `__array_namespace__` with the module of this name."""
-
-    def namespace(self: Tracer, *, api_version: str | None = None) -> Any:
-        return import_module(name)
-
-    setattr(Tracer, "__array_namespace__", namespace)  # noqa: B010  (Tracer does not declare it)
-
-
-_attach_operators()
-
-
 def is_array(x: Any) -> bool:
     return isinstance(x, (Tracer, np.ndarray, np.generic)) or hasattr(x, "__array_function__")
 
 
-__all__ = ["FUNCTIONS", "UFUNC_METHODS", "attach_methods", "aval_of", "implements", "is_array"]
+__all__ = ["FUNCTIONS", "UFUNC_METHODS", "aval_of", "implements", "is_array"]

@@ -26,7 +26,7 @@ from funcgrad.numpy.convert import (
     normalize_axes,
     normalize_axis,
 )
-from funcgrad.numpy.protocol import UFUNC_METHODS, attach_methods, call_handler, implements
+from funcgrad.numpy.protocol import UFUNC_METHODS, call_handler, implements
 from funcgrad.numpy.ufuncs import is_plain_float
 from funcgrad.primitives import cumulative as cu
 from funcgrad.primitives import elementwise as ew
@@ -560,22 +560,3 @@ UFUNC_METHODS |= {
         np.logaddexp: cu.cumlogsumexp,
     }.items()
 }
-
-attach_methods(
-    {
-        "sum": sum,
-        "prod": prod,
-        "max": max,
-        "min": min,
-        "argmax": argmax,
-        "argmin": argmin,
-        "any": any,
-        "all": all,
-        "mean": mean,
-        "var": var,
-        "std": std,
-        "cumsum": cumsum,
-        "cumprod": cumprod,
-    },
-    {},
-)

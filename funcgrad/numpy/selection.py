@@ -20,7 +20,7 @@ from funcgrad.errors import (
 from funcgrad.numpy.conversions import concrete_value
 from funcgrad.numpy.convert import as_array, assigned, check_out, normalize_axis
 from funcgrad.numpy.indexing import getitem
-from funcgrad.numpy.protocol import attach_methods, implements
+from funcgrad.numpy.protocol import implements
 from funcgrad.numpy.ufuncs import as_operand
 from funcgrad.primitives.elementwise import cast
 
@@ -167,29 +167,3 @@ nonzero, flatnonzero, argwhere = map(_positions, (np.nonzero, np.flatnonzero, np
 @implements(np.put, np.place, np.putmask, np.copyto, np.put_along_axis, np.fill_diagonal)
 def _write(*args: Any, **kwargs: Any) -> Any:
     raise InPlaceError.of()
-
-
-def _refuse_write(self: Tracer, *args: Any, **kwargs: Any) -> Any:
-    raise InPlaceError.of()
-
-
-def _method(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The array's method for a function that has the array as its second argument."""
-
-    def method(self: Tracer, first: Any, *args: Any, **kwargs: Any) -> Any:
-        return function(first, self, *args, **kwargs)
-
-    return method
-
-
-attach_methods(
-    {
-        "take": take,
-        "choose": choose,
-        "compress": _method(compress),
-        "nonzero": nonzero,
-        "put": _refuse_write,
-        "fill": _refuse_write,
-    },
-    {},
-)

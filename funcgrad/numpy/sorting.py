@@ -10,14 +10,13 @@ from funcgrad.core.aval import aval_of
 from funcgrad.core.tracer import Tracer, bind, own_value
 from funcgrad.errors import (
     ArgumentError,
-    InPlaceError,
     OperandTypeError,
     ShapeError,
     UnsupportedFunctionError,
     at_line,
 )
 from funcgrad.numpy.convert import as_array, normalize_axis, promote
-from funcgrad.numpy.protocol import attach_methods, implements
+from funcgrad.numpy.protocol import implements
 from funcgrad.numpy.selection import known, take
 from funcgrad.primitives import sorting as so
 from funcgrad.primitives.elementwise import cast
@@ -157,29 +156,3 @@ def unique(
     values = take(ar, index, axis)
     found = (values, index, *rest) if return_index else (values, *rest)
     return found if len(found) > 1 else values
-
-
-# --- methods --------------------------------------------------------------------------
-
-
-def _in_place(name: str) -> Any:
-    def method(self: Tracer, *args: Any, **kwargs: Any) -> Any:
-        raise at_line(
-            InPlaceError,
-            f"x.{name}() reorders an array in place, and a traced one cannot be written to; "
-            f"write x = np.{name}(x)",
-        )
-
-    return method
-
-
-attach_methods(
-    {
-        "argsort": argsort,
-        "argpartition": argpartition,
-        "partition": _in_place("partition"),
-        "searchsorted": searchsorted,
-        "sort": _in_place("sort"),
-    },
-    {},
-)

@@ -19,7 +19,7 @@ from funcgrad.numpy.convert import (
     normalize_axes,
     normalize_axis,
 )
-from funcgrad.numpy.protocol import attach_methods, implements
+from funcgrad.numpy.protocol import implements
 from funcgrad.numpy.selection import take
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.elementwise import cast
@@ -71,16 +71,12 @@ def reshape(a: Any, /, shape: Any = None, order: str = "C", *, copy: bool | None
     a = as_array(a)
     shape = _complete_shape(as_shape(shape), a.shape)
     if _element_order(order, a.shape, "CFA") == "F":
-        return bind(st.reshape, _reversed_axes(a), shape=shape[::-1]).T
+        return bind(st.reshape, reversed_axes(a), shape=shape[::-1]).T
     return bind(st.reshape, a, shape=shape)
 
 
-def _reversed_axes(a: Any) -> Any:
+def reversed_axes(a: Any) -> Any:
     return bind(st.transpose, a, perm=tuple(range(a.ndim))[::-1])
-
-
-def _reshape_method(self: Tracer, *shape: Any, order: str = "C", copy: Any = None) -> Any:
-    return reshape(self, shape[0] if len(shape) == 1 else shape, order)
 
 
 @implements(np.ravel)
@@ -147,13 +143,6 @@ def transpose(a: Any, axes: Any = None) -> Any:
     if len(perm) != rank or len(set(perm)) != rank:
         raise at_line(ShapeError, f"axes={axes} is no permutation of the axes of shape {a.shape}")
     return bind(st.transpose, a, perm=tuple(perm))
-
-
-def _transpose_method(self: Tracer, *axes: Any) -> Any:
-    given: Any = axes
-    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
-        given = axes[0]
-    return transpose(self, given or None)
 
 
 @implements(np.swapaxes)
@@ -481,19 +470,3 @@ def diag_indices_from(arr: Any) -> tuple[np.ndarray, ...]:
     if arr.ndim < 2 or len(set(arr.shape)) > 1:
         raise at_line(ShapeError, f"a full diagonal needs equal lengths, got shape {arr.shape}")
     return np.diag_indices(arr.shape[0], arr.ndim)
-
-
-attach_methods(
-    {
-        "reshape": _reshape_method,
-        "transpose": _transpose_method,
-        "ravel": ravel,
-        "flatten": ravel,
-        "squeeze": squeeze,
-        "swapaxes": swapaxes,
-        "repeat": repeat,
-        "diagonal": diagonal,
-        "trace": trace,
-    },
-    {"T": _reversed_axes, "mT": matrix_transpose},
-)

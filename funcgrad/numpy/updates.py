@@ -13,7 +13,6 @@ from funcgrad.core.tracer import Tracer, bind, is_abstract
 from funcgrad.errors import InPlaceError, OperandTypeError, ShapeError, at_line
 from funcgrad.numpy.convert import as_array, assigned
 from funcgrad.numpy.indexing import Plan, check_range, getitem, make_plan, split_key
-from funcgrad.numpy.protocol import attach_methods
 from funcgrad.numpy.ufuncs import as_operand
 from funcgrad.primitives import indexing as ix
 from funcgrad.primitives import structural as st
@@ -201,6 +200,3 @@ def _arrange(values: Any, plan: Plan, x: Any) -> Any:
         values = bind(st.reshape, values, shape=plan.inner)
     start, length, to = plan.block
     return ix.move_block(values, to, length, start)
-
-
-attach_methods({}, {"at": At})
