@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.backends.llvm import engine
-from funcgrad.backends.llvm.sites import Site, describer
+from funcgrad.backends.loops.sites import Site, describer
 from funcgrad.core.aval import Aval
 from funcgrad.source import SourceLine
 

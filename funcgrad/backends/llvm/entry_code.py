@@ -17,8 +17,8 @@ from funcgrad.backends.llvm.entry import (
 )
 from funcgrad.backends.llvm.objects import array_reader, number_reader
 from funcgrad.backends.llvm.parts import LARGE_WORK
-from funcgrad.backends.llvm.sites import EXTENT, INDEX, REPORT_WORDS, SITE
 from funcgrad.backends.llvm.writer import GLUE, Value, Writer
+from funcgrad.backends.loops.sites import EXTENT, INDEX, REPORT_WORDS, SITE
 from funcgrad.core.aval import Aval
 
 # With more inputs and results, too, the entry is compiled quickly rather than well.

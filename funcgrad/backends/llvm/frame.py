@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from funcgrad.backends.llvm.sites import EXTENT, INDEX, RUNNING, SITE
 from funcgrad.backends.llvm.writer import GLUE, Value, Writer, mangled
-from funcgrad.backends.loops.memory import Buffer, Plan
+from funcgrad.backends.loops.memory import Buffer, Placement
+from funcgrad.backends.loops.sites import EXTENT, INDEX, RUNNING, SITE
 from funcgrad.backends.loops.views import View
 
 # Of several threads, or steps, that find an index out of range the first one reports it.
@@ -115,7 +115,7 @@ class Frame:
         w.label(fine)
         w.line(f"call void @Py_DecRef(ptr {found.ref})")
 
-    def place(self, found: Plan, arena: Value) -> None:
+    def place(self, found: Placement, arena: Value) -> None:
         """Give a plan's temporaries their addresses."""
         for buffer, offset in found.offsets.items():
             self.addresses[buffer] = self.w.offset(arena, "i8", self.w.const(offset, "i64"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from funcgrad.backends.llvm.frame import Frame
-from funcgrad.backends.llvm.sites import CODE, LOOKED
 from funcgrad.backends.llvm.writer import Value, Writer
+from funcgrad.backends.loops.sites import CODE, LOOKED
 
 # Taking Python's lock may mean waiting for another thread, so it is done only so often.
 _NANOSECONDS = 50_000_000

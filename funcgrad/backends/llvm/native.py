@@ -6,21 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcgrad.backends.cost import graph_flops
-from funcgrad.backends.llvm import calls as _calls  # noqa: F401  (these register their rules)
-from funcgrad.backends.llvm import control as _control  # noqa: F401
 from funcgrad.backends.llvm import engine, entry, linked
-from funcgrad.backends.llvm import products as _products  # noqa: F401
-from funcgrad.backends.llvm.batch import batched
-from funcgrad.backends.llvm.donation import copies_itself, donations
+from funcgrad.backends.llvm.emit import Emitter
 from funcgrad.backends.llvm.entry_code import entry_text
 from funcgrad.backends.llvm.frame import Frame
 from funcgrad.backends.llvm.parts import parts, whole
-from funcgrad.backends.llvm.program import Body, Compiled
-from funcgrad.backends.llvm.sites import CODE, LOOKED, Lines
-from funcgrad.backends.llvm.writer import GLUE, Module, Value, Writer
+from funcgrad.backends.llvm.target import TARGET
+from funcgrad.backends.llvm.writer import GLUE, Value, Writer
 from funcgrad.backends.loops.decompose import decompose
+from funcgrad.backends.loops.donation import copies_itself, donations
+from funcgrad.backends.loops.joins import joined
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.nest import Kernels
+from funcgrad.backends.loops.plan import Plan
+from funcgrad.backends.loops.planner import Program, planned, steps_of
+from funcgrad.backends.loops.sites import CODE, LOOKED, Lines
+from funcgrad.backends.loops.spent import spent, work
 from funcgrad.backends.loops.updates import fold_updates
 from funcgrad.backends.loops.views import contiguous
 from funcgrad.core.execution import Cost
@@ -36,7 +37,8 @@ class Native:
         donated: the inputs that results may be written into.
 
     Attributes:
-        shared: its kernels and constants.
+        plan: its steps, and where their values lie.
+        emitter: what has written them.
         signature: how it is called.
         text: its LLVM IR.
         source: what its machine code is made of.
@@ -46,30 +48,31 @@ class Native:
     def __init__(self, graph: Graph, single: bool, donated: Sequence[int] = ()):
         self.lines = Lines(graph)
         self.graph = graph = fold_updates(decompose(graph))
-        self.shared = Compiled(engine.vector_bytes(), self.lines)
+        program = Program(TARGET, self.lines)
         inputs = [Buffer(v.aval.dtype, max(v.aval.size, 1), "given") for v in graph.inputs]
         results = [Buffer(a.aval.dtype, max(a.aval.size, 1), "given") for a in graph.outputs]
         views = [contiguous(b, v.aval.shape) for b, v in zip(inputs, graph.inputs, strict=True)]
-        body = Body(self.shared, graph, views, results)
-        pairs = donations(graph, donated, inputs, results, body.steps) if donated else {}
+        steps = steps_of(program, graph, views, results)
+        pairs = donations(graph, donated, inputs, results, steps) if donated else {}
         memory = {results[r]: inputs[i] for r, i in pairs.items()}
-        body.steps = batched([s for s in body.steps if not copies_itself(s, memory)], memory)
-        plan = body.plan
-        self.constants = list(self.shared.constants.values())
+        steps = joined([s for s in steps if not copies_itself(s, memory)], memory)
+        self.plan = planned(steps, [*inputs, *results])
+        self.constants = list(program.constants.values())
+        self.emitter = Emitter(steps, work(steps), engine.vector_bytes())
         self.signature = entry.Signature(
             graph.in_avals,
             graph.out_avals,
-            plan.size,
-            self.shared.work,
+            self.plan.memory.size,
+            work(steps),
             single,
             len(self.constants),
-            bool(self.shared.hosts),
+            bool(self.emitter.hosts),
             pairs,
-            [*self.shared.sites],
+            [*program.sites],
         )
-        module = self.shared.module
+        module = self.emitter.module
         given = [*inputs, *self.constants, *results]
-        module.define("fg_main", _main(module, body, plan, given, self._first_host))
+        module.define("fg_main", _main(self.emitter, self.plan, given, self._first_host))
         module.define("fg_entry", entry_text(Writer(module), self.signature))
         self.text = whole(module)
         outside = engine.declared("\n".join(module.declarations.values()))
@@ -77,16 +80,14 @@ class Native:
 
     @property
     def kernels(self) -> Kernels:
-        return Kernels(kernel for _, kernel in self.shared.kernels.values())
+        return Kernels(kernel for _, kernel in self.emitter.kernels.values())
 
     @property
     def assembly(self) -> str:
         return engine.assembly(self.source)
 
     def cost(self) -> Cost:
-        spent = self.shared.spent
-        flops, arena = graph_flops(self.graph), self.signature.arena
-        return Cost(spent.kernels, spent.calls, spent.moved, flops, arena)
+        return Cost(*spent(self.plan.steps), graph_flops(self.graph), self.signature.arena)
 
     @property
     def _first_host(self) -> int:
@@ -96,7 +97,7 @@ class Native:
     @property
     def parts(self) -> linked.Parts:
         arrays = [b.value[0] for b in self.constants]
-        return linked.Parts(self.signature, arrays, self.shared.hosts, self.shared.layouts)
+        return linked.Parts(self.signature, arrays, self.emitter.hosts, self.emitter.layouts)
 
     def function(self) -> Any:
         """The native function of flat leaves."""
@@ -105,10 +106,10 @@ class Native:
         return entry.name_lines(made, self.signature.sites, self.lines.found)
 
 
-def _main(module: Module, body: Body, plan: Any, given: Sequence[Buffer], first_host: int) -> str:
+def _main(emitter: Emitter, plan: Plan, given: Sequence[Buffer], first_host: int) -> str:
     """The function `fg_main(ptr table)`, whose table holds the addresses of `given`, then
     those of the arena, the context and the report on errors."""
-    w = Writer(module)
+    w = Writer(emitter.module)
     table = Value("%table", "ptr")
     status = w.load(w.offset(table, "ptr", w.const(len(given) + 2, "i64")), "ptr")
     for word in (CODE, LOOKED):
@@ -119,9 +120,9 @@ def _main(module: Module, body: Body, plan: Any, given: Sequence[Buffer], first_
     arena = w.load(w.offset(table, "ptr", w.const(len(given), "i64")), "ptr")
     frame.context = w.load(w.offset(table, "ptr", w.const(len(given) + 1, "i64")), "ptr")
     frame.first_host = first_host
-    frame.first_layout = first_host + len(body.shared.hosts)
-    frame.place(plan, arena)
-    body.emit(frame)
+    frame.first_layout = first_host + len(emitter.hosts)
+    frame.place(plan.memory, arena)
+    emitter.steps(frame, plan.steps)
     code = w.load(frame.status, "i64")
     w.line(f"ret i64 {code.ref}")
     head = [

@@ -18,13 +18,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.backends.llvm import blas, tiles
-from funcgrad.backends.llvm.epilogue import RowPieces
 from funcgrad.backends.llvm.frame import Frame, pieces_text
-from funcgrad.backends.llvm.program import Body, Step
-from funcgrad.backends.llvm.rules import rule
 from funcgrad.backends.llvm.writer import Module, Value, Writer, float_text
-from funcgrad.backends.loops.memory import Buffer
-from funcgrad.backends.loops.views import View, row_major
+from funcgrad.backends.loops.plan import MatrixProduct, RowPieces
+from funcgrad.backends.loops.products import leading
+from funcgrad.backends.loops.views import View, contiguous
 from funcgrad.core.graph import Eqn
 
 # Multiplications that are worth a piece of their own.
@@ -71,6 +69,21 @@ class Product(NamedTuple):
         return prod(self.lead) * prod(self.sizes)
 
     @property
+    def products(self) -> int:
+        return prod(self.lead)
+
+    @property
+    def adds_in_place(self) -> bool:
+        return self.adds and not self.tiled
+
+    @property
+    def rows(self) -> RowPieces | None:
+        whole = not self.lead and self.cuts[0] > 1 and self.cuts[1] == 1
+        if not whole or not sharing(self).call:
+            return None
+        return RowPieces(self.sizes[0], _length(self.sizes[0], self.cuts[0]))
+
+    @property
     def tile_parts(self) -> Sequence[str]:
         """The functions of `tiles` that it calls; what isn't called isn't compiled."""
         high, length = tiles.shape().rows, _length(self.sizes[0], self.cuts[0])
@@ -78,24 +91,7 @@ class Product(NamedTuple):
         return ["tiles", *["low"] * low, *["turn"] * self.transposed[1]]
 
 
-@rule("matmul")
-def _matmul(body: Body, eqn: Eqn) -> None:
-    if _can_call(eqn):
-        _write(body, eqn.ins, body.target(eqn.outs[0]))
-    else:
-        body.host(eqn)
-
-
-@rule("add_product")
-def _add_product(body: Body, eqn: Eqn) -> None:
-    if _can_call(eqn):
-        w, *operands = eqn.ins
-        _write(body, operands, body.target(eqn.outs[0]), eqn.params["scale"], body.resolve(w))
-    else:
-        body.host(eqn)
-
-
-def _can_call(eqn: Eqn) -> bool:
+def can_multiply(eqn: Eqn) -> bool:
     """Whether tiles or the library compute a product; who isn't needed isn't looked for."""
     x, y = (a.aval.shape for a in eqn.ins[-2:])
     dtype = eqn.outs[0].aval.dtype
@@ -111,58 +107,31 @@ def _kind(dtype: np.dtype) -> str:
     return "float" if dtype.itemsize == 4 else "double"
 
 
-def _write(
-    body: Body,
-    operands: Sequence[Any],
-    target: Buffer,
-    scale: float = 1.0,
-    source: View | None = None,
-) -> None:
-    """A step that computes a product, times `scale` and added to `source` where there is one."""
-    x, y = (_matrix(body, atom, target.dtype, side) for side, atom in enumerate(operands))
-    product = _product(x, y, target.dtype)
-    product = product._replace(scale=scale, adds=source is not None)
-    for part in product.tile_parts if product.tiled else ():
-        tiles.begin(part, product.kind)
-    views, before = [x, y, _whole(target)], []
-    if source is not None and product.tiled:
-        views.append(body.contiguous_copy(source))
-    elif source is not None:
-        body.copy(source, View(target, source.shape, row_major(source.shape), 0))
-        before.append(target)
-    sharing = _sharing(product)
+def product(x: View, y: View, dtype: np.dtype, scale: float, adds: bool) -> Product:
+    """How `scale * x @ y` is computed, for matrices that BLAS can read."""
+    found = _product(x, y, dtype)._replace(scale=scale, adds=adds)
+    for part in found.tile_parts if found.tiled else ():
+        tiles.begin(part, found.kind)
+    return found
 
-    def arguments(frame: Frame) -> list[Value]:
-        return [_start(frame, v) for v in views]
 
-    def define(module: Module) -> str:
-        name = _name(product)
+def arguments(frame: Frame, step: MatrixProduct) -> list[Value]:
+    """What the function of a product's pieces takes."""
+    views = [step.x, step.y, contiguous(step.result, (step.result.size,))]
+    if step.source is not None and not step.how.adds_in_place:
+        views.append(step.source)
+    return [_start(frame, v) for v in views]
+
+
+def define(module: Module, product: Product) -> str:
+    """The name of the function of a range of a product's pieces; equal ones are written once."""
+    name = _name(product)
+    if name not in module.functions:
         module.define(name, _Products(module, name, product).text())
-        return name
-
-    def emit(frame: Frame) -> None:
-        name = define(frame.w.module)
-        frame.pass_arguments(arguments(frame))
-        if sharing.call:
-            frame.share(name, sharing.pieces, sharing.chunk, sharing.call)
-        else:
-            frame.w.line(f"call void @{name}(ptr {frame.scratch.ref}, i64 0, i64 {sharing.pieces})")
-
-    reads = [v.buffer for v in (x, y, *views[3:])]
-    body.shared.work += product.work // 4
-    body.shared.spent.calls += prod(product.lead)
-    body.shared.spent.add(reads, [target])
-    # What is added to is read where the sum is then written.
-    replaceable = [b for b in reads[2:] if b not in reads[:2]]
-    rows = None
-    if sharing.call and not product.lead and product.cuts[0] > 1 and product.cuts[1] == 1:
-        count, columns, _ = product.sizes
-        part = _length(count, product.cuts[0])
-        rows = RowPieces(target, columns, count, part, sharing.call, arguments, define)
-    body.steps.append(Step(emit, [*reads, *before], [target], None, None, replaceable, rows))
+    return name
 
 
-class _Sharing(NamedTuple):
+class Sharing(NamedTuple):
     """How threads share a product: so many pieces, in chunks, by a function; empty if none do."""
 
     pieces: int
@@ -170,7 +139,7 @@ class _Sharing(NamedTuple):
     call: str
 
 
-def _sharing(product: Product) -> _Sharing:
+def sharing(product: Product) -> Sharing:
     pieces = prod(product.lead) * prod(product.cuts)
     # Of many small products each piece takes several.
     least = TILED_WORK if product.tiled else PIECE_WORK
@@ -179,11 +148,7 @@ def _sharing(product: Product) -> _Sharing:
         call = "fg_parallel" if chunk < pieces else ""
     else:
         call = "fg_products" if _is_held() and product.work > tiles.ALONE else ""
-    return _Sharing(pieces, chunk, call)
-
-
-def _whole(buffer: Buffer) -> View:
-    return View(buffer, (buffer.size,), (1,), 0)
+    return Sharing(pieces, chunk, call)
 
 
 def _start(frame: Frame, view: View) -> Value:
@@ -191,33 +156,7 @@ def _start(frame: Frame, view: View) -> Value:
     return frame.w.offset(frame.address(view.buffer), kind, frame.w.const(view.offset, "i64"))
 
 
-# --- operands -------------------------------------------------------------------------
-
-
-def _matrix(body: Body, atom: Any, dtype: np.dtype, side: int) -> View:
-    """An operand as matrices that BLAS can read: unit stride along one of the last two axes."""
-    view = body.resolve(atom)
-    if len(view.shape) == 1:
-        at = 0 if side == 0 else 1
-        shape, strides = list(view.shape), list(view.strides)
-        shape.insert(at, 1)
-        strides.insert(at, view.shape[0] if side == 0 else 1)
-        view = View(view.buffer, tuple(shape), tuple(strides), view.offset)
-    if view.buffer.dtype != dtype or _leading(view) is None:
-        fresh = View(Buffer(dtype, prod(view.shape)), view.shape, row_major(view.shape), 0)
-        body.copy(view, fresh)
-        return fresh
-    return view
-
-
-def _leading(view: View) -> tuple[int, bool] | None:
-    """(leading dimension, is transposed) as BLAS takes them."""
-    (m, n), (by_row, by_column) = view.shape[-2:], view.strides[-2:]
-    if (by_column == 1 or n == 1) and (by_row >= n or m == 1):
-        return max(by_row if m > 1 else n, n, 1), False
-    if (by_row == 1 or m == 1) and (by_column >= m or n == 1):
-        return max(by_column if n > 1 else m, m, 1), True
-    return None
+# --- decisions ------------------------------------------------------------------------
 
 
 def _is_held() -> bool:
@@ -233,7 +172,7 @@ def _product(x: View, y: View, dtype: np.dtype) -> Product:
         # One product over the rows of all.
         rows, lead = rows * prod(lead), ()
         x = View(x.buffer, (rows, inner), x.strides[-2:], x.offset)
-    found = [_leading(x), _leading(y)]
+    found = [leading(x), leading(y)]
     assert None not in found, "operands that neither BLAS nor tiles can read"
     (lda, turned_a), (ldb, turned_b) = (f for f in found if f is not None)
     kind, sizes = _kind(dtype), (rows, columns, inner)

@@ -15,7 +15,7 @@ import numpy as np
 
 from funcgrad.backends.llvm import cache as disk
 from funcgrad.backends.llvm import contents, engine, entry, linked
-from funcgrad.backends.llvm.sites import Lines
+from funcgrad.backends.loops.sites import Lines
 from funcgrad.core.graph import Graph, graphs_in
 from funcgrad.core.printing import format_graph
 

@@ -31,30 +31,26 @@ class Buffer:
         return self.size * self.dtype.itemsize
 
 
-class Use(NamedTuple):
-    """What one step of a program does to buffers."""
-
-    reads: Sequence[Buffer]
-    writes: Sequence[Buffer]
-
-
-class Plan(NamedTuple):
+class Placement(NamedTuple):
     """The temporaries' places, in bytes, and how much room they take in all."""
 
     offsets: dict[Buffer, int]
     size: int
 
 
-def plan(uses: Sequence[Use]) -> Plan:
+def place(uses: Sequence[Sequence[Buffer]]) -> Placement:
     """Places for all temporaries; those that are alive at the same step do not overlap.
 
     Large ones are placed first, each at the lowest place that is free while it lives (greedy
     by size, as in Pisarchyk and Lee, 2020, "Efficient Memory Management for Deep Neural Net
     Inference").
+
+    Args:
+        uses: the buffers that each step touches.
     """
     spans: dict[Buffer, list[int]] = {}
-    for number, use in enumerate(uses):
-        for buffer in (*use.reads, *use.writes):
+    for number, used in enumerate(uses):
+        for buffer in used:
             if buffer.kind == "temp":
                 spans.setdefault(buffer, [number, number])[1] = number
     order = sorted(spans, key=lambda b: -b.nbytes)
@@ -68,7 +64,7 @@ def plan(uses: Sequence[Use]) -> Plan:
         place = _gap(beside[:, np.argsort(beside[0], kind="stable")].T.tolist(), buffer.nbytes)
         offsets[buffer] = place
         placed[:, count] = first, last, place, place + buffer.nbytes
-    return Plan(offsets, _aligned(int(placed[3].max(initial=0))))
+    return Placement(offsets, _aligned(int(placed[3].max(initial=0))))
 
 
 def _gap(taken: Sequence[Sequence[int]], size: int) -> int:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.backends.llvm.program import Step
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.nest import INDEXED, Kernel, Load, Loop, Rows, Store
+from funcgrad.backends.loops.plan import MatrixProduct, ProductAndKernel, RunKernel, Step
 
 # A new array costs as much as writing so many bytes.
 _LEAST_BYTES = 512
@@ -59,21 +59,28 @@ def _form(atom: Any) -> tuple[Any, ...]:
 
 def _may_replace(step: Step, source: Buffer, result: Buffer) -> bool:
     """Whether `result` may lie where `source` does, which the step that writes it reads."""
-    if step.kernel is None:
-        return any(b is source for b in step.replaceable)
-    return _replaces(step.kernel, _number(step, source), _number(step, result))
+    if isinstance(step, MatrixProduct):
+        # What is added to is read where the sum is then written.
+        added = step.source is not None and step.source.buffer is source
+        return added and source not in (step.x.buffer, step.y.buffer)
+    if isinstance(step, ProductAndKernel):
+        apart = source not in step.product.reads
+        return apart and _run_replaces(step.run, source, result)
+    return isinstance(step, RunKernel) and _run_replaces(step, source, result)
 
 
-def _number(step: Step, buffer: Buffer) -> list[int]:
-    return [n for n, b in enumerate(step.reads) if b is buffer]
+def _run_replaces(run: RunKernel, source: Buffer, result: Buffer) -> bool:
+    return _replaces(run.kernel, _numbers(run, source), _numbers(run, result))
+
+
+def _numbers(run: RunKernel, buffer: Buffer) -> list[int]:
+    return [n for n, b in enumerate(run.buffers) if b is buffer]
 
 
 def _replaces(kernel: Kernel, sources: list[int], results: list[int]) -> bool:
     """Whether each element is read, at the place where it is then written, and not after."""
     if any(kernel.params[n].role != "out" for n in results) or len(results) != 1:
         return False
-    if max(sources) >= len(kernel.params):
-        return False  # The product before the kernel reads it, too.
     stores = [s for s in kernel.statements() if type(s) is Store and s.array in results]
     if len(stores) != 1:
         return False
@@ -98,11 +105,13 @@ def _reads(statement: Any, arrays: Sequence[int]) -> bool:
 
 def copies_itself(step: Step, memory: dict[Buffer, Buffer]) -> bool:
     """Whether a step would copy an array to where it lies already."""
-    if step.kernel is None or len(step.reads) != 2 or len(step.kernel.params) != 2:
+    if not isinstance(step, RunKernel) or len(step.kernel.params) != 2:
         return False
-    source, target = step.reads
+    source, target = step.buffers
     loops = step.kernel.body
-    if memory.get(target) is not source or len(loops) != 1 or type(loops[0]) is not Loop:
+    if target is None or memory.get(target) is not source:
+        return False
+    if len(loops) != 1 or type(loops[0]) is not Loop:
         return False
     body = loops[0].body
     if [type(s) for s in body] != [Load, Store]:

@@ -1,0 +1,36 @@
+"""The processor as a target of plans."""
+
+from __future__ import annotations
+
+from math import prod
+
+from funcgrad.backends.llvm import products
+from funcgrad.backends.llvm.kinds import SUPPORTED
+from funcgrad.backends.llvm.small import can_be_small, is_elementwise
+from funcgrad.backends.loops.counts import one_hot_rows
+from funcgrad.backends.loops.partition import GATHERS, REDUCES, SMALL
+from funcgrad.backends.loops.target import Target
+from funcgrad.core.graph import Eqn
+
+
+def can_loop(eqn: Eqn) -> bool:
+    """Whether an equation can be written inside a loop nest."""
+    name = eqn.prim.name
+    if any(a.aval.dtype not in SUPPORTED for a in (*eqn.ins, *eqn.outs)):
+        return False
+    if name in REDUCES or name in GATHERS:
+        return True
+    if name == "scatter_zeros":
+        return prod(eqn.params["shape"]) > SMALL and one_hot_rows(eqn) is not None
+    return is_elementwise(eqn)
+
+
+TARGET = Target(
+    name="llvm",
+    dtypes=frozenset(SUPPORTED),
+    can_loop=can_loop,
+    can_be_small=can_be_small,
+    can_multiply=products.can_multiply,
+    product=products.product,
+    small=SMALL,
+)

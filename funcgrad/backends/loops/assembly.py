@@ -1,0 +1,81 @@
+"""The steps of arrays that are put together of others, and of scatters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from funcgrad.backends.loops.memory import Buffer
+from funcgrad.backends.loops.plan import Zero
+from funcgrad.backends.loops.scatter import SCATTERS, scatter_cluster, scatter_operands
+from funcgrad.backends.loops.schedule import schedule
+from funcgrad.backends.loops.views import View, row_major
+from funcgrad.core.graph import Eqn
+
+if TYPE_CHECKING:
+    from funcgrad.backends.loops.planner import Planner
+
+
+def _whole(planner: Planner, eqn: Eqn) -> tuple[Buffer, tuple[int, ...]]:
+    return planner.result(eqn.outs[0]), eqn.outs[0].aval.shape
+
+
+def _part(buffer: Buffer, shape: Sequence[int], idx: Sequence[Any]) -> View:
+    """The view `x[idx]` of a buffer of this shape."""
+    new, strides, offset = [], [], 0
+    for n, step, e in zip(shape, row_major(shape), idx, strict=True):
+        if type(e) is tuple:
+            start, _, stride = slice(*e).indices(n)
+            new.append(len(range(*slice(*e).indices(n))))
+            strides.append(step * stride)
+            offset += start * step if new[-1] else 0
+        else:
+            offset += (e % n) * step
+    return View(buffer, tuple(new), tuple(strides), offset)
+
+
+def _embed(planner: Planner, eqn: Eqn) -> None:
+    source = planner.resolve(eqn.ins[0])
+    buffer, shape = _whole(planner, eqn)
+    planner.steps.append(Zero(buffer))
+    planner.copy(source, _part(buffer, shape, eqn.params["idx"]))
+
+
+def _concatenate(planner: Planner, eqn: Eqn) -> None:
+    axis = eqn.params.get("axis", 0)
+    sources = [planner.resolve(a) for a in eqn.ins]
+    buffer, shape = _whole(planner, eqn)
+    start = 0
+    for atom, source in zip(eqn.ins, sources, strict=True):
+        n = atom.aval.shape[axis] if atom.aval.shape else 1
+        idx: list[Any] = [(0, None, 1)] * len(shape)
+        idx[axis] = (start, start + n, 1) if atom.aval.shape else start
+        planner.copy(source, _part(buffer, shape, idx))
+        start += n
+
+
+def _index_set(planner: Planner, eqn: Eqn) -> None:
+    x, updates = (planner.resolve(a) for a in eqn.ins)
+    buffer, shape = _whole(planner, eqn)
+    planner.copy(x, View(buffer, shape, row_major(shape), 0))
+    planner.copy(updates, _part(buffer, shape, eqn.params["idx"]))
+
+
+def _scatter(planner: Planner, eqn: Eqn) -> None:
+    buffer, shape = _whole(planner, eqn)
+    if eqn.prim.name == "scatter_zeros":
+        planner.steps.append(Zero(buffer))
+    else:
+        planner.copy(planner.resolve(eqn.ins[0]), View(buffer, shape, row_major(shape), 0))
+    if scatter_operands(eqn)[0].aval.size:
+        found = schedule(scatter_cluster(eqn), [], planner.resolve, planner.result)
+        planner.run(*found, planner.program.site([eqn]))
+
+
+RULES: dict[str, Callable[[Planner, Eqn], None]] = {
+    "embed": _embed,
+    "concatenate": _concatenate,
+    "pack": _concatenate,
+    "index_set": _index_set,
+    **dict.fromkeys(SCATTERS, _scatter),
+}
