@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.llvm import engine, entry, linked, native, program
-from funcgrad.backends.loops.memory import Buffer, Plan
+from funcgrad.backends.llvm import engine, entry, linked, native
+from funcgrad.backends.loops import planner
+from funcgrad.backends.loops.memory import Buffer, Placement, place
 
 PAGE = mmap.PAGESIZE
 _UNTOUCHABLE, _POISON = 0, 0xFF
@@ -66,7 +67,7 @@ class Guards:
         found[...] = value
         return found
 
-    def plan(self, found: Plan) -> Plan:
+    def placement(self, found: Placement) -> Placement:
         """Places for a plan's temporaries with closed pages between them, all at a time."""
         offsets, closed, place = {}, [0], PAGE
         for buffer in found.offsets:
@@ -77,7 +78,7 @@ class Guards:
         size = place + len(self._closed) * PAGE
         if offsets:
             self._closed[size] = closed
-        return Plan(offsets, size if offsets else 0)
+        return Placement(offsets, size if offsets else 0)
 
     def allocate(self, size: int) -> int:
         """An arena; the native code asks for some more than the plan says, to align it."""
@@ -97,12 +98,7 @@ class Guards:
         """From now on compiled programs work in guarded memory."""
         guards = self
 
-        class GuardedBody(program.Body):
-            @property
-            def plan(self) -> Plan:
-                return guards.plan(super().plan)
-
-        class GuardedProgram(program.Compiled):
+        class GuardedProgram(planner.Program):
             def constant(self, value: np.ndarray) -> Buffer:
                 known = id(value) in self.constants
                 found = super().constant(value)
@@ -132,4 +128,5 @@ class Guards:
         self.hooks = hooks
         for name, hook in hooks.items():
             engine.register_symbol(name, ctypes.cast(hook, ctypes.c_void_p).value or 0)
-        native.Body, native.Compiled, entry._free = GuardedBody, GuardedProgram, self.free
+        planner.place = lambda uses: guards.placement(place(uses))
+        native.Program, entry._free = GuardedProgram, self.free

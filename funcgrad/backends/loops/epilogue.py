@@ -49,8 +49,9 @@ def _product_before(steps: Sequence[Step], run: RunKernel) -> int | None:
     for at in reversed(range(len(steps))[-NEAR_STEPS:]):
         step = steps[at]
         if not used.isdisjoint(step.writes):
-            is_product = isinstance(step, MatrixProduct) and step.how.rows is not None
-            return at if is_product and step.result in used else None
+            if isinstance(step, MatrixProduct) and step.how.rows is not None:
+                return at if step.result in used else None
+            return None
         if not made.isdisjoint(step.reads):
             return None
     return None
