@@ -57,8 +57,8 @@ class Guards:
         whole = np.frombuffer(memory, np.uint8)
         start = PAGE + (room - nbytes if self.at_end else 0)
         whole[PAGE : PAGE + room] = _POISON
-        for place in (0, PAGE + room):
-            _close(whole.ctypes.data + place)
+        for page in (0, PAGE + room):
+            _close(whole.ctypes.data + page)
         return np.ndarray(shape, dtype, memory, start)
 
     def copy(self, value: Any) -> np.ndarray:
@@ -86,8 +86,8 @@ class Guards:
         memory = mmap.mmap(-1, size + PAGE)
         whole = np.frombuffer(memory, np.uint8)
         whole[:] = _POISON
-        for place in self._closed[size]:
-            _close(whole.ctypes.data + place)
+        for page in self._closed[size]:
+            _close(whole.ctypes.data + page)
         self._arenas[whole.ctypes.data] = whole
         return whole.ctypes.data
 
