@@ -92,6 +92,14 @@ def test_more_than_64_bits():
     check(lambda xp, x: x + 2**63, I64)
 
 
+@pytest.mark.parametrize("x", [I64, U8, U8 > 0, U64, F32], ids=lambda x: x.dtype.name)
+def test_arguments_of_more_than_64_bits_under_vmap(x):
+    functions = [lambda xp, x, n: x + n, lambda xp, x, n: xp.multiply(n, x)]
+    for function in functions:
+        for n in (2**63, -(2**63) - 1):
+            check(function, x, n, modes=("vmap",))
+
+
 def test_bounds_that_have_no_value_yet():
     def clipped(xp, x, low, high):
         return xp.clip(x, low, high), x.clip(low), xp.clip(x, max=high)

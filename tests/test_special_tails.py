@@ -60,6 +60,27 @@ def test_beta_of_large_numbers(mode):
     np.testing.assert_allclose(mode(special.betaln)(a, b), want, rtol=1e-12, atol=1e-14)
 
 
+def test_beta_of_a_negative_and_a_large_number(mode):
+    a = np.array([-0.5, -0.5, -1e-3, -1.5, -20.5, -20.5, -2.25, -(2.0**-1022)])
+    b = np.array([1e10, 1.7e308, 1e5, 1e300, 31.0, 25.0, 1e200, 1.7e308])
+    with mpmath.workdps(400):
+        terms = [[mpmath.mpf(x) for x in pair] for pair in zip(a, b, strict=True)]
+        gamma = [[mpmath.loggamma(x).real for x in (p, q, p + q)] for p, q in terms]
+        want = [float(p + q - r) for p, q, r in gamma]
+    np.testing.assert_allclose(mode(special.betaln)(a, b), want, rtol=1e-12)
+    np.testing.assert_allclose(mode(special.betaln)(b, a), want, rtol=1e-12)
+    single = mode(special.betaln)(a[:3].astype(np.float32), b[[0, 2, 2]].astype(np.float32))
+    wanted = special.betaln(a[:3], b[[0, 2, 2]])
+    np.testing.assert_allclose(single, wanted, rtol=4e-6)
+
+
+def test_beta_at_infinity(mode):
+    a = np.array([np.inf, np.inf, np.inf, np.inf, -np.inf])
+    b = np.array([0.5, 1.7e308, np.inf, -0.5, 1.7e308])
+    found = mode(special.betaln)(a, b)
+    np.testing.assert_array_equal(found, [-np.inf, -np.inf, -np.inf, np.inf, -np.inf])
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_relative_entropy_keeps_the_dtype(mode, dtype):
     x, y = np.array([0.5, 0.0, -1.0], dtype), np.array([0.25, 1.0, 1.0], dtype)

@@ -10,6 +10,7 @@ import pytest
 
 import funcgrad as fg
 import funcgrad.numpy as fnp
+from _modes import check
 from funcgrad.scipy import special
 
 INF = np.inf
@@ -67,3 +68,84 @@ def test_numbers_that_do_not_fit_are_refused(mode: str) -> None:
 def test_a_python_complex_number_is_no_real_array() -> None:
     with pytest.raises(fg.errors.OperandTypeError, match="real"):
         fg.jit(lambda z: fnp.array([z, z], dtype=np.float32))(1 + 2j)
+
+
+@pytest.mark.parametrize("lengths", [(1, 2), (1, 1, 2), (2, 2), (2, 1, 2)])
+@pytest.mark.parametrize("where", [slice(None, None, 2), [0, 2], [1], 1], ids=str)
+def test_inserted_values_may_have_more_axes_of_length_one(where: Any, lengths: Any) -> None:
+    values = np.arange(1.0, 1 + np.prod(lengths)).reshape(lengths)
+    check(lambda xp, x, values: xp.insert(x, where, values), np.arange(3.0), values)
+    check(lambda xp, x, values: xp.insert(x, where, values, axis=0), np.ones((4, 2)), values)
+
+
+@pytest.mark.parametrize("order", ["fro", 1, np.inf])
+def test_a_matrix_norm_needs_a_matrix(order: Any) -> None:
+    for x in (np.array(2.0), np.ones(3)):
+        for run in MODES.values():
+            with pytest.raises(np.exceptions.AxisError):
+                run(lambda x: fnp.linalg.matrix_norm(x, ord=order), x)
+
+
+def test_a_sorter_is_as_long_as_what_it_sorts() -> None:
+    a, v = np.array([3.0, 1.0, 2.0]), np.array([0.5, 1.5, 9.0])
+    for sorter in ([1, 2], [1, 2, 0, 0]):
+        check(lambda xp, a, v, sorter=sorter: xp.searchsorted(a, v, sorter=sorter), a, v)
+    check(lambda xp, *xs: xp.searchsorted(*xs[:2], sorter=xs[2]), a, v, np.array([1, 2]))
+    check(lambda xp, *xs: xp.searchsorted(*xs[:2], sorter=xs[2]), a, v, np.array([1, 2, 0]))
+
+
+@pytest.mark.parametrize("mean", [np.float64([[1.0]]), np.float16([[1.0]]), 1, np.array([[1j]])])
+@pytest.mark.parametrize("name", ["var", "std", "nanvar", "nanstd"])
+def test_a_mean_that_is_given_may_widen(name: str, mean: Any) -> None:
+    for x in (X32, X32 + 1j * X32, np.array([1, 7, 3], np.int8)):
+        for dtype in (None, np.float32, np.float64):
+            if np.iscomplexobj(mean) and dtype is not None:
+                continue
+            options = {"mean": mean, "keepdims": True, "dtype": dtype}
+            check(lambda xp, x, o=options: getattr(xp, name)(x, axis=-1, **o), np.stack([x, x]))
+
+
+@pytest.mark.parametrize("dtype", ["c8", "c16"])
+def test_a_sign_keeps_the_zeros_of_its_parts(dtype: str) -> None:
+    parts = [0.0, -0.0, 0.5, -2.0, INF, -INF]
+    z = np.array([complex(a, b) for a in parts for b in parts], dtype)
+    with np.errstate(invalid="ignore"):
+        wanted = np.sign(z)
+        for mode, run in MODES.items():
+            found = np.asarray(run(np.sign, z))
+            for a, b in ((found.real, wanted.real), (found.imag, wanted.imag)):
+                np.testing.assert_array_equal(a, b, mode)
+                np.testing.assert_array_equal(np.signbit(a[a == a]), np.signbit(b[b == b]), mode)
+
+
+@pytest.mark.parametrize("exponent", [3, -1, 2**31, -(2**31) - 1, 2**40, 2**63])
+@pytest.mark.parametrize("dtype", ["?", "i1", "f2", "f4", "f8"])
+def test_exponents_beyond_int32(dtype: str, exponent: int) -> None:
+    x = np.array([1, 0], dtype)
+    check(lambda xp, x: xp.ldexp(x, exponent), x)
+    check(lambda xp, x, n: xp.ldexp(x, n), x, exponent)
+
+
+@pytest.mark.parametrize("x", [2, 2.5, True])
+def test_numbers_with_exponents_that_are_arrays(x: Any) -> None:
+    for dtype in ("?", "i1", "u2", "i4", "i8"):
+        check(lambda xp, n: xp.ldexp(x, n), np.array([1, 0], dtype))
+        check(lambda xp, n, x: xp.ldexp(x, n), np.array([1, 0], dtype), x)
+
+
+@pytest.mark.parametrize("name", ["nanquantile", "nanpercentile"])
+def test_quantiles_out_of_range_are_none_of_nothing_either(name: str) -> None:
+    check(lambda xp, x: getattr(xp, name)(x, -0.5), np.zeros((0, 3)))
+    check(lambda xp, x: getattr(xp, name)(x, 0.5), np.zeros((0, 3)))
+
+
+@pytest.mark.parametrize("mode", ["eager", "vmap", "numpy"])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16"])
+def test_clipped_zeros_have_numpys_sign(mode: str, dtype: str) -> None:
+    x = np.array([0.0, -0.0, 1.0, 2.0, -3.0] * 2, dtype)
+    for low, high in ((0, 2), (-1.0, 0.0), (0, 0), (-2, 1)):
+        found = np.asarray(MODES[mode](lambda x, b=(low, high): np.clip(x, *b), x))
+        wanted = np.clip(x, low, high)
+        np.testing.assert_array_equal(found, wanted)
+        for a, b in ((found.real, wanted.real), (found.imag, wanted.imag)):
+            np.testing.assert_array_equal(np.signbit(a), np.signbit(b))

@@ -4,6 +4,10 @@ Plain `np.` functions work on tracers wherever NumPy dispatches; this namespace 
 names for the calls that cannot dispatch, such as `fnp.array([t, u])`. Each takes arrays,
 tracers, numbers and nested lists of them, and is NumPy's own where no tracer is involved.
 
+For some values NumPy raises. Under `jit` and `vmap` none is known when the function is recorded:
+there a quantile that is out of range is NaN, an average whose weights sum to zero what the
+division gives, and the bins of `digitize` between edges that neither rise nor fall are undefined.
+
 >>> import numpy as np, funcgrad as fg, funcgrad.numpy as fnp
 >>> fg.grad(lambda x: fnp.sum([x, x**2]))(3.0)
 np.float64(7.0)

@@ -104,4 +104,4 @@ def vector_norm(x: Any, /, *, axis: Any = None, keepdims: bool = False, ord: Any
 @implements(np.linalg.matrix_norm)
 def matrix_norm(x: Any, /, *, keepdims: bool = False, ord: Any = "fro") -> Any:
     x = _float_array(x)
-    return _matrix(x, ord, (x.ndim - 2, x.ndim - 1), keepdims)
+    return _matrix(x, ord, (normalize_axis(-2, x.ndim), x.ndim - 1), keepdims)

@@ -217,14 +217,14 @@ def _quantile_function(name: str) -> Callable[..., Any]:
         a = as_array(a)
         if a.dtype.kind == "c":
             raise at_line(OperandTypeError, f"np.{name} needs real numbers, got {aval_of(a)}")
-        if ignores_nan and not a.size:
-            return np.nanmean(a, axis, keepdims=keepdims)
         # Python's numbers do not widen what they meet.
         weak = aval_of(own_value(q)).weak if np.isscalar(q) or type(q) is Tracer else False
         q = as_array(q)
         if q.ndim > 2:
             raise at_line(ShapeError, f"np.{name}: q has at most two axes, got {aval_of(q)}")
         inside = _within_range(q, top, name)
+        if ignores_nan and not a.size:
+            return np.nanmean(a, axis, keepdims=keepdims)
         if top != 1:
             q = as_array(np.true_divide(q, top))
         ordered = _in_order(a, axis)

@@ -251,13 +251,14 @@ def var(
     a = as_array(a)
     within, result = _averaged_in(a, dtype)
     axes = normalize_axes(axis, a.ndim)
-    if mean is None:
-        mean = _mean(a, axes, within, keepdims=True, where=where)
-    away = a - mean
+    away = a - (_mean(a, axes, within, keepdims=True, where=where) if mean is None else mean)
     squares = away.real**2 + away.imag**2 if a.dtype.kind == "c" else away * away
     n = _count(a, axes, where, keepdims) - _lost_degrees(ddof, correction)
     if dtype is None:
         within, result = (np.real(np.empty(0, d)).dtype for d in (within, result))
+        if mean is not None and a.dtype.kind in "fc":
+            # It may be of a wider dtype.
+            within, result = (np.result_type(d, squares.dtype) for d in (within, result))
     total = sum(squares, axes, within, keepdims=keepdims, where=where)
     return cast(_divided(total, np.maximum(n, 0)), result)
 
@@ -381,8 +382,12 @@ def _present_variance(statistic: Callable[..., Any]) -> Callable[..., Any]:
         where: Any,
         **options: Any,
     ) -> Any:
+        inexact = a.dtype.kind in "fc"
+        if inexact and options.get("mean") is not None:
+            # NumPy writes the deviations into the array.
+            options["mean"] = cast(as_array(options["mean"]), a.dtype)
         found = statistic(a, axis, dtype, out, ddof, keepdims, where=where, **options)
-        if a.dtype.kind not in "fc":
+        if not inexact:
             return found
         lost = ddof if ddof != 0 else options.get("correction") or 0
         count = sum(np.broadcast_to(where, a.shape), axis, keepdims=keepdims)

@@ -141,6 +141,9 @@ def insert(arr: Any, obj: Any, values: Any, axis: Any = None) -> Any:
         # NumPy takes the values of one position as a stack of them.
         values = np.moveaxis(values, 0, axis)
     count = values.shape[axis] if positions.size == 1 else positions.size
+    spare = values.ndim - arr.ndim
+    if values.shape[:spare] == (1,) * spare:
+        values = values.reshape(values.shape[spare:])
     shape = (*arr.shape[:axis], count, *arr.shape[axis + 1 :])
     order = np.insert(np.arange(n), obj, np.arange(n, n + count))
     return take(np.concatenate([arr, np.broadcast_to(values, shape)], axis), order, axis)

@@ -111,7 +111,15 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
     a, v = promote((a, v))
     if a.ndim != 1:
         raise at_line(ShapeError, f"searchsorted needs an `a` with one axis, got {aval_of(a)}")
-    return bind(so.searchsorted, a if sorter is None else take(a, sorter), v, side=side)
+    if sorter is not None:
+        if np.size(sorter) != a.size:
+            raise at_line(
+                ShapeError,
+                f"searchsorted: sorter has {np.size(sorter)} elements, `a` has {a.size}; it is "
+                "np.argsort(a)",
+            )
+        a = take(a, sorter)
+    return bind(so.searchsorted, a, v, side=side)
 
 
 @implements(np.digitize)

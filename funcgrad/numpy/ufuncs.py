@@ -150,14 +150,16 @@ def sign(x: Any) -> Any:
     (x,) = promote_to_ufunc(np.sign, (x,))
     if aval_of(x).dtype.kind != "c":
         return bind(rounding["sign"], x)
-    re, im = bind(ew.real, x), bind(ew.imag, x)
-    size = bind(ew.hypot, re, im)
+    parts = bind(ew.real, x), bind(ew.imag, x)
+    size = bind(ew.hypot, *parts)
     # An infinite part is the whole direction; two of them have none.
-    endless = np.isinf(re) != np.isinf(im)
-    axis = np.where(np.isinf(re), np.sign(re) + 0j, 1j * np.sign(im))
-    regular = ~endless & (size != 0)
-    unit = np.where(regular, x, 1) / np.where(regular, size, 1)
-    return np.where(regular, unit, np.where(endless, axis, 0))
+    regular = (np.isinf(parts[0]) == np.isinf(parts[1])) & (size != 0)
+    divisor = np.where(regular, size, 1)
+    direction = (
+        np.where(regular, np.where(regular, p, 1) / divisor, np.where(np.isinf(p), np.sign(p), 0))
+        for p in parts
+    )
+    return bind(ew.complex_, *direction)
 
 
 def divmod_(x: Any, y: Any) -> tuple[Any, Any]:
@@ -198,6 +200,17 @@ def _exponent(x: Any) -> Any:
     return bind(_exponent_p, x)
 
 
+def ldexp(x: Any, exponent: Any) -> Any:
+    operands = as_operand(x), as_operand(exponent)
+    dtypes = _resolve(np.ldexp, list(map(aval_of, operands)))
+    # Beside what the other operand becomes, a Python number would take another dtype.
+    numbers = [
+        dtype.type(a) if type(a) in PYTHON_SCALARS else a
+        for a, dtype in zip(promote_to_ufunc(np.ldexp, operands), dtypes, strict=False)
+    ]
+    return bind(ew.ldexp, *numbers)
+
+
 def matmul(x: Any, y: Any) -> Any:
     if type(y) is Tracer and type(x) is np.ndarray and x.dtype is _dtype(y):
         return y.rec.record(matmul_p, (x, y), {})
@@ -223,6 +236,7 @@ UFUNCS |= {
     np.divmod: divmod_,
     np.modf: modf,
     np.frexp: frexp,
+    np.ldexp: ldexp,
     np.degrees: UFUNCS[np.rad2deg],
     np.radians: UFUNCS[np.deg2rad],
     np.matmul: matmul,

@@ -451,6 +451,9 @@ where = elementwise(
 def _convert(x, dtype):
     if hasattr(x, "astype"):
         return x.astype(dtype)
+    if type(x) is int and dtype == np.int64:
+        # An OverflowError where it does not fit, rather than another number.
+        return np.int64(x)
     return np.asarray(x).astype(dtype)[()]
 
 

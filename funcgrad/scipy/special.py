@@ -532,12 +532,12 @@ def betaln(a: Any, b: Any) -> Any:
     a, b = _where(both, 1 - small - large, small), large
     small, large = np.minimum(a, b), np.maximum(a, b)
     endless = large == np.inf
-    far = (small > 0) & (large >= 10) & ~endless
+    far = (large >= 10) & (small + large >= 10) & ~endless
     a, b = _where(far | endless, 1, small), _where(far | endless, 1, large)
     out = _where(far, _betaln_far(far, small, large), gammaln(a) + gammaln(b) - gammaln(a + b))
     # The limit: of positive numbers 0, of others infinity.
     s = _where(endless, small, 1)
-    out = _where(endless, gammaln(s) - s * np.log(np.where(endless, large, 1)), out)
+    out = _where(endless, -s * np.log(np.where(endless, large, 1)), out)
     return _where(pole & ~both, np.inf, out)
 
 
@@ -558,8 +558,9 @@ _STIRLING = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360360)
 
 def _stirling_rest(x: Any) -> Any:
     """What Stirling's formula leaves of gammaln(x), for x of 10 or more."""
-    y = 1 / (x * x)
-    return reduce(lambda total, c: total * y + c, reversed(_STIRLING)) / x
+    inverse = 1 / x
+    y = inverse * inverse
+    return reduce(lambda total, c: total * y + c, reversed(_STIRLING)) * inverse
 
 
 def multigammaln(a: Any, d: int) -> Any:

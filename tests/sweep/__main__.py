@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sweep.cases import sample
-from sweep.known import KNOWN, OPEN, Known, explain
+from sweep.known import KNOWN, Known, explain
 from sweep.modes import MODES, differences
 from sweep.table import TABLE, cases_of
 
@@ -28,8 +28,8 @@ class Found(NamedTuple):
     explained: Counter[Known]
 
 
-def examine(task: tuple[str, str, int, bool]) -> Found:
-    name, mode, every, mend = task
+def examine(task: tuple[str, str, int]) -> Found:
+    name, mode, every = task
     # Machine code takes ten times as long to make as all else.
     every *= 4 if mode == "llvm" else 1
     found = differences(sample(cases_of(name), every), mode)
@@ -38,7 +38,7 @@ def examine(task: tuple[str, str, int, bool]) -> Found:
         if difference is None:
             continue
         line = explain(case, mode, difference)
-        if line is None or (mend and line in OPEN):
+        if line is None:
             unexplained.append((case.text, difference))
         else:
             explained[line] += 1
@@ -52,7 +52,6 @@ def _arguments() -> Any:
     parser.add_argument("--every", type=int, default=1, help="take every n-th case")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--show", type=int, default=6, help="differences shown for each function")
-    parser.add_argument("--open", action="store_true", help="show what is to be mended, too")
     parser.add_argument("--dump", help="write all unexplained differences to this JSON file")
     return parser.parse_args()
 
@@ -65,7 +64,7 @@ def main() -> int:
         if not options.names or any(fnmatch.fnmatch(name, p) for p in options.names)
     ]
     modes = options.mode or MODES
-    tasks = [(name, mode, options.every, options.open) for name in names for mode in modes]
+    tasks = [(name, mode, options.every) for name in names for mode in modes]
     if options.jobs > 1:
         with ProcessPoolExecutor(options.jobs) as pool:
             found = list(pool.map(examine, tasks))
@@ -95,11 +94,10 @@ def report(found: list[Found], options: Any, complete: bool) -> int:
     functions = len({f.name for f in found})
     print(f"\n{functions} functions, {modes.total()} comparisons: {dict(modes)}")
     print(f"explained differences: {explained.total()}, by {len(explained)} lines")
-    for line in [*KNOWN, *OPEN]:
+    for line in KNOWN:
         if line in explained:
             print(f"  {explained[line]:6} {line.names}: {line.kinds}: {line.reason}")
-    complete = complete and not options.open
-    stale = [line for line in [*KNOWN, *OPEN] if line not in explained] if complete else []
+    stale = [line for line in KNOWN if line not in explained] if complete else []
     for line in stale:
         print(f"  explains nothing any more: {line}")
     print(f"unexplained differences: {unexplained} {dict(kinds)}")
