@@ -39,7 +39,6 @@ UNARY: dict[str, tuple[Callable[..., Any], float, float]] = {
     "log10": (mp.log10, 0, INF),
     "log1p": (mp.log1p, -1, INF),
     "logistic": (lambda x: 1 / (1 + mp.exp(-x)), -760, 50),
-    "softplus": (lambda x: mp.log1p(mp.exp(x)), -760, 1000),
     "sin": (mp.sin, -INF, INF),
     "cos": (mp.cos, -INF, INF),
     "tan": (mp.tan, -INF, INF),
@@ -82,7 +81,6 @@ WIDE = {
     "gammaln": _gamma.gammaln,
     "digamma": _gamma.digamma,
     "logistic": special.expit,
-    "softplus": lambda x: np.logaddexp(x, 0.0),
 }
 
 

@@ -8,9 +8,6 @@ from funcgrad.backends.numpy.memory import is_alias
 from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Eqn, Graph, graphs_in
 
-_REDUCTIONS = frozenset("sum prod max min any all argmax argmin logsumexp".split())
-_RUNNING = frozenset("cumsum cumprod cummax cummin".split())
-
 
 def nbytes(aval: Any) -> int:
     return aval.size * aval.dtype.itemsize
@@ -18,14 +15,8 @@ def nbytes(aval: Any) -> int:
 
 def flops_of(eqn: Eqn) -> int:
     """Operations on numbers that an equation takes, those within its loops not counted."""
-    prim, out = eqn.prim, eqn.outs[0].aval
-    if prim.kind == "elementwise" or (prim.kind == "nondifferentiable" and not eqn.params):
-        return out.size
-    if prim.name == "matmul":
-        return 2 * out.size * eqn.ins[0].aval.shape[-1]
-    if prim.name in _REDUCTIONS or prim.name in _RUNNING:
-        return eqn.ins[0].aval.size
-    return out.size if prim.infix is not None or prim.name == "neg" else 0
+    count = eqn.prim.flops
+    return 0 if count is None else count([a.aval for a in eqn.ins], eqn.outs[0].aval)
 
 
 def graph_flops(graph: Graph) -> int:

@@ -54,6 +54,7 @@ from funcgrad.core.tracer import bind
 
 Rule = Callable[..., Any]
 Partial = Callable[..., Any] | None
+Groups = Sequence[Sequence[int]]
 
 
 class Sample(NamedTuple):
@@ -91,6 +92,25 @@ class Primitive:
         simplify: `simplify(ins, params)` gives an equal value that exists already, or None;
             only identities exact in IEEE arithmetic.
         dtypes: the dtype kinds the contract test tries ("f", "c", "i", "b").
+
+    What the derivative's structure is read off:
+
+    Attributes:
+        linear_in: groups of operands; it is linear in those of each group jointly. Or a function
+            of the number of operands that gives them.
+
+    What compilers need to know:
+
+    Attributes:
+        cost: what an element takes, in cheap operations: 1 is an addition or a comparison, 4 a
+            division, 12 a function such as the exponential.
+        flops: `flops(ins, out)` gives the operations on numbers that it takes, from the avals.
+        reduces: the scalar operation that it combines elements by, over the parameter `axes`.
+        running: the same along `axis`, each result of those up to its place.
+        gathers: it reads its first operand where the others, integers, tell.
+        scatters: the scalar operation by which it combines elements with updates, where integers
+            tell; "set" where an update takes the element's place.
+        assembles: it puts its operands, as they are, into a larger array.
     """
 
     name: str
@@ -111,7 +131,14 @@ class Primitive:
     simplify: Rule | None = None
     samples: Sequence[Sample] = field(default_factory=tuple)
     dtypes: str = "fc"
-    partials: Sequence[Partial] = ()
+    linear_in: Groups | Callable[[int], Groups] = ()
+    cost: int = 12
+    flops: Callable[[Sequence[Aval], Aval], int] | None = None
+    reduces: str | None = None
+    running: str | None = None
+    gathers: bool = False
+    scatters: str | None = None
+    assembles: bool = False
 
     def infer(self, avals: Sequence[Aval], params: dict[str, Any]) -> Sequence[Aval]:
         """The avals of the results."""
@@ -121,6 +148,15 @@ class Primitive:
     @property
     def differentiable(self) -> bool:
         return self.vjp is not None
+
+    def linear_groups(self, arity: int) -> Groups:
+        """The groups of operands in each of which it is linear, for so many operands."""
+        return self.linear_in(arity) if callable(self.linear_in) else self.linear_in
+
+    @property
+    def cheap(self) -> bool:
+        """Whether computing an element takes less than reading one more from memory."""
+        return self.cost <= 1
 
     def __repr__(self) -> str:
         return self.name
@@ -140,6 +176,14 @@ def declare(prim: Primitive) -> Primitive:
         raise ValueError(f"primitive {prim.name!r} has no samples")
     REGISTRY[prim.name] = prim
     return prim
+
+
+def one_a_result(ins: Sequence[Aval], out: Aval) -> int:
+    return out.size
+
+
+def one_an_operand(ins: Sequence[Aval], out: Aval) -> int:
+    return ins[0].size
 
 
 # --- helpers for rules ----------------------------------------------------------------
@@ -228,6 +272,7 @@ def elementwise(
     if samples is None:
         cases = [shapes] if shapes else _elementwise_shapes(arity)
         samples = [sample(*case, domain=domain) for case in cases]
+    options.setdefault("flops", one_a_result)
     return declare(
         Primitive(
             name,
@@ -238,7 +283,6 @@ def elementwise(
             vjp=_elementwise_vjp(partials),
             batch=batch_elementwise,
             samples=samples,
-            partials=partials,
             **options,
         )
     )
@@ -370,7 +414,16 @@ def linear(
         return cts
 
     prim = Primitive(
-        name, "linear", impl, shape, jvp=jvp, vjp=vjp, batch=batch, samples=samples, **options
+        name,
+        "linear",
+        impl,
+        shape,
+        jvp=jvp,
+        vjp=vjp,
+        batch=batch,
+        samples=samples,
+        linear_in=lambda n: (positions(n),),
+        **options,
     )
     return declare(prim)
 
@@ -405,7 +458,16 @@ def bilinear(
         ]
 
     prim = Primitive(
-        name, "bilinear", impl, shape, jvp=jvp, vjp=vjp, batch=batch, samples=samples, **options
+        name,
+        "bilinear",
+        impl,
+        shape,
+        jvp=jvp,
+        vjp=vjp,
+        batch=batch,
+        samples=samples,
+        linear_in=((0,), (1,)),
+        **options,
     )
     return declare(prim)
 
@@ -440,6 +502,7 @@ def elementwise_nondifferentiable(
     """Declare an elementwise primitive with zero derivative: comparisons, rounding, logic."""
     if samples is None:
         samples = [sample(*case) for case in _elementwise_shapes(arity)]
+    options.setdefault("flops", one_a_result)
     return nondifferentiable(
         name,
         impl,

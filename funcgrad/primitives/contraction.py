@@ -109,4 +109,5 @@ matmul = bilinear(
     ],
     infix="@",
     dtypes="fci",
+    flops=lambda ins, out: 2 * out.size * ins[0].shape[-1],
 )

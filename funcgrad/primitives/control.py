@@ -108,6 +108,8 @@ gate = elementwise(
     dtype=lambda x, mask: x.dtype,
     samples=[sample((3,), np.array([True, True, True]))],
     dtypes="fc",
+    cost=1,
+    linear_in=((0,),),
 )
 
 # --- while ----------------------------------------------------------------------------

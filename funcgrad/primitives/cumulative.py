@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval
-from funcgrad.core.primitive import custom, linear, narrow, sample, shape_of, widen
+from funcgrad.core.primitive import custom, linear, narrow, one_an_operand, sample, shape_of, widen
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.structural import broadcast_to, concatenate, flip, slice_axis
 
@@ -80,6 +80,8 @@ cumsum = linear(
     tangent=_running_total,
     source=_source("add"),
     dtypes="fci",
+    running="add",
+    flops=one_an_operand,
 )
 
 # --- the linear recurrence ------------------------------------------------------------
@@ -214,6 +216,8 @@ cumprod = _running(
     shape=_accumulator_dtype,
     samples=[*_SAMPLES, sample(_ZEROS, axis=1)],
     dtypes="fci",
+    running="mul",
+    flops=one_an_operand,
 )
 cummax = _running(
     "cummax",
@@ -223,6 +227,8 @@ cummax = _running(
     shape=lambda x, axis: x.strong(),
     samples=_SAMPLES,
     dtypes="fi",
+    running="maximum",
+    flops=one_an_operand,
 )
 cummin = _running(
     "cummin",
@@ -232,6 +238,8 @@ cummin = _running(
     shape=lambda x, axis: x.strong(),
     samples=_SAMPLES,
     dtypes="fi",
+    running="minimum",
+    flops=one_an_operand,
 )
 cumlogsumexp = _running(
     "cumlogsumexp",

@@ -15,7 +15,9 @@ _COMPARISONS = {
     "greater_equal": ">=",
 }
 comparisons = {
-    name: elementwise_nondifferentiable(name, getattr(np, name), arity=2, infix=infix, dtypes="fib")
+    name: elementwise_nondifferentiable(
+        name, getattr(np, name), arity=2, infix=infix, cost=1, dtypes="fib"
+    )
     for name, infix in _COMPARISONS.items()
 }
 _BITS = np.array([1, 6, 12])
@@ -27,6 +29,8 @@ bitwise = {
         arity=2,
         infix=infix,
         samples=[sample(_BITS, _BITS[::-1])],
+        # What masks are combined to is a byte an element: rather kept than computed again.
+        cost=12 if infix is None else 2,
         dtypes="i",
     )
     for name, infix in {
@@ -40,13 +44,18 @@ bitwise = {
     }.items()
 }
 invert = elementwise_nondifferentiable(
-    "invert", np.invert, infix="~", samples=[sample(_BITS), sample(_BOOLS)], dtypes="i"
+    "invert",
+    np.invert,
+    infix="~",
+    samples=[sample(_BITS), sample(_BOOLS)],
+    dtypes="i",
+    cost=1,
 )
 bitwise_count = elementwise_nondifferentiable(
     "bitwise_count", np.bitwise_count, samples=[sample(_BITS)], dtypes="i"
 )
 logical = {
-    name: elementwise_nondifferentiable(name, getattr(np, name), arity=arity, dtypes="fib")
+    name: elementwise_nondifferentiable(name, getattr(np, name), arity=arity, cost=1, dtypes="fib")
     for name, arity in {
         "logical_and": 2,
         "logical_or": 2,
@@ -58,7 +67,7 @@ logical = {
     }.items()
 }
 rounding = {
-    name: elementwise_nondifferentiable(name, getattr(np, name), arity=arity, dtypes="f")
+    name: elementwise_nondifferentiable(name, getattr(np, name), arity=arity, cost=1, dtypes="f")
     for name, arity in {
         "floor": 1,
         "ceil": 1,
@@ -81,5 +90,6 @@ stop_gradient = elementwise_nondifferentiable(
     dtype=lambda x: x.dtype,
     source=lambda names, params: names[0],
     view=True,
+    cost=0,
     dtypes="fci",
 )

@@ -73,10 +73,24 @@ def _simplify_div(ins: Any, params: Any) -> Any:
 
 
 add = elementwise(
-    "add", np.add, lambda g, ans, x, y: g, lambda g, ans, x, y: g, infix="+", dtypes="fci"
+    "add",
+    np.add,
+    lambda g, ans, x, y: g,
+    lambda g, ans, x, y: g,
+    infix="+",
+    cost=1,
+    dtypes="fci",
+    linear_in=((0, 1),),
 )
 sub = elementwise(
-    "sub", np.subtract, lambda g, ans, x, y: g, lambda g, ans, x, y: -g, infix="-", dtypes="fci"
+    "sub",
+    np.subtract,
+    lambda g, ans, x, y: g,
+    lambda g, ans, x, y: -g,
+    infix="-",
+    cost=1,
+    dtypes="fci",
+    linear_in=((0, 1),),
 )
 mul = elementwise(
     "mul",
@@ -86,6 +100,8 @@ mul = elementwise(
     infix="*",
     simplify=_simplify_mul,
     dtypes="fci",
+    cost=1,
+    linear_in=((0,), (1,)),
 )
 div = elementwise(
     "div",
@@ -95,14 +111,27 @@ div = elementwise(
     infix="/",
     simplify=_simplify_div,
     domain=(0.5, 2.0),
+    cost=4,
+    linear_in=((0,),),
 )
-neg = elementwise("neg", np.negative, lambda g, ans, x: -g, infix="-", dtypes="fci")
-square = elementwise("square", np.square, lambda g, ans, x: (2 * g) * x, dtypes="fci")
+neg = elementwise(
+    "neg", np.negative, lambda g, ans, x: -g, infix="-", dtypes="fci", cost=1, linear_in=((0,),)
+)
+square = elementwise("square", np.square, lambda g, ans, x: (2 * g) * x, dtypes="fci", cost=1)
 reciprocal = elementwise(
-    "reciprocal", np.reciprocal, lambda g, ans, x: -g * ans * ans, domain=(0.5, 2.0)
+    "reciprocal",
+    np.reciprocal,
+    lambda g, ans, x: -g * ans * ans,
+    domain=(0.5, 2.0),
+    cost=4,
 )
 abs_ = elementwise(
-    "abs", np.absolute, lambda g, ans, x: g * np.sign(x), domain=(0.5, 2.0), dtypes="fi"
+    "abs",
+    np.absolute,
+    lambda g, ans, x: g * np.sign(x),
+    domain=(0.5, 2.0),
+    dtypes="fi",
+    cost=1,
 )
 
 
@@ -161,6 +190,7 @@ remainder = elementwise(
     infix="%",
     domain=(0.6, 0.9),
     dtypes="f",
+    cost=8,
 )
 floor_divide = elementwise_nondifferentiable(
     "floor_divide",
@@ -169,6 +199,7 @@ floor_divide = elementwise_nondifferentiable(
     infix="//",
     samples=[sample((3,), (3,), domain=(0.6, 0.9))],
     dtypes="fi",
+    cost=8,
 )
 
 # --- exponentials and logarithms ------------------------------------------------------
@@ -182,7 +213,7 @@ log10 = elementwise(
     "log10", np.log10, _in_single(lambda g, ans, x: g / (x * LN10)), domain=(0.5, 2.0)
 )
 log1p = elementwise("log1p", np.log1p, lambda g, ans, x: g / (x + 1), domain=(-0.5, 2.0))
-sqrt = elementwise("sqrt", np.sqrt, lambda g, ans, x: g * 0.5 / ans, domain=(0.5, 2.0))
+sqrt = elementwise("sqrt", np.sqrt, lambda g, ans, x: g * 0.5 / ans, domain=(0.5, 2.0), cost=5)
 
 
 def _root(x):
@@ -197,6 +228,7 @@ root = elementwise(
     lambda g, ans, x: np.where(ans == 0, 0, g * 0.5 / np.where(ans == 0, 1, ans)),
     source=lambda names, params: f"np.sqrt({names[0]})",
     domain=(0.5, 2.0),
+    cost=5,
 )
 cbrt = elementwise(
     "cbrt", np.cbrt, lambda g, ans, x: g / (3 * ans * ans), domain=(0.5, 2.0), dtypes="f"
@@ -310,8 +342,8 @@ sinc = elementwise(
     _in_single(lambda g, ans, x: g * _sinc_slope(x)),
     source=lambda names, params: f"np.sinc({names[0]})",
 )
-deg2rad = elementwise("deg2rad", np.deg2rad, lambda g, ans, x: g * (pi / 180), dtypes="f")
-rad2deg = elementwise("rad2deg", np.rad2deg, lambda g, ans, x: g * (180 / pi), dtypes="f")
+deg2rad = elementwise("deg2rad", np.deg2rad, lambda g, ans, x: g * (pi / 180), dtypes="f", cost=1)
+rad2deg = elementwise("rad2deg", np.rad2deg, lambda g, ans, x: g * (180 / pi), dtypes="f", cost=1)
 
 # --- choices --------------------------------------------------------------------------
 
@@ -342,6 +374,8 @@ masked = elementwise(
         sample((2, 2), np.array([True, False])),
     ],
     dtypes="fci",
+    cost=1,
+    linear_in=((0,),),
 )
 
 
@@ -365,6 +399,8 @@ share = elementwise(
     dtype=lambda g, x, y: g.dtype,
     takes_out=True,
     dtypes="f",
+    cost=1,
+    linear_in=((0,),),
 )
 
 
@@ -379,6 +415,7 @@ maximum = elementwise(
     lambda g, ans, x, y: bind(share, g, x, y),
     lambda g, ans, x, y: bind(share, g, y, x),
     dtypes="fi",
+    cost=1,
 )
 minimum = elementwise(
     "minimum",
@@ -386,6 +423,7 @@ minimum = elementwise(
     lambda g, ans, x, y: bind(share, g, y, x),
     lambda g, ans, x, y: bind(share, g, x, y),
     dtypes="fi",
+    cost=1,
 )
 fmax = elementwise(
     "fmax",
@@ -393,6 +431,7 @@ fmax = elementwise(
     lambda g, ans, x, y: _choose(g, (x > y) | (y != y), x == y),
     lambda g, ans, x, y: _choose(g, ~((x >= y) | (y != y)), x == y),
     dtypes="fi",
+    cost=1,
 )
 fmin = elementwise(
     "fmin",
@@ -400,6 +439,7 @@ fmin = elementwise(
     lambda g, ans, x, y: _choose(g, (x < y) | (y != y), x == y),
     lambda g, ans, x, y: _choose(g, ~((x <= y) | (y != y)), x == y),
     dtypes="fi",
+    cost=1,
 )
 copysign = elementwise(
     "copysign",
@@ -408,11 +448,17 @@ copysign = elementwise(
     None,
     domain=(0.5, 2.0),
     dtypes="f",
+    cost=1,
 )
 # The neighbour moves along with x; y but tells the direction.
 nextafter = elementwise("nextafter", np.nextafter, lambda g, ans, x, y: g, None, dtypes="f")
 heaviside = elementwise(
-    "heaviside", np.heaviside, None, lambda g, ans, x, y: np.where(x == 0, g, 0), dtypes="f"
+    "heaviside",
+    np.heaviside,
+    None,
+    lambda g, ans, x, y: np.where(x == 0, g, 0),
+    dtypes="f",
+    cost=1,
 )
 ldexp = elementwise(
     "ldexp",
@@ -442,6 +488,8 @@ where = elementwise(
         sample(np.array(True), (3,), (2, 1)),
     ],
     dtypes="fci",
+    cost=1,
+    linear_in=((1, 2),),
 )
 
 # --- complex numbers ------------------------------------------------------------------
@@ -511,6 +559,7 @@ convert = _linear_elementwise(
     samples=[sample((3,), dtype=np.dtype(np.float32)), sample((), dtype=np.dtype(np.complex128))],
     source=lambda names, params: f"{names[0]}.astype(np.{params['dtype'].name})",
     dtypes="fi",
+    cost=1,
 )
 _COMPLEX = np.array([1.0 + 2.0j, -0.5j, 3.0])
 real = _linear_elementwise(

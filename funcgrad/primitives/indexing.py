@@ -187,6 +187,7 @@ gather = linear(
     samples=[sample(shape, *indices, axes=axes) for shape, indices, axes in _CASES],
     source=_gather_source,
     dtypes="fci",
+    gathers=True,
 )
 
 
@@ -205,6 +206,7 @@ dynamic_index = linear(
     source=lambda names, params: _indices_source(names[0], names[1:], params["axes"]),
     view=True,
     dtypes="fci",
+    gathers=True,
 )
 
 
@@ -290,6 +292,7 @@ scatter_zeros = linear(
         for case in (*_CASES, *_SCALAR_CASES)
     ],
     dtypes="fci",
+    scatters="add",
 )
 
 
@@ -315,6 +318,7 @@ scatter_add = linear(
     batch=_scatter_batch,
     samples=_scatter_samples([*_CASES, *_SCALAR_CASES]),
     dtypes="fci",
+    scatters="add",
 )
 
 
@@ -359,6 +363,7 @@ scatter_set = linear(
     batch=_scatter_batch,
     samples=_scatter_samples([*_CASES, *_SCALAR_CASES]),
     dtypes="fci",
+    scatters="set",
 )
 
 # The same for integers and slices that are known: a copy with a part replaced.
@@ -454,6 +459,7 @@ scatter_mul = custom(
     batch=_scatter_batch,
     samples=_scatter_samples([*_CASES, *_SCALAR_CASES]),
     dtypes="fci",
+    scatters="mul",
 )
 
 # --- scatter: extrema -----------------------------------------------------------------
@@ -499,7 +505,7 @@ def _scatter_max(x, updates, *indices, axes):
     return update_at(np.maximum, x.copy(), indices, axes, updates)
 
 
-def _extremum(name: str, impl: Any) -> Any:
+def _extremum(name: str, impl: Any, scatters: str) -> Any:
     return custom(
         name,
         impl,
@@ -509,22 +515,9 @@ def _extremum(name: str, impl: Any) -> Any:
         batch=_scatter_batch,
         samples=_scatter_samples([*_CASES, *_SCALAR_CASES]),
         dtypes="fi",
+        scatters=scatters,
     )
 
 
-scatter_min = _extremum("scatter_min", _scatter_min)
-scatter_max = _extremum("scatter_max", _scatter_max)
-
-# What raises where an index is out of range.
-INDEXED = frozenset(
-    {
-        gather,
-        dynamic_index,
-        scatter_zeros,
-        scatter_add,
-        scatter_set,
-        scatter_mul,
-        scatter_min,
-        scatter_max,
-    }
-)
+scatter_min = _extremum("scatter_min", _scatter_min, "minimum")
+scatter_max = _extremum("scatter_max", _scatter_max, "maximum")

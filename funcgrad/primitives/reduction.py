@@ -12,6 +12,7 @@ from funcgrad.core.primitive import (
     linear,
     narrow,
     nondifferentiable,
+    one_an_operand,
     sample,
     shape_of,
     total,
@@ -97,6 +98,8 @@ sum_ = linear(
     tangent=total,
     source=reduction_source("add"),
     dtypes="fci",
+    reduces="add",
+    flops=one_an_operand,
 )
 
 # --- product --------------------------------------------------------------------------
@@ -147,6 +150,8 @@ prod = custom(
     ],
     source=reduction_source("multiply"),
     dtypes="fci",
+    reduces="mul",
+    flops=one_an_operand,
 )
 
 # --- extrema --------------------------------------------------------------------------
@@ -200,6 +205,8 @@ max_, min_ = (
         batch=batch_reduction,
         samples=[*REDUCTION_SAMPLES, sample((0, 2), axes=(1,), keepdims=False)],
         source=reduction_source(ufunc),
+        reduces=ufunc,
+        flops=one_an_operand,
         dtypes="fi",
     )
     for name, impl, ufunc in (("max", _max, "maximum"), ("min", _min, "minimum"))
@@ -252,6 +259,7 @@ logsumexp = custom(
     batch=batch_reduction,
     samples=[*REDUCTION_SAMPLES, EMPTY_SAMPLE],
     dtypes="f",
+    flops=one_an_operand,
 )
 
 # --- zero derivative ------------------------------------------------------------------
@@ -277,6 +285,8 @@ any_, all_ = (
         batch=batch_reduction,
         samples=[*REDUCTION_SAMPLES, EMPTY_SAMPLE],
         source=reduction_source(ufunc),
+        reduces=ufunc,
+        flops=one_an_operand,
         dtypes="fib",
     )
     for name, impl, ufunc in (("any", _any, "logical_or"), ("all", _all, "logical_and"))
@@ -309,6 +319,7 @@ argmax, argmin = (
         batch=_batch_position,
         samples=[sample((3,), axis=0), sample((2, 3), axis=1), sample(_TIES, axis=0)],
         source=lambda names, params, name=name: f"np.{name}({names[0]}, {params['axis']})",
+        flops=one_an_operand,
         dtypes="fi",
     )
     for name, impl in (("argmax", _argmax), ("argmin", _argmin))

@@ -70,6 +70,7 @@ fma = elementwise(
         sample((0,), (), (0,)),
     ],
     dtypes="f",
+    cost=1,
 )
 
 

@@ -43,6 +43,7 @@ reshape = linear(
     source=lambda names, params: f"{names[0]}.reshape({params['shape']})",
     simplify=lambda ins, params: ins[0] if shape_of(ins[0]) == params["shape"] else None,
     view=True,
+    cost=0,
     dtypes="fci",
 )
 
@@ -70,6 +71,7 @@ transpose = linear(
         ins[0] if params["perm"] == tuple(range(len(params["perm"]))) else None
     ),
     view=True,
+    cost=0,
     dtypes="fci",
 )
 
@@ -111,6 +113,7 @@ broadcast_to = linear(
         ins[0] if shape_of(ins[0]) == params["shape"] and hasattr(ins[0], "dtype") else None
     ),
     view=True,
+    cost=0,
     dtypes="fci",
 )
 
@@ -131,6 +134,7 @@ flip = linear(
     samples=[sample((2, 3), axes=(1,)), sample((2, 3), axes=(0, 1))],
     source=lambda names, params: f"np.flip({names[0]}, {params['axes']})",
     view=True,
+    cost=0,
     dtypes="fci",
 )
 
@@ -179,6 +183,8 @@ concatenate = linear(
     batch=_concatenate_batch,
     samples=[sample((2, 3), (1, 3), axis=0), sample((2, 0), (2, 2), (2, 1), axis=1)],
     source=lambda names, params: f"np.concatenate(({', '.join(names)},), {params['axis']})",
+    assembles=True,
+    cost=1,
     dtypes="fci",
 )
 
@@ -278,6 +284,7 @@ index = linear(
     source=lambda names, params: f"{names[0]}[{index_source(params['idx'])}]",
     simplify=lambda ins, params: ins[0] if all(e == FULL for e in params["idx"]) else None,
     view=True,
+    cost=0,
     dtypes="fci",
 )
 
@@ -302,6 +309,8 @@ embed = linear(
     samples=[
         sample(indexed_shape(shape, idx), shape=shape, idx=idx) for shape, idx in _INDEX_SAMPLES
     ],
+    assembles=True,
+    cost=1,
     dtypes="fci",
 )
 

@@ -16,7 +16,6 @@ from funcgrad.core.tracer import bind, deferred
 from funcgrad.primitives.control import checkpoint, gate, switch, while_
 from funcgrad.primitives.discrete import stop_gradient
 from funcgrad.primitives.elementwise import power
-from funcgrad.primitives.indexing import INDEXED
 from funcgrad.primitives.structural import broadcast_to
 from funcgrad.transforms.jvp import jvp_graph
 from funcgrad.transforms.partial import Split, joint_vjp
@@ -216,7 +215,7 @@ def _may_do_harm(graph: Graph) -> bool:
 def _does_harm(eqn: Eqn) -> bool:
     if eqn.prim is power:
         return not eqn.outs[0].aval.inexact
-    return eqn.prim is while_ or eqn.prim in INDEXED
+    return eqn.prim is while_ or eqn.prim.gathers or eqn.prim.scatters is not None
 
 
 # --- checkpoint -----------------------------------------------------------------------

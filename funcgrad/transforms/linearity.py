@@ -19,11 +19,6 @@ from funcgrad.primitives import control
 from funcgrad.primitives.call import call
 from funcgrad.transforms.partial import carry_activity
 
-# Elementwise primitives: linear in all operands jointly, in any one alone, in the first alone.
-_JOINTLY = frozenset({"add", "sub", "neg", "where"})
-_EITHER = frozenset({"mul"})
-_FIRST = frozenset({"div", "masked", "share", "gate"})
-
 CUSTOM = (control.custom_jvp, control.custom_vjp)
 
 
@@ -126,14 +121,12 @@ def _any_of(rows: Sequence[Sequence[bool]]) -> list[bool]:
 
 
 def _is_linear(eqn: Eqn, flags: Sequence[bool]) -> bool:
-    prim = eqn.prim
-    if prim.kind == "linear" or prim.name in _JOINTLY:
-        return all(
-            f or not aval_of(a).inexact or _is_zero(a) for f, a in zip(flags, eqn.ins, strict=True)
-        )
-    if prim.kind == "bilinear" or prim.name in _EITHER:
-        return sum(flags) == 1
-    return prim.name in _FIRST and flags[0] and not any(flags[1:])
+    asked = {i for i, f in enumerate(flags) if f}
+    # Anything else in a group is a term of its own.
+    return any(
+        asked <= {*group} and all(flags[i] or _is_zero(eqn.ins[i]) for i in group)
+        for group in eqn.prim.linear_groups(len(flags))
+    )
 
 
 def _is_zero(a: Any) -> bool:

@@ -167,22 +167,12 @@ def without_inputs(graph: Graph, missing: Sequence[bool]) -> Graph:
 
 def _with_zeros(eqn: Eqn, ins: Sequence[Any]) -> Any:
     """The result of an equation some of whose operands are ZERO."""
-    prim = eqn.prim
-    vanish = [x is ZERO for x in ins]
-    if prim.kind == "bilinear" or prim is ew.mul:
-        return ZERO
-    if prim is ew.div and vanish[0]:
-        return ZERO
-    if prim is ew.neg or prim.kind == "linear":
-        floats = [v for v, a in zip(vanish, eqn.ins, strict=True) if a.aval.inexact]
-        if all(floats):
+    vanish = [x is ZERO or _is_literal_zero(x) for x in ins]
+    for group in eqn.prim.linear_groups(len(ins)):
+        if all(vanish[i] for i in group):
             return ZERO
-    if prim is ew.where and all(x is ZERO or _is_literal_zero(x) for x in ins[1:]):
-        return ZERO
-    if prim is ew.add:
-        if all(vanish):
-            return ZERO
-        other, atom = (ins[0], eqn.ins[0]) if vanish[1] else (ins[1], eqn.ins[1])
+    if eqn.prim is ew.add:
+        other, atom = (ins[0], eqn.ins[0]) if ins[1] is ZERO else (ins[1], eqn.ins[1])
         if atom.aval == eqn.outs[0].aval:
             return other
     filled = [zeros_like(a.aval) if x is ZERO else x for x, a in zip(ins, eqn.ins, strict=True)]

@@ -355,7 +355,8 @@ class _KernelWriter(Access):
             # A chunk's length is a multiple of what a round does, so only the end has more.
             first = w.const((count - left) * lanes, "i64")
             if begin.ref.startswith("%"):
-                carry = self._at_end(begin, end, axis, first, stop, lanes, single, carry)
+                start = w.intrinsic("smax", begin, first)
+                carry = counted(self.w, start, stop, lanes, single, carry)
             else:
                 carry = counted(self.w, first, whole, lanes, single, carry)
         if rest:
@@ -370,21 +371,6 @@ class _KernelWriter(Access):
             self.mask = None
         self.vector_axis, self.lanes = None, 1
         return carry
-
-    def _at_end(
-        self,
-        begin: Value,
-        end: Value,
-        axis: Axis,
-        first: Value,
-        stop: Value,
-        lanes: int,
-        single: Any,
-        carry: Any,
-    ) -> list[Value]:
-        w = self.w
-        start = w.intrinsic("smax", begin, first)
-        return counted(self.w, start, stop, lanes, single, carry)
 
     def _guarded(self, test: Value, body: Any, carry: list[Value]) -> list[Value]:
         """`body(*carry)` where `test` holds, else the carried values as they are."""
@@ -417,24 +403,20 @@ class _KernelWriter(Access):
                 neutral = constant(self.w, identity(r.op, dtype), dtype, self.lanes)
                 value = self.w.select(Value(self.mask.text, "i1", self.lanes), value, neutral)
             slot = k * unroll + u
-            totals[slot] = self._combine(r.op, dtype, totals[slot], value)
-
-    def _combine(self, op: str, dtype: np.dtype, x: Value, y: Value) -> Value:
-        return combine(self.w, op, dtype, x, y)
+            totals[slot] = combine(self.w, r.op, dtype, totals[slot], value)
 
     def _across(self, op: str, dtype: np.dtype, parts: list[Value]) -> Value:
         """Repetitions and lanes combined into one number, in a fixed order."""
         while len(parts) > 1:
             half = len(parts) // 2
-            parts = [
-                self._combine(op, dtype, parts[i], parts[i + half]) for i in range(half)
-            ] + parts[2 * half :]
+            pairs = [combine(self.w, op, dtype, parts[i], parts[i + half]) for i in range(half)]
+            parts = pairs + parts[2 * half :]
         total = parts[0]
         while total.lanes > 1:
             half = total.lanes // 2
             low = self.w.shuffle(total, range(half))
             high = self.w.shuffle(total, range(half, total.lanes))
-            total = self._combine(op, dtype, low, high)
+            total = combine(self.w, op, dtype, low, high)
         return total
 
     def _lanes(self, loop: Loop) -> int:
@@ -519,7 +501,7 @@ class _KernelWriter(Access):
             self._accumulate_lanes(s, value, dtype)
             return
         old = self._load(s.array, s.index, dtype)
-        self._store(s.array, s.index, self._combine(s.op, dtype, old, value))
+        self._store(s.array, s.index, combine(self.w, s.op, dtype, old, value))
 
     def _accumulate_lanes(self, s: Combine, value: Value, dtype: np.dtype) -> None:
         """One lane after the other, as several may meet at one place."""
@@ -531,7 +513,7 @@ class _KernelWriter(Access):
         for lane in range(count):
             place = self._lane(address, kind, step, scattered, lane)
             old = self._from_memory(w.load(place, kind), dtype)
-            new = self._combine(s.op, dtype, old, w.extract(value, lane))
+            new = combine(self.w, s.op, dtype, old, w.extract(value, lane))
             w.store(self._to_memory(new, dtype), place)
 
     def _position(self, index: Index, dtype: np.dtype) -> Value:

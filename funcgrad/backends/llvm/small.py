@@ -16,13 +16,14 @@ from funcgrad.backends.llvm.kinds import SUPPORTED, kind_of, memory_kind
 from funcgrad.backends.llvm.scalar import SCALAR, apply, combine, convert, supports
 from funcgrad.backends.llvm.writer import FLOATS, Value, Writer, float_text
 from funcgrad.backends.loops.dtypes import INT64, loop_dtypes, narrow_code, narrow_range
-from funcgrad.backends.loops.partition import REDUCES, VIEWS
+from funcgrad.backends.loops.partition import VIEWS
+from funcgrad.backends.loops.values import reduction_of
 from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Const, Eqn
+from funcgrad.primitives.contraction import matmul
 from funcgrad.primitives.indexing import block_position
 
 BOOL = np.dtype(bool)
-_RUNNING = {"cumsum": "add", "cumprod": "mul", "cummax": "maximum", "cummin": "minimum"}
 
 
 # --- what can be written --------------------------------------------------------------
@@ -46,10 +47,13 @@ def can_be_small(eqn: Eqn) -> bool:
     """Whether an equation on small arrays can be computed in registers."""
     if any(a.aval.dtype not in SUPPORTED or not a.aval.size for a in (*eqn.ins, *eqn.outs)):
         return False
-    name = eqn.prim.name
-    if name in ("matmul", "sum", "prod"):
+    combined = eqn.prim.reduces or eqn.prim.running
+    if combined:
+        return supports(combined, eqn.outs[0].aval.dtype)
+    if eqn.prim is matmul:
         return eqn.outs[0].aval.dtype.kind in "fiu"
-    return name in SMALL_NAMES or is_elementwise(eqn)
+    own = _rule(eqn) is not _elementwise and eqn.prim.kind != "higher-order"
+    return own or is_elementwise(eqn)
 
 
 # --- lanes ----------------------------------------------------------------------------
@@ -172,7 +176,7 @@ class Small:
                 # A view of what lies in memory is read as such, if anything reads it.
                 if id(eqn.ins[0]) not in self.env:
                     continue
-            found = RULES.get(eqn.prim.name, _elementwise)(self, eqn)
+            found = _rule(eqn)(self, eqn)
             if eqn.prim.multiple:
                 self.env.update(zip(map(id, eqn.outs), found, strict=True))
             else:
@@ -240,7 +244,7 @@ def _slices(lanes: np.ndarray, axes: Sequence[int]) -> list[np.ndarray]:
 
 def _reduce(small: Small, eqn: Eqn) -> Value:
     w, atom = small.w, eqn.ins[0]
-    dtype, op = eqn.outs[0].aval.dtype, REDUCES[eqn.prim.name]
+    dtype, op = eqn.outs[0].aval.dtype, reduction_of(eqn)
     value = convert(w, small.value(atom), atom.aval.dtype, dtype)
     if not eqn.params["axes"]:
         return value
@@ -254,7 +258,8 @@ def _reduce(small: Small, eqn: Eqn) -> Value:
 
 def _running(small: Small, eqn: Eqn) -> Value:
     w, atom = small.w, eqn.ins[0]
-    out, op = eqn.outs[0].aval, _RUNNING[eqn.prim.name]
+    out, op = eqn.outs[0].aval, eqn.prim.running
+    assert op is not None
     value = convert(w, small.value(atom), atom.aval.dtype, out.dtype)
     slices = _slices(lanes_of(out.shape), [eqn.params["axis"]])
     total, parts = None, []
@@ -403,13 +408,16 @@ RULES: dict[str, Callable[[Small, Eqn], Any]] = {
     "concatenate": _concatenate,
     "pack": _concatenate,
     "matmul": _matmul,
-    "gather": _gather,
-    "dynamic_index": _gather,
     "argmax": _position,
     "argmin": _position,
     "recurrence": _recurrence,
-    **dict.fromkeys(REDUCES, _reduce),
-    **dict.fromkeys(_RUNNING, _running),
 }
-# What needs no look at its parameters; loops and branches have rules, too.
-SMALL_NAMES = frozenset(RULES)
+
+
+def _rule(eqn: Eqn) -> Callable[[Small, Eqn], Any]:
+    prim = eqn.prim
+    if prim.gathers:
+        return _gather
+    if prim.reduces:
+        return _reduce
+    return _running if prim.running else RULES.get(prim.name, _elementwise)

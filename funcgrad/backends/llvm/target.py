@@ -8,19 +8,20 @@ from funcgrad.backends.llvm import products
 from funcgrad.backends.llvm.kinds import SUPPORTED
 from funcgrad.backends.llvm.small import can_be_small, is_elementwise
 from funcgrad.backends.loops.counts import one_hot_rows
-from funcgrad.backends.loops.partition import GATHERS, REDUCES, SMALL
+from funcgrad.backends.loops.partition import SMALL
+from funcgrad.backends.loops.scatter import into_zeros
 from funcgrad.backends.loops.target import Target
 from funcgrad.core.graph import Eqn
 
 
 def can_loop(eqn: Eqn) -> bool:
     """Whether an equation can be written inside a loop nest."""
-    name = eqn.prim.name
+    prim = eqn.prim
     if any(a.aval.dtype not in SUPPORTED for a in (*eqn.ins, *eqn.outs)):
         return False
-    if name in REDUCES or name in GATHERS:
+    if prim.reduces or prim.gathers:
         return True
-    if name == "scatter_zeros":
+    if prim.scatters and into_zeros(eqn):
         return prod(eqn.params["shape"]) > SMALL and one_hot_rows(eqn) is not None
     return is_elementwise(eqn)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.plan import Zero
-from funcgrad.backends.loops.scatter import SCATTERS, scatter_cluster, scatter_operands
+from funcgrad.backends.loops.scatter import into_zeros, scatter_cluster, scatter_operands
 from funcgrad.backends.loops.schedule import schedule
 from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Eqn
@@ -61,9 +61,9 @@ def _index_set(planner: Planner, eqn: Eqn) -> None:
     planner.copy(updates, _part(buffer, shape, eqn.params["idx"]))
 
 
-def _scatter(planner: Planner, eqn: Eqn) -> None:
+def scatter(planner: Planner, eqn: Eqn) -> None:
     buffer, shape = _whole(planner, eqn)
-    if eqn.prim.name == "scatter_zeros":
+    if into_zeros(eqn):
         planner.steps.append(Zero(buffer))
     else:
         planner.copy(planner.resolve(eqn.ins[0]), View(buffer, shape, row_major(shape), 0))
@@ -77,5 +77,4 @@ RULES: dict[str, Callable[[Planner, Eqn], None]] = {
     "concatenate": _concatenate,
     "pack": _concatenate,
     "index_set": _index_set,
-    **dict.fromkeys(SCATTERS, _scatter),
 }

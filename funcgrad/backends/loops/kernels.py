@@ -29,7 +29,8 @@ PARALLEL_WORK = 150_000
 STREAM = 16384
 # Chunks of elements begin at multiples of this, where vectors do.
 ELEMENTS = 1024
-_FUNCTION_WORK = 12
+# Operations that take so many cheap ones count as so many.
+SLOW, _FUNCTION_WORK = 4, 12
 # Rows shorter than this, or fewer, are read as they come, and so are elements near each other.
 _SHORTEST, FEWEST, _NEAR = 32, 4, 4
 # Of others so many make a chunk at least.
@@ -42,17 +43,9 @@ def work_of(kernel: Kernel) -> int:
     for loop, rows in kernel.passes():
         cost = 1
         for s in loop.body:
-            cost += _FUNCTION_WORK if type(s) is Op and s.name in _SLOW else 1
+            cost += _FUNCTION_WORK if type(s) is Op and s.cost >= SLOW else 1
         total += rows * cost * prod(a.extent for a in loop.axes)
     return max(total, kernel.rows)
-
-
-_SLOW = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh arcsin arccos arctan arctan2 "
-    "arcsinh arccosh arctanh gammaln digamma erf erfc erfinv logistic cbrt hypot logaddexp "
-    "logaddexp2 sinc power fmod div sqrt threefry_first threefry_second threefry_both "
-    "threefry_folded".split()
-)
 
 
 def chunking(kernel: Kernel) -> tuple[int, int]:

@@ -88,11 +88,15 @@ class Load(NamedTuple):
 
 
 class Op(NamedTuple):
-    """`out = name(*args)`; the operands have been converted to the dtype it computes in."""
+    """`out = name(*args)`; the operands have been converted to the dtype it computes in.
+
+    `cost` is what it takes in cheap operations.
+    """
 
     out: Ref
     name: str
     args: tuple[Operand, ...]
+    cost: int = 1
 
 
 class Position(NamedTuple):

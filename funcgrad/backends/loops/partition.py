@@ -35,19 +35,8 @@ Labels = tuple[Label, ...]
 LEAST_ROW = 16
 
 VIEWS = ("reshape", "transpose", "broadcast_to", "index", "flip", "stop_gradient")
-GATHERS = ("gather", "dynamic_index")
-# What puts arrays into a larger one.
-ASSEMBLES = ("embed", "concatenate")
 # Of more parts an array is put together by as many copies.
 MOST_PARTS = 8
-REDUCES = {
-    "sum": "add",
-    "prod": "mul",
-    "max": "maximum",
-    "min": "minimum",
-    "any": "logical_or",
-    "all": "logical_and",
-}
 
 
 class Cluster:
@@ -124,7 +113,7 @@ class Partition:
             self._enter(self._new("call"), eqn)
 
     def _loops(self, eqn: Eqn) -> bool:
-        if eqn.prim.name in ASSEMBLES:
+        if eqn.prim.assembles:
             return self.can_be_small(eqn) and len(eqn.ins) <= MOST_PARTS
         return self.can_loop(eqn)
 
@@ -267,7 +256,7 @@ class Partition:
                     given = [writer.labels.get(id(a)) for a in eqn.ins]
                     out = id(eqn.outs[0])
                     want = reader.reduced.get(out, reader.labels.get(out))
-                    if want is None or eqn.prim.name in (*GATHERS, *ASSEMBLES):
+                    if want is None or eqn.prim.gathers or eqn.prim.assembles:
                         return False
                     if not _agree(given, want):
                         return False
@@ -310,7 +299,7 @@ class Partition:
         if labels is None or not _fits(cluster, labels, len(dims)):
             cluster.dims, cluster.split = dims, split
             return False
-        if eqn.prim.name in REDUCES:
+        if eqn.prim.reduces:
             self._enter_reduce(cluster, eqn, labels)
         else:
             cluster.labels[id(eqn.outs[0])] = labels
@@ -318,14 +307,14 @@ class Partition:
 
     def _labels(self, cluster: Cluster, eqn: Eqn) -> Labels | None:
         """The axes of a result, or of a reduction's operand."""
-        name = eqn.prim.name
-        if name in REDUCES:
+        prim = eqn.prim
+        if prim.reduces:
             return self._spread(cluster, eqn.ins[0].aval.shape, [eqn.ins[0]])
-        if name in GATHERS:
+        if prim.gathers:
             return self._labels_of_gather(cluster, eqn)
-        if name == "scatter_zeros":
+        if prim.scatters:
             return self._labels_of_one_hot(cluster, eqn)
-        if name in ASSEMBLES:
+        if prim.assembles:
             # An operand has other axes; it is read from memory or computed where it is needed.
             inside = any(id(a) in cluster.labels for a in eqn.ins)
             return None if inside else self._spread(cluster, eqn.outs[0].aval.shape, ())
@@ -493,7 +482,7 @@ def _unrolled_extents(graph: Graph) -> set[int]:
     """The lengths of short last axes that some equation sums over, beside long ones."""
     found = set()
     for eqn in graph.eqns:
-        if eqn.prim.name in REDUCES:
+        if eqn.prim.reduces:
             shape, axes = eqn.ins[0].aval.shape, eqn.params["axes"]
             if len(shape) > 1 and axes == (len(shape) - 1,) and 1 < shape[-1] <= UNROLL_EXTENT:
                 if prod(shape[:-1]) >= 256:

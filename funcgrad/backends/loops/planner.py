@@ -226,7 +226,7 @@ class Planner:
 
     def _call(self, eqn: Eqn) -> None:
         """The steps of an equation that no cluster takes."""
-        found = RULES.get(eqn.prim.name)
+        found = assembly.scatter if eqn.prim.scatters else RULES.get(eqn.prim.name)
         known = all(a.aval.dtype in self.target.dtypes for a in (*eqn.ins, *eqn.outs))
         if found is not None and known and all(o.aval.size for o in eqn.outs):
             found(self, eqn)

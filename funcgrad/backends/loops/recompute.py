@@ -11,16 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.loops.partition import (
-    ASSEMBLES,
-    GATHERS,
-    REDUCES,
-    SMALL,
-    VIEWS,
-    Cluster,
-    Partition,
-)
+from funcgrad.backends.loops.partition import SMALL, VIEWS, Cluster, Partition
 from funcgrad.core.graph import Eqn, Var
+from funcgrad.core.primitive import Primitive
 
 # So many cheap operations on so many arrays take no longer than reading one more array.
 MOST_OPERATIONS = 4
@@ -28,12 +21,6 @@ MOST_ARRAYS = 2
 # Or some more, if that is not done too often.
 MORE_OPERATIONS = 8
 MOST_WORK = 20
-CHEAP = frozenset(
-    "add sub mul neg square abs where masked maximum minimum equal not_equal less less_equal "
-    "greater greater_equal logical_and logical_or logical_not convert invert share gate sign "
-    "isfinite isnan isinf copysign floor ceil rint trunc embed concatenate".split()
-)
-
 
 # The readers of a value, and the views by which they read it.
 Uses = dict[int, list[tuple[Eqn, Any]]]
@@ -89,15 +76,15 @@ def _steps(
 ) -> list[Eqn] | None:
     """The equations from arrays in memory to this one's result; None if they are too many."""
     steps, arrays = _closure(partition, last, read_outside, found)
-    names = [e.prim.name for e in steps if e.prim.name not in (*VIEWS, *ASSEMBLES)]
-    if any(n not in CHEAP for n in names) or len(arrays) > MOST_ARRAYS:
+    work = [e.prim for e in steps if e.prim.name not in VIEWS and not e.prim.assembles]
+    if not all(prim.cheap for prim in work) or len(arrays) > MOST_ARRAYS:
         return None
-    if len(names) > MOST_OPERATIONS:
+    if len(work) > MOST_OPERATIONS:
         home = partition.home[id(last.outs[0])]
         readers = [(e, a) for e, a in uses[id(last.outs[0])] if _home(partition, e) is not home]
         # Each puts the value at another place, while others that read one view meet.
-        times = len({id(e) if e.prim.name in ASSEMBLES else id(a) for e, a in readers})
-        if len(names) > MORE_OPERATIONS or len(names) * times > MOST_WORK:
+        times = len({id(e) if e.prim.assembles else id(a) for e, a in readers})
+        if len(work) > MORE_OPERATIONS or len(work) * times > MOST_WORK:
             return None
     return steps
 
@@ -124,7 +111,7 @@ def _closure(
                 waiting.append(made)
             else:
                 # Of an array's parts each element reads one.
-                whole = eqn.prim.name == "concatenate"
+                whole = eqn.prim.assembles and len(eqn.ins) > 1
                 arrays.add(id(eqn) if whole else id(partition.root(atom)))
     return list(steps.values()), arrays
 
@@ -154,30 +141,29 @@ def _moved(
                 inside.update(map(id, _closure(partition, made, read_outside, found)[0]))
     costly: set[int] = set()
     for eqn in sorted(steps, key=lambda e: partition.order[id(e)]):
-        name = eqn.prim.name
-        if name in _NEVER_MOVED or len(eqn.outs) != 1:
+        if _never_moves(eqn.prim) or len(eqn.outs) != 1:
             return None
-        cheap = name in CHEAP or name in VIEWS
-        if cheap and not any(id(a) in costly for a in eqn.ins):
+        if eqn.prim.cheap and not any(id(a) in costly for a in eqn.ins):
             continue
         costly.add(id(eqn.outs[0]))
-        if eqn is not last and name not in VIEWS:
+        if eqn is not last and eqn.prim.name not in VIEWS:
             if any(id(reader) not in inside for reader, _ in uses[id(eqn.outs[0])]):
                 return None
     return steps
 
 
-_NEVER_MOVED = frozenset((*REDUCES, *GATHERS, "scatter_zeros"))
+def _never_moves(prim: Primitive) -> bool:
+    return bool(prim.reduces or prim.gathers or prim.scatters)
 
 
 def _takes(partition: Partition, reader: Eqn, atom: Any) -> bool:
     """Whether a reader uses each element of a value at most once, in one pass."""
-    home, name = _home(partition, reader), reader.prim.name
-    if home is None or home.kind != "loops" or home.split is not None or name in _NEVER_MOVED:
+    home, prim = _home(partition, reader), reader.prim
+    if home is None or home.kind != "loops" or home.split is not None or _never_moves(prim):
         return False
     if atom.aval.size > partition.root(atom).aval.size:
         return False
-    return name in ASSEMBLES or reader.outs[0].aval.size == atom.aval.size
+    return prim.assembles or reader.outs[0].aval.size == atom.aval.size
 
 
 def _most_arrays(partition: Partition, last: Eqn, read_outside: set[int]) -> float:
@@ -189,7 +175,7 @@ def _most_arrays(partition: Partition, last: Eqn, read_outside: set[int]) -> flo
 
 def _has_equal_parts(eqn: Eqn) -> bool:
     """Whether an array is put together of parts that are computed side by side."""
-    if eqn.prim.name != "concatenate" or len(eqn.ins) > 4:
+    if not eqn.prim.assembles or not 1 < len(eqn.ins) <= 4:
         return False
     return len({a.aval.shape for a in eqn.ins}) == 1
 

@@ -10,21 +10,16 @@ from funcgrad.backends.loops.partition import Cluster
 from funcgrad.core.graph import Eqn
 from funcgrad.primitives.indexing import block_position
 
-# What becomes of an element and an update for it; None: the update takes its place.
-SCATTERS = {
-    "scatter_zeros": "add",
-    "scatter_add": "add",
-    "scatter_set": None,
-    "scatter_mul": "mul",
-    "scatter_min": "minimum",
-    "scatter_max": "maximum",
-}
-
 
 def scatter_operands(eqn: Eqn) -> tuple[Any, list[Any]]:
     """A scatter's updates, and its indices."""
-    first = 0 if eqn.prim.name == "scatter_zeros" else 1
+    first = 0 if into_zeros(eqn) else 1
     return eqn.ins[first], list(eqn.ins[first + 1 :])
+
+
+def into_zeros(eqn: Eqn) -> bool:
+    """Whether a scatter starts with zeros of the shape that it has as a parameter."""
+    return "shape" in eqn.params
 
 
 def scatter_cluster(eqn: Eqn) -> Cluster:

@@ -29,19 +29,17 @@ from funcgrad.backends.loops.nest import (
     Store,
     affine,
 )
-from funcgrad.backends.loops.partition import REDUCES, UNROLLED, VIEWS, Cluster
+from funcgrad.backends.loops.partition import UNROLLED, VIEWS, Cluster
 from funcgrad.backends.loops.places import ZERO, Place, broadcast
-from funcgrad.backends.loops.recompute import CHEAP
-from funcgrad.backends.loops.scatter import SCATTERS, scatter_operands
+from funcgrad.backends.loops.scatter import scatter_operands
 from funcgrad.backends.loops.tiling import Piece, Tiling, Wish, refined, whole
-from funcgrad.backends.loops.values import Values
+from funcgrad.backends.loops.values import Values, reduction_of
 from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Eqn
 from funcgrad.primitives.indexing import block_position
 
 # Beyond this many cheap operations a value is kept rather than computed in two passes.
 KEEP_COST = 14
-_COSTS = {"div": 4, "sqrt": 5, "root": 5, "reciprocal": 4, "floor_divide": 8, "remainder": 8}
 # So many pieces of the space are computed in turn, or these few where that takes long code.
 MOST_PIECES, FEW_PIECES = 6, 2
 # How often tilings are refined: where arrays are put together of such, the inner ones are
@@ -71,7 +69,7 @@ def schedule(
         target: the buffer that an output is written to.
         again: equations of other clusters that this one computes again.
     """
-    cheap = all(e.prim.name in CHEAP or e.prim.name in VIEWS for e in (*again, *cluster.eqns))
+    cheap = all(e.prim.cheap for e in (*again, *cluster.eqns))
     most = MOST_PIECES if cheap else FEW_PIECES
     tilings = [whole(n) for n in cluster.dims]
     for _ in range(_REFINEMENTS):
@@ -197,7 +195,7 @@ class _Scheduler(Values):
         roots = []
         for eqn in self.cluster.eqns:
             var = eqn.outs[0]
-            if eqn.prim.name in REDUCES and id(var) in self.cluster.reduced:
+            if id(var) in self.cluster.reduced:
                 labels = self.cluster.reduced[id(var)]
                 if self._reduces_inner(eqn, labels):
                     roots.append((self.depth(eqn.ins[0]), "reduce", eqn))
@@ -205,7 +203,7 @@ class _Scheduler(Values):
                 if id(var) in self.cluster.ended:
                     roots.append((self.depth(eqn.ins[0]), "combine", eqn))
                     continue
-            if eqn.prim.name in SCATTERS and id(var) not in self.cluster.labels:
+            if eqn.prim.scatters and id(var) not in self.cluster.labels:
                 roots.append((0, "scatter", eqn))
             elif id(var) in self.outputs:
                 roots.append((self.depth(var), "store", eqn))
@@ -230,7 +228,7 @@ class _Scheduler(Values):
                 found = 0
             else:
                 found = max(map(self.depth, eqn.ins), default=0)
-                if eqn.prim.name in REDUCES and id(atom) in self.cluster.reduced:
+                if id(atom) in self.cluster.reduced:
                     found += self._reduces_inner(eqn, self.cluster.reduced[id(atom)])
             self._depth[id(atom)] = found
         return found
@@ -275,9 +273,7 @@ class _Scheduler(Values):
             if eqn is None or not self._is_inner(atom):
                 found = 1
             else:
-                name = eqn.prim.name
-                own = 0 if name in VIEWS else 1 if name in CHEAP else _COSTS.get(name, 12)
-                found = own + sum(map(self.cost, {id(a): a for a in eqn.ins}.values()))
+                found = eqn.prim.cost + sum(map(self.cost, {id(a): a for a in eqn.ins}.values()))
             self._cost[id(atom)] = found
         return found
 
@@ -358,7 +354,7 @@ class _Scheduler(Values):
         var = eqn.outs[0]
         total = parts[0]
         for part in parts[1:]:
-            total = self._operation(REDUCES[eqn.prim.name], [total, part], var.aval.dtype)
+            total = self._operation(reduction_of(eqn), [total, part], var.aval.dtype)
         self.rows[id(var), kept] = total
         if id(var) in self.outputs:
             index = self._linear(kept, row_major(var.aval.shape), 0)
@@ -371,10 +367,10 @@ class _Scheduler(Values):
         for places in reduced:
             one = self._converted(self.value(eqn.ins[0], places), dtype)
             pair = None if value is None else [value, one]
-            value = self._operation(REDUCES[eqn.prim.name], pair, dtype) if pair else one
+            value = self._operation(reduction_of(eqn), pair, dtype) if pair else one
         assert value is not None
         total = Ref(dtype, 1)
-        self.reductions.append(Reduction(total, REDUCES[eqn.prim.name], value))
+        self.reductions.append(Reduction(total, reduction_of(eqn), value))
         return total
 
     def _kept_places(self, eqn: Eqn, places: tuple[Place, ...]) -> tuple[Place, ...]:
@@ -385,7 +381,7 @@ class _Scheduler(Values):
 
     def _write_combine(self, eqn: Eqn, places: tuple[Place, ...]) -> None:
         """A reduction over rows: accumulated in memory, a part for each chunk."""
-        var, op = eqn.outs[0], REDUCES[eqn.prim.name]
+        var, op = eqn.outs[0], reduction_of(eqn)
         size = max(prod(var.aval.shape), 1)
         kept = self._kept_places(eqn, places)
         index = self._linear(kept, row_major(var.aval.shape), 0)
@@ -426,10 +422,12 @@ class _Scheduler(Values):
                 found.append(next(rest))
         value = self._converted(self.value(updates, places), out.aval.dtype)
         index = self._linear(found, row_major(shape), 0)
-        number, op = self._result(out), SCATTERS[eqn.prim.name]
+        number, op = self._result(out), eqn.prim.scatters
+        assert op is not None
         self.kernel.parallel = False
         # Every update counts, also where all of them go to one place.
-        self._emit(Combine(number, index, op, value) if op else Store(number, index, value), 2)
+        one = Store(number, index, value) if op == "set" else Combine(number, index, op, value)
+        self._emit(one, 2)
 
     def _keep(self, var: Any, axes: Sequence[Axis]) -> None:
         """Write a value of this loop to scratch rows, one for each place that it was asked at."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from funcgrad.backends.loops.dtypes import NARROW, narrow_code, narrow_range
 from funcgrad.core.graph import Eqn, Graph, graphs_in
+from funcgrad.primitives.integers import narrow
 from funcgrad.source import SourceLine
 
 # The words of a report: the program's end (0: well, 1: an index out of range, 2: an exception
@@ -23,21 +24,15 @@ CODE, INDEX, EXTENT, SITE, RUNNING, LOOKED, REPORT_WORDS = range(7)
 
 # Pairs of an axis' size and the number of a line; -1 where none is known.
 Site = tuple[tuple[int, int], ...]
-_GATHERS = ("gather", "dynamic_index")
-_INDEXING = frozenset(
-    f"{' '.join(_GATHERS)} scatter_zeros scatter_add scatter_set scatter_mul scatter_min "
-    "scatter_max".split()
-)
 
 
 def _sizes(eqn: Eqn) -> tuple[int, ...]:
     """The sizes that an equation checks indices against; none where it checks nothing."""
-    name = eqn.prim.name
-    if name == "narrow":
+    if eqn.prim is narrow:
         return (narrow_code(eqn.outs[0].aval.dtype),)
-    if name not in _INDEXING:
+    if not (eqn.prim.gathers or eqn.prim.scatters):
         return ()
-    array = eqn.ins[0] if name in _GATHERS else eqn.outs[0]
+    array = eqn.ins[0] if eqn.prim.gathers else eqn.outs[0]
     return tuple([array.aval.shape[k] for k in eqn.params["axes"]])
 
 

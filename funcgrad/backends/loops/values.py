@@ -25,7 +25,7 @@ from funcgrad.backends.loops.nest import (
     Ref,
     affine,
 )
-from funcgrad.backends.loops.partition import GATHERS, REDUCES, VIEWS
+from funcgrad.backends.loops.partition import VIEWS
 from funcgrad.backends.loops.places import (
     ZERO,
     Place,
@@ -41,6 +41,12 @@ from funcgrad.core.graph import Const, Eqn
 from funcgrad.primitives.indexing import block_position
 
 INT32 = np.dtype(np.int32)
+
+
+def reduction_of(eqn: Eqn) -> str:
+    """The scalar operation that a reduction combines elements by."""
+    assert eqn.prim.reduces is not None
+    return eqn.prim.reduces
 
 
 class Values:
@@ -102,14 +108,14 @@ class Values:
         eqn = self.made_by.get(id(atom))
         if eqn is None:
             return self._counted(atom, places) if is_iota(atom) else self._load(atom, places)
-        name = eqn.prim.name
+        prim, name = eqn.prim, eqn.prim.name
         if name in VIEWS:
             return self.value(eqn.ins[0], through_view(eqn, places))
-        if name in REDUCES:
+        if prim.reduces:
             return self._unrolled(eqn, places)
-        if name in GATHERS:
+        if prim.gathers:
             return self._gather(eqn, places)
-        if name == "scatter_zeros":
+        if prim.scatters:
             return self._one_hot(eqn, places)
         if name == "embed":
             return self._embedded(eqn, places)
@@ -122,7 +128,7 @@ class Values:
         return (
             self._narrowed(args[0], dtype)
             if name == "narrow"
-            else self._operation(name, args, dtype)
+            else self._operation(name, args, dtype, prim.cost)
         )
 
     def _narrowed(self, value: Operand, dtype: np.dtype) -> Operand:
@@ -134,12 +140,12 @@ class Values:
         self._emit(Check(above, count, narrow_code(dtype)), above.level)
         return self._converted(value, dtype)
 
-    def _operation(self, name: str, args: list[Operand], dtype: np.dtype) -> Operand:
+    def _operation(self, name: str, args: list[Operand], dtype: np.dtype, cost: int = 1) -> Operand:
         if name == "convert":
             return self._converted(args[0], dtype)
         level = max(a.level for a in args)
         out = Ref(dtype, level)
-        self._emit(Op(out, name, tuple(args)), level)
+        self._emit(Op(out, name, tuple(args), cost), level)
         return out
 
     def _converted(self, value: Operand, dtype: np.dtype) -> Operand:
@@ -186,7 +192,7 @@ class Values:
             total = (
                 value
                 if total is None
-                else self._operation(REDUCES[eqn.prim.name], [total, value], dtype)
+                else self._operation(reduction_of(eqn), [total, value], dtype)
             )
         assert total is not None
         return total

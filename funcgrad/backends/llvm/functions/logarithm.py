@@ -11,7 +11,6 @@ import math
 from funcgrad.backends.llvm.functions.arithmetic import (
     Operand,
     Term,
-    at_least,
     choose,
     constant,
     copysign,
@@ -149,11 +148,6 @@ def log1p_of(x: Term, one_more: Term, low: Operand = 0.0) -> Term:
     rest = fma(scale, lost, nearly)
     lost = lost + low if isinstance(low, Term) else lost
     return _sum(exponent.converted(), rest, fma(scale, lost, nearly - rest))
-
-
-def softplus(x: Term) -> Term:
-    """log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|))."""
-    return at_least(x, 0.0) + _log1p_of_power(exp_of_negative(-abs(x)))
 
 
 def _log1p_of_power(small: Term) -> Term:
