@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.llvm import engine, entry, linked, native
+from funcgrad.backends.llvm import engine, entry, linked
 from funcgrad.backends.loops import planner
 from funcgrad.backends.loops.memory import Buffer, Placement, place
 
@@ -129,4 +129,4 @@ class Guards:
         for name, hook in hooks.items():
             engine.register_symbol(name, ctypes.cast(hook, ctypes.c_void_p).value or 0)
         planner.place = lambda uses: guards.placement(place(uses))
-        native.Program, entry._free = GuardedProgram, self.free
+        planner.Program, entry._free = GuardedProgram, self.free

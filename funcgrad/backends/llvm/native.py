@@ -14,16 +14,14 @@ from funcgrad.backends.llvm.parts import parts, whole
 from funcgrad.backends.llvm.target import TARGET
 from funcgrad.backends.llvm.writer import GLUE, Value, Writer
 from funcgrad.backends.loops.decompose import decompose
-from funcgrad.backends.loops.donation import copies_itself, donations
-from funcgrad.backends.loops.joins import joined
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.nest import Kernels
 from funcgrad.backends.loops.plan import Plan
-from funcgrad.backends.loops.planner import Program, planned, steps_of
+from funcgrad.backends.loops.plan_printing import kernels_of
+from funcgrad.backends.loops.planner import plan_program
 from funcgrad.backends.loops.sites import CODE, LOOKED, Lines
 from funcgrad.backends.loops.spent import spent, work
 from funcgrad.backends.loops.updates import fold_updates
-from funcgrad.backends.loops.views import contiguous
 from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Graph
 
@@ -37,7 +35,7 @@ class Native:
         donated: the inputs that results may be written into.
 
     Attributes:
-        plan: its steps, and where their values lie.
+        program: its steps, and where their values lie.
         emitter: what has written them.
         signature: how it is called.
         text: its LLVM IR.
@@ -48,31 +46,23 @@ class Native:
     def __init__(self, graph: Graph, single: bool, donated: Sequence[int] = ()):
         self.lines = Lines(graph)
         self.graph = graph = fold_updates(decompose(graph))
-        program = Program(TARGET, self.lines)
-        inputs = [Buffer(v.aval.dtype, max(v.aval.size, 1), "given") for v in graph.inputs]
-        results = [Buffer(a.aval.dtype, max(a.aval.size, 1), "given") for a in graph.outputs]
-        views = [contiguous(b, v.aval.shape) for b, v in zip(inputs, graph.inputs, strict=True)]
-        steps = steps_of(program, graph, views, results)
-        pairs = donations(graph, donated, inputs, results, steps) if donated else {}
-        memory = {results[r]: inputs[i] for r, i in pairs.items()}
-        steps = joined([s for s in steps if not copies_itself(s, memory)], memory)
-        self.plan = planned(steps, [*inputs, *results])
-        self.constants = list(program.constants.values())
+        self.program = found = plan_program(graph, TARGET, self.lines, donated)
+        steps = found.plan.steps
         self.emitter = Emitter(steps, work(steps), engine.vector_bytes())
         self.signature = entry.Signature(
             graph.in_avals,
             graph.out_avals,
-            self.plan.memory.size,
+            found.plan.memory.size,
             work(steps),
             single,
-            len(self.constants),
+            len(found.constants),
             bool(self.emitter.hosts),
-            pairs,
-            [*program.sites],
+            found.donated,
+            found.sites,
         )
         module = self.emitter.module
-        given = [*inputs, *self.constants, *results]
-        module.define("fg_main", _main(self.emitter, self.plan, given, self._first_host))
+        given = [*found.inputs, *found.constants, *found.results]
+        module.define("fg_main", _main(self.emitter, found.plan, given, self._first_host))
         module.define("fg_entry", entry_text(Writer(module), self.signature))
         self.text = whole(module)
         outside = engine.declared("\n".join(module.declarations.values()))
@@ -80,23 +70,27 @@ class Native:
 
     @property
     def kernels(self) -> Kernels:
-        return Kernels(kernel for _, kernel in self.emitter.kernels.values())
+        return kernels_of(self.program.plan)
+
+    @property
+    def plan(self) -> str:
+        return str(self.program)
 
     @property
     def assembly(self) -> str:
         return engine.assembly(self.source)
 
     def cost(self) -> Cost:
-        return Cost(*spent(self.plan.steps), graph_flops(self.graph), self.signature.arena)
+        return Cost(*spent(self.program.plan.steps), graph_flops(self.graph), self.signature.arena)
 
     @property
     def _first_host(self) -> int:
         """The context's slot of the first host function."""
-        return entry.FIRST_FREE + 2 * len(self.graph.outputs) + len(self.constants)
+        return entry.FIRST_FREE + 2 * len(self.graph.outputs) + len(self.program.constants)
 
     @property
     def parts(self) -> linked.Parts:
-        arrays = [b.value[0] for b in self.constants]
+        arrays = [b.value[0] for b in self.program.constants]
         return linked.Parts(self.signature, arrays, self.emitter.hosts, self.emitter.layouts)
 
     def function(self) -> Any:

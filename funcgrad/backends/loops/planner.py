@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from funcgrad.backends.loops import assembly, control, products
 from funcgrad.backends.loops.chunks import chunked
+from funcgrad.backends.loops.donation import copies_itself, donations
 from funcgrad.backends.loops.epilogue import with_epilogues
+from funcgrad.backends.loops.joins import joined
 from funcgrad.backends.loops.kernels import copy_nest, neighbours_together
 from funcgrad.backends.loops.memory import Buffer, place
 from funcgrad.backends.loops.nest import Kernel
 from funcgrad.backends.loops.partition import VIEWS, Cluster, Partition
 from funcgrad.backends.loops.plan import HostCall, Plan, Registers, RunKernel, Step
+from funcgrad.backends.loops.plan_printing import format_plan
 from funcgrad.backends.loops.recompute import recomputed
 from funcgrad.backends.loops.schedule import schedule
 from funcgrad.backends.loops.sites import Lines, Site
@@ -63,10 +66,54 @@ class Program:
         return found
 
 
+class PlannedProgram(NamedTuple):
+    """A graph as a plan, between buffers that are given when it runs.
+
+    Attributes:
+        constants: each with the array that it holds as its value.
+        donated: the results that are written into an input, each with the input's number.
+        sites: where indices are checked.
+    """
+
+    plan: Plan
+    inputs: Sequence[Buffer]
+    constants: Sequence[Buffer]
+    results: Sequence[Buffer]
+    donated: dict[int, int]
+    sites: Sequence[Site]
+
+    def __str__(self) -> str:
+        given = {"in": self.inputs, "const": self.constants, "out": self.results}
+        return format_plan(self.plan, given)
+
+
+def plan_program(
+    graph: Graph, target: Target, lines: Lines, donated: Sequence[int] = ()
+) -> PlannedProgram:
+    """The plan of a whole program.
+
+    Args:
+        graph: decomposed.
+        lines: the user's, where indices are checked.
+        donated: the inputs that results may be written into.
+    """
+    program = Program(target, lines)
+    inputs = [Buffer(v.aval.dtype, max(v.aval.size, 1), "given") for v in graph.inputs]
+    results = [Buffer(a.aval.dtype, max(a.aval.size, 1), "given") for a in graph.outputs]
+    views = [contiguous(b, v.aval.shape) for b, v in zip(inputs, graph.inputs, strict=True)]
+    steps = steps_of(program, graph, views, results)
+    pairs = donations(graph, donated, inputs, results, steps) if donated else {}
+    memory = {results[r]: inputs[i] for r, i in pairs.items()}
+    steps = joined([s for s in steps if not copies_itself(s, memory)], memory)
+    plan = planned(steps, [*inputs, *results])
+    constants = list(program.constants.values())
+    return PlannedProgram(plan, inputs, constants, results, pairs, [*program.sites])
+
+
 def steps_of(
     program: Program, graph: Graph, inputs: Sequence[View], targets: Sequence[Buffer]
 ) -> list[Step]:
-    """The steps of a graph, and by which buffers they surround them.
+    """The steps of a graph, after the passes that do not look beyond it.
 
     Args:
         graph: decomposed.
