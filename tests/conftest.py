@@ -17,6 +17,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault(
     "FUNCGRAD_CACHE_DIR", str(Path(__file__).resolve().parent.parent / "build" / "test-cache")
 )
+# Plans of programs are checked after each pass.
+os.environ.setdefault("FUNCGRAD_CHECK_PLANS", "1")
 if os.environ.get("FUNCGRAD_TEST_WITHOUT_LLVMLITE"):
     # As where it is not installed: imports and searches find nothing.
     sys.modules["llvmlite"] = None  # type: ignore[assignment]

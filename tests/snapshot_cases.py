@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from math import prod
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import funcgrad as fg
+from funcgrad.backends.loops.plan import RowPieces
+from funcgrad.backends.loops.planner import plan_program
+from funcgrad.backends.loops.sites import Lines
+from funcgrad.backends.loops.updates import planned_graph
+from funcgrad.backends.loops.views import View
+from funcgrad.backends.numpy.prepare import prepare
 from funcgrad.scipy import special
 from funcgrad.transforms.simplify import simplify
 
@@ -148,9 +156,122 @@ SOURCES: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
 }
 
 
+# --- plans -----------------------------------------------------------------------------
+
+
+def single(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.float32)
+
+
+def layer(x: Any, w: Any, b: Any) -> Any:
+    return np.maximum(x @ w + b, 0.0)
+
+
+def normalized(x: Any) -> Any:
+    centred = x - np.mean(x, axis=1, keepdims=True)
+    return centred / np.sqrt(np.mean(centred**2, axis=1, keepdims=True) + 1e-5)
+
+
+def pairwise(x: Any) -> Any:
+    away = x[:, None] - x[None]
+    return np.sum(away / (np.sum(away * away, axis=-1) + 0.01)[..., None] ** 1.5, axis=1)
+
+
+def optimiser(params: Any, moments: Any, grads: Any) -> Any:
+    moments = [0.9 * m + 0.1 * g for m, g in zip(moments, grads, strict=True)]
+    return [p - 0.01 * m for p, m in zip(params, moments, strict=True)], moments
+
+
+def until(a: Any, x: Any) -> Any:
+    return fg.while_loop(lambda x: np.sum(x * x) < 1e3, lambda x: np.tanh(a @ x) + 2.0 * x, x)
+
+
+LEAVES = [single(300, 300)] * 3
+LOGITS = single(8192, 1000)
+PLANS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "fused sum": (fg.value_and_grad(lambda x: np.sum(np.tanh(x) * np.exp(-x * x))), (LOGITS,)),
+    "cross-entropy": (
+        fg.value_and_grad(
+            lambda z, y: np.mean(special.logsumexp(z, axis=1) - z[np.arange(len(y)), y])
+        ),
+        (LOGITS, np.zeros(8192, np.int64)),
+    ),
+    "norm of rows": (normalized, (LOGITS,)),
+    "product with bias and activation": (
+        layer,
+        (single(256, 128), single(128, 512), single(512)),
+    ),
+    "gradient of a layer": (
+        fg.grad(total(layer), argnums=(0, 1, 2)),
+        (single(256, 128), single(128, 512), single(512)),
+    ),
+    "N-body": (pairwise, (single(500, 3),)),
+    "optimiser": (optimiser, (LEAVES, LEAVES, LEAVES)),
+    "transposed": (lambda x: x.T * 2.0 + x.T, (single(300, 200),)),
+    "gather and scatter": (
+        fg.grad(lambda x, i: np.sum(np.sin(x[i]))),
+        (single(100, 50), np.zeros(30, np.int64)),
+    ),
+    "update of a weight": (
+        lambda w, x, g: w - 0.1 * (x.T @ g),
+        (single(64, 32), single(99, 64), single(99, 32)),
+    ),
+    "slowest axis first": (lambda x: x.transpose(2, 1, 0) + 1.0, (single(40, 50, 60),)),
+    "clusters that meet": (
+        lambda x, y: np.sqrt(np.exp(x) + np.sin(y)),
+        (single(3000), single(3000)),
+    ),
+    "put together": (
+        lambda x, y: np.concatenate([x * 2.0, y + 1.0], axis=1),
+        (single(100, 50), single(100, 20)),
+    ),
+    "rows by example": (fg.vmap(lambda x, i: x[i] * 2.0), (single(40, 60), np.zeros(40, int))),
+    "host": (lambda x: np.sort(x * 2.0, axis=1) + 1.0, (single(40, 50),)),
+    "scan": (recurrence, (single(200), single(50, 200))),
+    "scan in registers": (recurrence, (0.0, X)),
+    "while": (until, (single(200, 200), single(200))),
+    "branches": (
+        lambda p, x: fg.cond(p, lambda: np.sin(x) * 2.0, lambda: np.sort(x)),
+        (np.array(True), single(300)),
+    ),
+    "small": (lambda a, x: np.tanh(a @ x), (single(3, 3), single(3))),
+    "two sums over rows": (
+        lambda x: (np.sum(np.exp(x), axis=0), np.sum(x, axis=0)),
+        (single(3000, 400),),
+    ),
+}
+
+
+class FixedProduct(NamedTuple):
+    """A product as no processor in particular computes it."""
+
+    rows: RowPieces | None
+    adds_in_place: bool
+    products: int
+    work: int
+
+
+def fixed_product(x: View, y: View, dtype: np.dtype, scale: float, adds: bool) -> FixedProduct:
+    lead = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    rows, columns, inner = x.shape[-2], y.shape[-1], x.shape[-1]
+    pieces = RowPieces(rows, 32) if rows >= 64 and not lead else None
+    return FixedProduct(pieces, False, prod(lead), prod(lead) * rows * columns * inner)
+
+
+def plan_of(function: Callable[..., Any], *args: Any, donated: tuple[int, ...] = ()) -> str:
+    """A function's plan for a processor in general."""
+    from funcgrad.backends.llvm.target import TARGET
+
+    target = replace(TARGET, product=fixed_product, can_multiply=lambda eqn: True)
+    graph = prepare(fg.jit(function).lower(*args).graph)
+    return str(plan_program(planned_graph(graph), target, Lines(graph), donated))
+
+
 def texts() -> dict[str, str]:
     """What is printed, by the name of the file that it is kept in."""
     found: dict[str, str] = {}
+    for name, (function, args) in PLANS.items():
+        found[f"plan of {name}"] = plan_of(function, *args)
     for name, (function, args) in GRAPHS.items():
         graph = fg.make_graph(function)(*args)
         found[f"graph of {name}"] = str(graph)

@@ -72,6 +72,8 @@ class Lowered:
         backend: the compiler's name.
         text: the generated program. By "numpy" it is a complete module that needs only NumPy;
             by "llvm", LLVM's intermediate language.
+        plan: the program's steps, as text: which kernels and products it runs on which arrays,
+            and what lies where; by "llvm", else it is empty.
         kernels: the loop nests that the program consists of beside calls of libraries, each
             once; they print as text. By "numpy" there are none.
         assembly: the machine's instructions, by "llvm".
@@ -96,6 +98,10 @@ class Lowered:
     @functools.cached_property
     def text(self) -> str:
         return self._seen.text
+
+    @functools.cached_property
+    def plan(self) -> str:
+        return self._seen.plan
 
     @functools.cached_property
     def kernels(self) -> tuple[Any, ...]:
@@ -296,7 +302,7 @@ class Jitted:
             args, kwargs: as for a call; arrays or `ShapeDtypeStruct`s.
 
         Returns:
-            An object with `.graph` (the traced graph), `.text` (the program), `.kernels`,
+            An object with `.graph` (the traced graph), `.text` (the program), `.plan`, `.kernels`,
             `.assembly` and `.cost()`.
 
         Example:

@@ -51,7 +51,8 @@ def _function(graph: Graph, single: bool, donated: Sequence[int]) -> Any:
         native = Native(graph, single, donated)
         found = native.function()
         if known:
-            recipe.put(known, native.source, native.parts)
+            numbers = recipe.call_numbers(native.graph, native.emitter.calls)
+            recipe.put(known, native.source, native.parts, numbers)
     return found
 
 

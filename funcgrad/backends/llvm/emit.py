@@ -45,7 +45,7 @@ class Emitter:
 
     Attributes:
         kernels: each kernel's name by its text, equal ones once.
-        hosts: the Python functions that the program calls.
+        calls: the calls of Python functions.
         layouts: the dtypes, dimensions and strides in bytes of the arrays it calls them with.
     """
 
@@ -55,9 +55,8 @@ class Emitter:
         self.layouts: list[Layout] = []
         self._work = work
         self._functions: dict[str, str] = {}
-        calls = [s for s in walk(steps) if isinstance(s, HostCall)]
-        self.hosts = [s.function for s in calls]
-        self._host_numbers = {id(s): n for n, s in enumerate(calls)}
+        self.calls = [s for s in walk(steps) if isinstance(s, HostCall)]
+        self._call_numbers = {id(s): n for n, s in enumerate(self.calls)}
         for step in walk(steps):
             for run in kernel_runs(step):
                 self._define_kernel(run.kernel, vector_bytes)
@@ -94,7 +93,7 @@ class Emitter:
                 self._register_loop(frame, step)
             case HostCall():
                 layouts = [self._layout(v) for v in step.views]
-                frame.call_host(self._host_numbers[id(step)], step.views, layouts)
+                frame.call_host(self._call_numbers[id(step)], step.views, layouts)
             case Zero():
                 _zero(frame, step.buffer)
             case Scan():

@@ -13,7 +13,6 @@ from funcgrad.backends.llvm.frame import Frame
 from funcgrad.backends.llvm.parts import parts, whole
 from funcgrad.backends.llvm.target import TARGET
 from funcgrad.backends.llvm.writer import GLUE, Value, Writer
-from funcgrad.backends.loops.decompose import decompose
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.nest import Kernels
 from funcgrad.backends.loops.plan import Plan
@@ -21,7 +20,7 @@ from funcgrad.backends.loops.plan_printing import kernels_of
 from funcgrad.backends.loops.planner import plan_program
 from funcgrad.backends.loops.sites import CODE, LOOKED, Lines
 from funcgrad.backends.loops.spent import spent, work
-from funcgrad.backends.loops.updates import fold_updates
+from funcgrad.backends.loops.updates import planned_graph
 from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Graph
 
@@ -45,7 +44,7 @@ class Native:
 
     def __init__(self, graph: Graph, single: bool, donated: Sequence[int] = ()):
         self.lines = Lines(graph)
-        self.graph = graph = fold_updates(decompose(graph))
+        self.graph = graph = planned_graph(graph)
         self.program = found = plan_program(graph, TARGET, self.lines, donated)
         steps = found.plan.steps
         self.emitter = Emitter(steps, work(steps), engine.vector_bytes())
@@ -56,7 +55,7 @@ class Native:
             work(steps),
             single,
             len(found.constants),
-            bool(self.emitter.hosts),
+            bool(self.emitter.calls),
             found.donated,
             found.sites,
         )
@@ -90,8 +89,9 @@ class Native:
 
     @property
     def parts(self) -> linked.Parts:
+        hosts = [c.function for c in self.emitter.calls]
         arrays = [b.value[0] for b in self.program.constants]
-        return linked.Parts(self.signature, arrays, self.emitter.hosts, self.emitter.layouts)
+        return linked.Parts(self.signature, arrays, hosts, self.emitter.layouts)
 
     def function(self) -> Any:
         """The native function of flat leaves."""
@@ -114,7 +114,7 @@ def _main(emitter: Emitter, plan: Plan, given: Sequence[Buffer], first_host: int
     arena = w.load(w.offset(table, "ptr", w.const(len(given), "i64")), "ptr")
     frame.context = w.load(w.offset(table, "ptr", w.const(len(given) + 1, "i64")), "ptr")
     frame.first_host = first_host
-    frame.first_layout = first_host + len(emitter.hosts)
+    frame.first_layout = first_host + len(emitter.calls)
     frame.place(plan.memory, arena)
     emitter.steps(frame, plan.steps)
     code = w.load(frame.status, "i64")

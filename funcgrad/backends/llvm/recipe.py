@@ -8,15 +8,19 @@ compiler's own files contain.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from funcgrad.backends.llvm import cache as disk
 from funcgrad.backends.llvm import contents, engine, entry, linked
+from funcgrad.backends.loops.control import simple
+from funcgrad.backends.loops.host import host_function
+from funcgrad.backends.loops.plan import HostCall
 from funcgrad.backends.loops.sites import Lines
-from funcgrad.core.graph import Graph, graphs_in
+from funcgrad.backends.loops.updates import planned_graph
+from funcgrad.core.graph import Eqn, Graph, graphs_in
 from funcgrad.core.printing import format_graph
 
 # Programs with more constant data are written anew.
@@ -56,10 +60,16 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, (*_PLAIN, Graph))
 
 
-def put(known: str, source: engine.Source, parts: linked.Parts) -> None:
-    """Keep the recipe of a program, if it can be."""
+def put(
+    known: str, source: engine.Source, parts: linked.Parts, calls: Sequence[int | None]
+) -> None:
+    """Keep the recipe of a program, if it can be.
+
+    Args:
+        calls: for each Python function that the program calls, the number of its equation.
+    """
     size = sum(c.nbytes for c in parts.constants)
-    if parts.hosts or size > _MOST_CONSTANT_BYTES:
+    if None in calls or size > _MOST_CONSTANT_BYTES:
         return
     s = parts.signature
     head = {
@@ -67,9 +77,37 @@ def put(known: str, source: engine.Source, parts: linked.Parts) -> None:
         "symbols": [*source.outside],
         "signature": [s.arena, s.work, s.single, list(s.donated.items()), s.sites],
         "constants": [[c.dtype.str, c.shape] for c in parts.constants],
+        "calls": calls,
+        "layouts": [[dtype.str, numbers] for dtype, numbers in parts.layouts],
     }
     data = b"".join(c.tobytes() for c in parts.constants)
     disk.put(known, json.dumps(head).encode() + b"\n" + data)
+
+
+# What stands for a copy among the numbers of equations.
+_COPY = -1
+
+
+def simple_equations(graph: Graph) -> list[Eqn]:
+    """The equations that a program is made of, those of loops and branches behind their own."""
+    found: list[Eqn] = []
+    for eqn in graph.eqns:
+        found.append(eqn)
+        for inner in graphs_in(eqn.params):
+            found += simple_equations(simple(inner))
+    return found
+
+
+def call_numbers(graph: Graph, calls: Sequence[HostCall]) -> list[int | None]:
+    """The numbers of the equations, of a graph as it was planned, that Python functions compute."""
+    numbers = {id(e): n for n, e in enumerate(simple_equations(graph))} if calls else {}
+    return [_COPY if c.eqn is None else numbers.get(id(c.eqn)) for c in calls]
+
+
+def host_functions(graph: Graph, numbers: Sequence[int]) -> list[Callable[..., None]]:
+    """The functions of these numbers, for another graph of the same text."""
+    eqns = simple_equations(planned_graph(graph))
+    return [np.copyto if n == _COPY else host_function(eqns[n]) for n in numbers]
 
 
 def function(known: str, graph: Graph) -> Any:
@@ -92,6 +130,8 @@ def function(known: str, graph: Graph) -> Any:
         start += array.nbytes
     arena, work, single, donated, sites = head["signature"]
     taken = (graph.in_avals, graph.out_avals, arena, work, single, len(constants))
-    signature = entry.Signature(*taken, False, dict(donated), sites)
-    made = linked.function(code, linked.Parts(signature, constants))
+    signature = entry.Signature(*taken, bool(head["calls"]), dict(donated), sites)
+    layouts = [(np.dtype(dtype), tuple(numbers)) for dtype, numbers in head["layouts"]]
+    hosts = host_functions(graph, head["calls"]) if head["calls"] else []
+    made = linked.function(code, linked.Parts(signature, constants, hosts, layouts))
     return entry.name_lines(made, sites, Lines(graph).found)

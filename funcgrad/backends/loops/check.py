@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 
 from funcgrad.backends.loops.memory import Buffer, Placement
@@ -15,6 +16,16 @@ from funcgrad.backends.loops.plan import (
     kernel_runs,
 )
 from funcgrad.errors import GraphError
+
+# Set where the library itself is tested: each plan is checked after each pass.
+ALWAYS = bool(os.environ.get("FUNCGRAD_CHECK_PLANS"))
+
+
+def after_pass(steps: Sequence[Step], outside: Iterable[Buffer]) -> Sequence[Step]:
+    """The steps, checked where plans are."""
+    if ALWAYS:
+        check_steps(steps, outside)
+    return steps
 
 
 def check_steps(steps: Sequence[Step], outside: Iterable[Buffer]) -> None:

@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.backends.loops import assembly, control, products
+from funcgrad.backends.loops import assembly, check, control, products
+from funcgrad.backends.loops.check import after_pass
 from funcgrad.backends.loops.chunks import chunked
 from funcgrad.backends.loops.donation import copies_itself, donations
 from funcgrad.backends.loops.epilogue import with_epilogues
+from funcgrad.backends.loops.host import host_function
 from funcgrad.backends.loops.joins import joined
 from funcgrad.backends.loops.kernels import copy_nest, neighbours_together
 from funcgrad.backends.loops.memory import Buffer, place
@@ -105,14 +107,14 @@ def plan_program(
     pairs = donations(graph, donated, inputs, results, steps) if donated else {}
     memory = {results[r]: inputs[i] for r, i in pairs.items()}
     steps = joined([s for s in steps if not copies_itself(s, memory)], memory)
-    plan = planned(steps, [*inputs, *results])
+    plan = planned(after_pass(steps, {*inputs, *results}), [*inputs, *results])
     constants = list(program.constants.values())
     return PlannedProgram(plan, inputs, constants, results, pairs, [*program.sites])
 
 
 def steps_of(
     program: Program, graph: Graph, inputs: Sequence[View], targets: Sequence[Buffer]
-) -> list[Step]:
+) -> Sequence[Step]:
     """The steps of a graph, after the passes that do not look beyond it.
 
     Args:
@@ -120,15 +122,21 @@ def steps_of(
         inputs: where the inputs lie.
         targets: the buffers that the outputs are written to.
     """
-    steps = Planner(program, graph, inputs, targets).steps
-    return chunked(with_epilogues(steps))
+    steps: Sequence[Step] = Planner(program, graph, inputs, targets).steps
+    outside = {*(view.buffer for view in inputs), *targets}
+    for improved in (with_epilogues, chunked):
+        steps = improved(after_pass(steps, outside))
+    return after_pass(steps, outside)
 
 
 def planned(steps: Sequence[Step], outside: Iterable[Buffer]) -> Plan:
     """Steps with places for their temporaries; what surrounds them has a place already."""
     apart = set(outside)
     uses = [[b for b in (*s.reads, *s.writes) if b not in apart] for s in steps]
-    return Plan(steps, place(uses))
+    plan = Plan(steps, place(uses))
+    if check.ALWAYS:
+        check.check_placement(plan)
+    return plan
 
 
 class Planner:
@@ -321,30 +329,6 @@ def _read_outside(partition: Partition) -> set[int]:
                 if partition.home.get(id(root)) is not home:
                     found.add(id(root))
     return found
-
-
-def host_function(eqn: Eqn) -> Callable[..., None]:
-    """An equation's implementation as a function of its results' arrays and its operands'."""
-    prim, params, n = eqn.prim, eqn.params, len(eqn.outs)
-    fixed = [a.value if type(a) is Const else None for a in eqn.ins]
-    # Complex numbers stay NumPy's: what is taken of Python's, as a real part, has no methods.
-    weak = [a.aval.weak and a.aval.dtype.kind != "c" for a in eqn.ins]
-
-    def call(*arrays: np.ndarray) -> None:
-        supply = iter(arrays[n:])
-        ins = []
-        for atom, value, is_weak in zip(eqn.ins, fixed, weak, strict=True):
-            if type(atom) is Const:
-                ins.append(value)
-                continue
-            array = next(supply)
-            ins.append(array.item() if is_weak else array if array.ndim else array[()])
-        with np.errstate(all="ignore"):
-            result = prim.impl(*ins, **params)
-        for out, value in zip(arrays[:n], result if prim.multiple else [result], strict=True):
-            out[...] = value
-
-    return call
 
 
 def _once(atom: Any, value: np.ndarray) -> np.ndarray:

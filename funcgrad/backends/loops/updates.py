@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.loops.decompose import decompose
 from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph, live_eqns
 from funcgrad.core.primitive import Primitive
@@ -22,6 +23,11 @@ ADD_PRODUCT = Primitive(
     lambda w, x, y, scale: w + scale * (x @ y),
     lambda w, x, y, scale: Aval(w.shape, w.dtype),
 )
+
+
+def planned_graph(graph: Graph) -> Graph:
+    """A prepared graph as it is partitioned: decomposed, its updates folded."""
+    return fold_updates(decompose(graph))
 
 
 def fold_updates(graph: Graph) -> Graph:

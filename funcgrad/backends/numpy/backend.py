@@ -61,6 +61,7 @@ class NumpyBackend:
 class Source:
     """What there is to see of a program."""
 
+    plan = ""
     kernels = ()
 
     def __init__(self, graph: Graph, signature: Any, out_tree: Any):
