@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
@@ -54,23 +55,47 @@ def atomic_write(path: Path) -> Generator[BinaryIO]:
             yield file
         return
     target = os.path.realpath(path)
-    folder = os.path.dirname(target)
-    draft = os.path.join(folder, f".{os.urandom(8).hex()}.part")
+    if earlier is None:
+        with replacing(target) as file:
+            yield file
+        return
+
+    def finish(file: BinaryIO) -> None:
+        if os.name == "posix":
+            _keep_access(file.fileno(), target, earlier)
+        os.fsync(file.fileno())
+
+    with replacing(target, 0o600, finish) as file:
+        yield file
+    _sync_folder(os.path.dirname(target))
+
+
+@contextmanager
+def replacing(
+    target: str, mode: int = 0o666, finish: Callable[[BinaryIO], None] = lambda file: None
+) -> Generator[BinaryIO]:
+    """Open a file that takes the place of whatever is at `target` when the block succeeds.
+
+    Nothing is kept of what was there, and the disk is not waited for.
+
+    Args:
+        mode: the new file's permissions, of which the umask takes some.
+        finish: is called on the complete file before anyone else can see it.
+    """
+    draft = os.path.join(os.path.dirname(target), f".{os.urandom(8).hex()}.part")
     try:
-        descriptor, hidden = _open_draft(draft, 0o666 if earlier is None else 0o600)
+        descriptor, hidden = _open_draft(draft, mode)
         with open(descriptor, "w+b") as file:
             yield file
             file.flush()
-            _finish(file, target, earlier)
+            finish(file)
             if hidden:
-                _show(file, draft, target, earlier)
+                _show(file, draft, finish)
         os.replace(draft, target)
     except BaseException:
         with suppress(FileNotFoundError):
             os.unlink(draft)
         raise
-    if earlier is not None:
-        _sync_folder(folder)
 
 
 def _earlier(path: str) -> os.stat_result | None:
@@ -108,6 +133,11 @@ def _open_stream(path: str) -> int:
     return descriptor
 
 
+def is_draft(name: str) -> bool:
+    """Whether a file is what a process left behind that was killed as it wrote."""
+    return re.fullmatch(r"\.[0-9a-f]{16}\.part", name) is not None
+
+
 def _open_draft(draft: str, mode: int) -> tuple[int, bool]:
     """A new file beside the target, and whether it has no name yet.
 
@@ -121,7 +151,7 @@ def _open_draft(draft: str, mode: int) -> tuple[int, bool]:
     return os.open(draft, flags | os.O_CREAT | os.O_EXCL, mode), False
 
 
-def _show(file: BinaryIO, draft: str, target: str, earlier: os.stat_result | None) -> None:
+def _show(file: BinaryIO, draft: str, finish: Callable[[BinaryIO], None]) -> None:
     """Gives a finished draft its name."""
     try:
         # Only with a folder's descriptor (of which an absolute path makes no use) is the link in
@@ -135,17 +165,7 @@ def _show(file: BinaryIO, draft: str, target: str, earlier: os.stat_result | Non
             while chunk := file.read(1 << 20):
                 copy.write(chunk)
             copy.flush()
-            _finish(copy, target, earlier)
-
-
-def _finish(file: BinaryIO, target: str, earlier: os.stat_result | None) -> None:
-    """Prepares a complete file for the place of an earlier one."""
-    # Where nothing was there is nothing to lose, and no reason to wait for the disk.
-    if earlier is None:
-        return
-    if os.name == "posix":
-        _keep_access(file.fileno(), target, earlier)
-    os.fsync(file.fileno())
+            finish(copy)
 
 
 def _keep_access(descriptor: int, target: str, earlier: os.stat_result) -> None:

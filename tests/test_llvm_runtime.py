@@ -382,18 +382,20 @@ def test_the_cache_keeps_what_was_used_last(own_cache: Path) -> None:
     for number in range(6):
         cache.put(f"{number}", bytes(1000))
         os.utime(own_cache / f"{number}.code", (number + 1, number + 1))
-    draft = own_cache / "9.code.1.2"
+    draft = own_cache / f".{9:016x}.part"
     draft.write_bytes(b"abandoned")
     os.utime(draft, (1, 1))
-    other = own_cache / "notes.txt"
-    other.write_text("not ours", encoding="utf-8")
+    others = [own_cache / "notes.txt", own_cache / "video.part"]
+    for other in others:
+        other.write_text("not ours", encoding="utf-8")
+        os.utime(other, (1, 1))
     assert cache.get("0") == bytes(1000)
     cache.trim(str(own_cache), limit=100_000)
     assert len(entries(own_cache)) == 6
     assert not draft.exists()
     cache.trim(str(own_cache), limit=5500)
     assert [entry.stem for entry in entries(own_cache)] == ["0", "4", "5"]
-    assert other.exists()
+    assert all(other.exists() for other in others)
 
 
 def test_processes_may_share_the_cache(own_cache: Path) -> None:

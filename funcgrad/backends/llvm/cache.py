@@ -1,12 +1,12 @@
 """Machine code kept on disk from one process to the next.
 
-An entry is a file of the user's cache folder, or of the folder that `FUNCGRAD_CACHE_DIR` names;
-`FUNCGRAD_CACHE_DIR=off`, or empty, switches the cache off, and it is off where nothing tells one
-version of the compiler from another. An entry's name is a hash of all that its code depends on.
-What is in the folder is not trusted: code is loaded only from a regular file that belongs to this
-user, that no one else may write, and whose checksum, over name and content, is right. Anything
-else counts as absent. Errors of the file system are never raised: a cache that can't be read or
-written is no cache.
+An entry is a file of the user's cache folder, or of the folder that `FUNCGRAD_CACHE_DIR` names
+with a path; `FUNCGRAD_CACHE_DIR=off`, as any single word, or empty, switches the cache off, and it
+is off where nothing tells one version of the compiler from another. An entry's name is a hash of
+all that its code depends on. What is in the folder is not trusted: code is loaded only from a
+regular file that belongs to this user, that no one else may write, and whose checksum, over name
+and content, is right. Anything else counts as absent. Errors of the file system are never raised:
+a cache that can't be read or written is no cache.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import hashlib
 import os
 import stat
 import sys
-import threading
 import time
 from functools import cache
 
 import numpy as np
 
 from funcgrad.backends.llvm import contents, host
+from funcgrad.files import is_draft, replacing
 
 _MAGIC = b"funcgrad code 2\n"
 _DIGEST_BYTES = 32
@@ -31,7 +31,6 @@ _LIMIT_BYTES = 256 << 20
 # One write in so many looks whether the folder has outgrown its limit.
 _CHECK_EVERY = 32
 _ABANDONED_SECONDS = 3600
-_OFF = frozenset({"", "off", "0", "no", "false", "none"})
 
 
 def key(*texts: str) -> str:
@@ -69,23 +68,13 @@ def put(name: str, binary: bytes) -> None:
     if place is None:
         return
     path = os.path.join(place, name + _SUFFIX)
-    # No reader may see half an entry, so it comes into being under another name.
-    draft = f"{path}.{os.getpid()}.{threading.get_ident()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     try:
         if not _is_free(path):
             return
         os.makedirs(place, mode=0o700, exist_ok=True)
-        handle = os.open(draft, flags, 0o600)
-    except OSError:
-        return
-    try:
-        with open(handle, "wb") as file:
+        with replacing(path, 0o600) as file:
             file.write(_MAGIC + _checksum(name, binary) + binary)
-        os.replace(draft, path)
     except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(draft)
         return
     if os.urandom(1)[0] % _CHECK_EVERY == 0:
         trim(place)
@@ -94,7 +83,7 @@ def put(name: str, binary: bytes) -> None:
 def folder() -> str | None:
     """Where entries are kept; None where the cache is off."""
     told = os.environ.get("FUNCGRAD_CACHE_DIR")
-    if told is not None and told.strip().lower() in _OFF:
+    if told is not None and not os.path.dirname(told):
         return None
     if contents.compiler() is None:
         return None
@@ -122,7 +111,8 @@ def trim(place: str, limit: int = _LIMIT_BYTES) -> None:
     try:
         with os.scandir(place) as files:
             for file in files:
-                if _SUFFIX in file.name and file.is_file(follow_symlinks=False):
+                ours = file.name.endswith(_SUFFIX) or is_draft(file.name)
+                if ours and file.is_file(follow_symlinks=False):
                     status = file.stat(follow_symlinks=False)
                     entries.append((status.st_mtime, status.st_size, file.path))
     except OSError:
