@@ -17,6 +17,7 @@ import funcgrad as fg
 from contract import cases, differentiable, function_of, operands
 from funcgrad.backends.numpy.spelling import spell
 from funcgrad.core.primitive import REGISTRY, Primitive
+from funcgrad.transforms.simplify import simplify
 from generated import Case, assert_same, check_alone, run_alone
 from programs import programs
 
@@ -257,3 +258,40 @@ def test_spelled_arrays_are_the_same(dtype: str, size: int, random: Any) -> None
 @given(st.complex_numbers() | st.floats() | st.integers() | st.booleans())
 def test_spelled_numbers_are_the_same(value: Any) -> None:
     assert repr(eval(spell(value), {"np": np})) == repr(value)
+
+
+# --- masks -----------------------------------------------------------------------------
+
+MASKED = {
+    "zero behind": lambda x, mask: np.where(mask, x, 0.0),
+    "zero in front": lambda x, mask: np.where(mask, 0, x),
+    "in a branch": lambda x, mask: fg.cond(
+        x[0] > 0, lambda: np.where(mask, x, 0.0), lambda: np.where(mask, 0.0, x)
+    ),
+    "in a loop": lambda x, mask: fg.fori_loop(0, 3, lambda i, y: np.where(mask, y + x, 0.0), x),
+}
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2"])
+@pytest.mark.parametrize("name", MASKED)
+def test_large_arrays_are_masked_by_their_bits(name: str, dtype: str) -> None:
+    """With the numbers of `np.where`, infinities, NaN and signs included."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=5000).astype(dtype)
+    x[:8] = [1, np.inf, -np.inf, np.nan, -0.0, 0.0, np.inf, np.nan]
+    mask = rng.random(5000) < 0.5
+    function = MASKED[name]
+    lowered = fg.jit(function, backend="numpy").lower(x, mask)
+    assert "masked(" in lowered.text
+    found, expected = fg.jit(function, backend="numpy")(x, mask), function(x, mask)
+    assert found.dtype == x.dtype
+    np.testing.assert_array_equal(found, expected)
+    numbers = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.signbit(found)[numbers], np.signbit(expected)[numbers])
+    small = fg.jit(function, backend="numpy").lower(x[:100], mask[:100])
+    assert "masked(" not in small.text
+
+
+def test_what_all_backends_get_has_no_masks() -> None:
+    graph = fg.make_graph(MASKED["zero behind"])(np.ones(5000), np.ones(5000, bool))
+    assert [eqn.prim.name for eqn in simplify(graph).eqns] == ["where"]

@@ -348,7 +348,8 @@ rad2deg = elementwise("rad2deg", np.rad2deg, lambda g, ans, x: g * (180 / pi), d
 # --- choices --------------------------------------------------------------------------
 
 
-def _masked(x, mask, out=None):
+# x where the mask is True, else 0.
+def masked(x, mask, out=None):
     if x.size > 1 and x.shape == mask.shape and x.dtype.itemsize <= 8:
         # On the bits: a product would make NaN of infinities, np.where is slow on random masks.
         bits = f"i{x.dtype.itemsize}"
@@ -360,28 +361,9 @@ def _masked(x, mask, out=None):
     return kept
 
 
-# x where the mask is True, else 0: what `np.where(mask, x, 0)` is simplified to.
-masked = elementwise(
-    "masked",
-    _masked,
-    lambda g, ans, x, mask: bind(masked, g, mask),
-    None,
-    dtype=lambda x, mask: x.dtype,
-    takes_out=True,
-    samples=[
-        sample((3,), np.array([True, False, True])),
-        sample((), np.array([True, False])),
-        sample((2, 2), np.array([True, False])),
-    ],
-    dtypes="fci",
-    cost=1,
-    linear_in=((0,),),
-)
-
-
 def _share(g, x, y, out=None):
     ties = x == y
-    kept = _masked(g, x >= y, out)
+    kept = masked(g, x >= y, out)
     if np.any(ties):
         kept = np.where(ties, kept * 0.5, kept)
         if out is not None:

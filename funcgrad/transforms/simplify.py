@@ -19,9 +19,7 @@ from funcgrad.core.tracer import Tracer, bind, deferred, set_source
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.call import call
-from funcgrad.primitives.discrete import invert
 
-MASK_BYTES = 8192
 # What made a tracer: (primitive, operands, params).
 Origin = tuple[Primitive, Sequence[Any], dict[str, Any]]
 Rewrite = Callable[[Sequence[Any], dict[str, Any], Callable[[Any], Origin | None]], Any]
@@ -207,26 +205,6 @@ def _transpose(ins: Sequence[Any], params: Any, origin: Any) -> Any:
     return st.transpose, [made[1][0]], {"perm": perm}
 
 
-def _where(ins: Sequence[Any], params: Any, origin: Any) -> Any:
-    condition, x, y = ins
-    if _is_zero(y) and _masks(condition, x):
-        return ew.masked, [x, condition], {}
-    if _is_zero(x) and _masks(condition, y):
-        return ew.masked, [y, bind(invert, condition)], {}
-    return None
-
-
-def _is_zero(x: Any) -> bool:
-    return _is_scalar_constant(x) and x == 0 and not np.signbit(x)
-
-
-def _masks(condition: Any, x: Any) -> bool:
-    """Whether x is an array large enough that choosing by bits is worth two more passes."""
-    aval = aval_of(x)
-    same_shape = shape_of(condition) == aval.shape
-    return same_shape and aval.dtype.kind == "f" and not aval.weak and aval.nbytes >= MASK_BYTES
-
-
 _REWRITES: dict[str, Rewrite] = {
     "add": _add,
     "sub": _sub,
@@ -234,6 +212,5 @@ _REWRITES: dict[str, Rewrite] = {
     "div": _div,
     "neg": _neg,
     "reshape": _reshape,
-    "where": _where,
     "transpose": _transpose,
 }

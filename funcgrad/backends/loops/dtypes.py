@@ -34,7 +34,7 @@ def loop_dtypes(eqn: Eqn) -> tuple[np.dtype, ...]:
     out, name = eqn.outs[0].aval.dtype, eqn.prim.name
     if name == "where":
         return (BOOL, out, out)
-    if name in ("masked", "gate"):
+    if name == "gate":
         return (out, BOOL)
     if name in THREEFRY:
         return (WORD,) * 4

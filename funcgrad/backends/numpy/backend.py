@@ -18,6 +18,7 @@ from funcgrad.backends.numpy.interface import (
     render_tree,
     unpack_lines,
 )
+from funcgrad.backends.numpy.masks import mask_by_bits
 from funcgrad.backends.numpy.module import BUILT_IN, Module, Names
 from funcgrad.backends.numpy.prepare import prepare
 from funcgrad.core.execution import Cost, Runner
@@ -154,7 +155,7 @@ def write_lines(
         pass_inputs: results may be inputs.
     """
     lines: list[str] = []
-    body = Body(prepare(graph), module, lines, EMITTERS)
+    body = Body(mask_by_bits(prepare(graph)), module, lines, EMITTERS)
     inputs = list(leaves)
     for i, (var, leaf) in enumerate(zip(graph.inputs, leaves, strict=True)):
         strong = strong_input(var, leaf)

@@ -1,0 +1,67 @@
+"""Graph to graph: large arrays that are zero where a mask is not are chosen by their bits.
+
+`np.where` is slow on random masks; two more passes over the mask are cheap beside that.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.graph import Const, Eqn, Graph, Var
+from funcgrad.core.primitive import Primitive
+from funcgrad.primitives.discrete import invert
+from funcgrad.primitives.elementwise import masked, where
+
+# From this size on an array is worth it.
+MASK_BYTES = 8192
+
+# It stands in graphs that nothing but this backend sees, and so needs no rules.
+masked_p = Primitive(
+    "masked", "elementwise", masked, lambda x, mask: x.update(weak=False), takes_out=True
+)
+
+
+def mask_by_bits(graph: Graph) -> Graph:
+    """The graph, and those in its equations, with such an `np.where` replaced."""
+    eqns: list[Eqn] = []
+    for eqn in graph.eqns:
+        found = _by_bits(eqn, eqns) if eqn.prim is where else None
+        params = {name: _within(value) for name, value in eqn.params.items()}
+        eqns.append(found or Eqn(eqn.prim, eqn.ins, params, eqn.outs, eqn.source))
+    return Graph(graph.inputs, eqns, graph.outputs)
+
+
+def _within(value: Any) -> Any:
+    if type(value) is Graph:
+        return mask_by_bits(value)
+    if type(value) is tuple:
+        return tuple([mask_by_bits(v) if type(v) is Graph else v for v in value])
+    return value
+
+
+def _by_bits(eqn: Eqn, eqns: list[Eqn]) -> Eqn | None:
+    condition, x, y = eqn.ins
+    if _is_zero(y) and _is_worth_it(condition, x):
+        return Eqn(masked_p, (x, condition), {}, eqn.outs, eqn.source)
+    if _is_zero(x) and _is_worth_it(condition, y):
+        inverse = Var(condition.aval)
+        eqns.append(Eqn(invert, (condition,), {}, (inverse,), eqn.source))
+        return Eqn(masked_p, (y, inverse), {}, eqn.outs, eqn.source)
+    return None
+
+
+def _is_zero(atom: Any) -> bool:
+    if type(atom) is not Const or not atom.is_literal:
+        return False
+    value = atom.value
+    # An integer zero, or Python's, takes the other operand's dtype.
+    known = type(value) in (int, float) or value.dtype.kind == "f"
+    return known and value == 0 and not np.signbit(value)
+
+
+def _is_worth_it(condition: Any, x: Any) -> bool:
+    aval = x.aval
+    same_shape = condition.aval.shape == aval.shape
+    return same_shape and aval.dtype.kind == "f" and not aval.weak and aval.nbytes >= MASK_BYTES
