@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.primitive import Primitive
+from funcgrad.core.printing import Names, format_value
 from funcgrad.core.recent import Notice, Recent
 from funcgrad.errors import GraphError
-
-if TYPE_CHECKING:
-    from funcgrad.core.primitive import Primitive
 
 
 class Var:
@@ -146,8 +145,6 @@ class Graph:
             yield from graphs_in(eqn.params)
 
     def __str__(self) -> str:
-        from funcgrad.core.printing import format_graph
-
         return format_graph(self)
 
     __repr__ = __str__
@@ -177,6 +174,43 @@ class Graph:
         for atom in self.outputs:
             _check_read(atom, bound, "the outputs")
         return self
+
+
+# --- printing -------------------------------------------------------------------------
+
+
+def format_graph(graph: Graph, indent: str = "", names: Names | None = None) -> str:
+    """The program as text: `graph(inputs) { equations; return outputs }`."""
+    names = names or Names()
+    inner = indent + "  "
+    header = ", ".join(f"{names.var(v)}: {v.aval}" for v in graph.inputs)
+    lines = [line for eqn in graph.eqns for line in _format_eqn(eqn, inner, names)]
+    outputs = ", ".join(names.atom(a) for a in graph.outputs)
+    consts = (
+        [f"{inner}{n}: {a.aval} = captured" for n, a in names.consts.items()] if not indent else []
+    )
+    body = "\n".join([*consts, *lines, f"{inner}return {outputs}".rstrip()])
+    return f"graph({header}) {{\n{body}\n{indent}}}"
+
+
+def _format_eqn(eqn: Eqn, indent: str, names: Names) -> list[str]:
+    ins = ", ".join(names.atom(a) for a in eqn.ins)
+    params = [f"{k}={_format_param(v, indent, names)}" for k, v in eqn.params.items()]
+    outs = ", ".join(f"{names.var(v)}: {v.aval}" for v in eqn.outs)
+    head = f"{eqn.prim.name}[{', '.join(params)}]" if params else eqn.prim.name
+    return [f"{indent}{outs} = {head}({ins})"]
+
+
+def _format_param(value: Any, indent: str, names: Names) -> str:
+    if isinstance(value, Graph):
+        return format_graph(value, indent + "  ", names)
+    if isinstance(value, tuple):
+        parts = [_format_param(v, indent, names) for v in cast(tuple[Any, ...], value)]
+        return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
+    return format_value(value)
+
+
+# --- grammar and passes ---------------------------------------------------------------
 
 
 def _define(var: Any, bound: set[Var], where: str) -> None:

@@ -1,13 +1,15 @@
-"""Graphs as text. Names are given in order of appearance, so equal graphs print equally."""
+"""What printed graphs consist of.
+
+Names are given in order of appearance, so that equal graphs print equally.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from funcgrad.core.graph import Eqn, Graph
+from funcgrad.core.aval import short_dtype
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -52,46 +54,14 @@ class Names:
 def literal(value: Any) -> str:
     """A scalar as printed: a NumPy scalar shows its dtype, a Python scalar does not."""
     if isinstance(value, np.generic):
-        from funcgrad.core.aval import short_dtype
-
         return f"{value.item()!r}:{short_dtype(value.dtype)}"
     return repr(value)
 
 
-def format_graph(graph: Graph, indent: str = "", names: Names | None = None) -> str:
-    """The program as text: `graph(inputs) { equations; return outputs }`."""
-    names = names or Names()
-    inner = indent + "  "
-    header = ", ".join(f"{names.var(v)}: {v.aval}" for v in graph.inputs)
-    lines = [line for eqn in graph.eqns for line in _format_eqn(eqn, inner, names)]
-    outputs = ", ".join(names.atom(a) for a in graph.outputs)
-    consts = (
-        [f"{inner}{n}: {a.aval} = captured" for n, a in names.consts.items()] if not indent else []
-    )
-    body = "\n".join([*consts, *lines, f"{inner}return {outputs}".rstrip()])
-    return f"graph({header}) {{\n{body}\n{indent}}}"
-
-
-def _format_eqn(eqn: Eqn, indent: str, names: Names) -> list[str]:
-    ins = ", ".join(names.atom(a) for a in eqn.ins)
-    params = [f"{k}={_format_param(v, indent, names)}" for k, v in eqn.params.items()]
-    outs = ", ".join(f"{names.var(v)}: {v.aval}" for v in eqn.outs)
-    head = f"{eqn.prim.name}[{', '.join(params)}]" if params else eqn.prim.name
-    return [f"{indent}{outs} = {head}({ins})"]
-
-
-def _format_param(value: Any, indent: str, names: Names) -> str:
-    from funcgrad.core.graph import Graph
-
-    if isinstance(value, Graph):
-        return format_graph(value, indent + "  ", names)
-    if isinstance(value, tuple) and any(isinstance(v, Graph) for v in value):
-        return "(" + ", ".join(_format_param(v, indent, names) for v in value) + ")"
+def format_value(value: Any) -> str:
+    """A parameter of an equation."""
     if isinstance(value, slice):
         return ":".join("" if p is None else str(p) for p in (value.start, value.stop, value.step))
-    if isinstance(value, tuple):
-        inner = ", ".join(_format_param(v, indent, names) for v in value)
-        return f"({inner},)" if len(value) == 1 else f"({inner})"
     if isinstance(value, np.dtype):
         return value.name
     if callable(value) and hasattr(value, "__name__"):

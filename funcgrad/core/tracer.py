@@ -22,6 +22,7 @@ from funcgrad.config import config
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.graph import Const, Eqn, Graph, Var, live_eqns
 from funcgrad.core.ownership import native
+from funcgrad.core.primitive import Primitive
 from funcgrad.core.snapshot import Held, snapshot
 from funcgrad.errors import (
     LeakedTracerError,
@@ -31,10 +32,6 @@ from funcgrad.errors import (
     TracerArrayError,
 )
 from funcgrad.source import SourceLine, user_line
-
-if TYPE_CHECKING:
-    from funcgrad.core.primitive import Primitive
-
 
 # Arrays that operations capture are copied up to these sizes, eagerly and where graphs are made;
 # larger ones are held: nobody may write to them while the function is recorded.

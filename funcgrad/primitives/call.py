@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from funcgrad.core.declarations import higher_order
 from funcgrad.core.execution import runner
 from funcgrad.core.graph import Graph
-from funcgrad.core.primitive import higher_order
 
 
 def _call(*args: Any, graph: Graph, backend: str | None = None) -> Any:

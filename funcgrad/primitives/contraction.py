@@ -8,7 +8,13 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, result_dtype
-from funcgrad.core.primitive import bilinear, pad_rank, sample, shape_of, unbroadcast
+from funcgrad.core.declarations import bilinear
+from funcgrad.core.primitive import (
+    pad_rank,
+    sample,
+    shape_of,
+    unbroadcast,
+)
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.structural import move_axis
 

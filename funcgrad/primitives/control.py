@@ -14,10 +14,11 @@ import numpy as np
 
 from funcgrad.config import config
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.declarations import elementwise, higher_order
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.execution import runner
 from funcgrad.core.graph import Eqn, Graph, Var, split_invariant
-from funcgrad.core.primitive import Primitive, elementwise, higher_order, sample
+from funcgrad.core.primitive import Primitive, sample
 
 # A graph that has been interpreted this often is compiled, which costs about as much.
 COMPILE_STEPS = 32

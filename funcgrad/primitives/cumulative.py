@@ -13,7 +13,13 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval
-from funcgrad.core.primitive import custom, linear, narrow, one_an_operand, sample, shape_of, widen
+from funcgrad.core.declarations import custom, linear, one_an_operand
+from funcgrad.core.primitive import (
+    narrow,
+    sample,
+    shape_of,
+    widen,
+)
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.structural import broadcast_to, concatenate, flip, slice_axis
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from funcgrad.core.primitive import elementwise_nondifferentiable, sample
+from funcgrad.core.declarations import elementwise_nondifferentiable
+from funcgrad.core.primitive import sample
 
 _COMPARISONS = {
     "equal": "==",

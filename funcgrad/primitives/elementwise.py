@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, aval_of, result_dtype
-from funcgrad.core.primitive import (
-    HALF,
+from funcgrad.core.declarations import (
     batch_elementwise,
     elementwise,
     elementwise_nondifferentiable,
     linear,
+)
+from funcgrad.core.primitive import (
+    HALF,
     narrow,
     sample,
     shape_of,

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, broadcast_shapes
+from funcgrad.core.declarations import custom, linear
 from funcgrad.core.primitive import (
-    custom,
-    linear,
     narrow,
     pad_rank,
     sample,

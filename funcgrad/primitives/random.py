@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, broadcast_shapes
-from funcgrad.core.primitive import nondifferentiable, pad_rank, sample, shape_of
+from funcgrad.core.declarations import nondifferentiable
+from funcgrad.core.primitive import pad_rank, sample, shape_of
 from funcgrad.core.tracer import bind
 from funcgrad.primitives import _threefry
 

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape
-from funcgrad.core.primitive import (
+from funcgrad.core.declarations import (
     custom,
     linear,
-    narrow,
     nondifferentiable,
     one_an_operand,
+)
+from funcgrad.core.primitive import (
+    narrow,
     sample,
     shape_of,
     total,

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval
-from funcgrad.core.primitive import custom, nondifferentiable, sample, shape_of
+from funcgrad.core.declarations import custom, nondifferentiable
+from funcgrad.core.primitive import sample, shape_of
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.indexing import gather, scatter_zeros
 from funcgrad.primitives.structural import broadcast_to

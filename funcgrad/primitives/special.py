@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval
-from funcgrad.core.primitive import elementwise, sample
+from funcgrad.core.declarations import elementwise
+from funcgrad.core.primitive import sample
 from funcgrad.core.tracer import bind
 from funcgrad.primitives import _gamma, _special
 

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, aval_of, result_dtype
-from funcgrad.core.primitive import linear, pad_rank, sample, shape_of, unbroadcast
+from funcgrad.core.declarations import linear
+from funcgrad.core.primitive import (
+    pad_rank,
+    sample,
+    shape_of,
+    unbroadcast,
+)
 from funcgrad.core.tracer import bind
 
 # An index entry: an integer, or a slice as the hashable triple (start, stop, step).

@@ -15,7 +15,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from funcgrad.core.aval import aval_of, result_dtype
-from funcgrad.core.primitive import HALF, SINGLE, narrow, widen
+from funcgrad.core.primitive import (
+    HALF,
+    SINGLE,
+    narrow,
+    widen,
+)
 from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import ArgumentError, OperandTypeError, at_line
 from funcgrad.numpy.convert import as_array, promote

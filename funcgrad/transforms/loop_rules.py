@@ -11,7 +11,13 @@ import numpy as np
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph, Var, live_eqns
-from funcgrad.core.primitive import HALF, SINGLE, Primitive, narrow, zeros_like
+from funcgrad.core.primitive import (
+    HALF,
+    SINGLE,
+    Primitive,
+    narrow,
+    zeros_like,
+)
 from funcgrad.core.tracer import Recorder, bind, deferred
 from funcgrad.errors import NotDifferentiableError, at_line
 from funcgrad.primitives.control import scan, while_

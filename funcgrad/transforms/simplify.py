@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import aval_of, result_dtype
+from funcgrad.core.declarations import batch_elementwise
 from funcgrad.core.evaluate import read
 from funcgrad.core.graph import Graph
-from funcgrad.core.primitive import Primitive, batch_elementwise, shape_of
+from funcgrad.core.primitive import Primitive, shape_of
 from funcgrad.core.tracer import Tracer, bind, deferred, set_source
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import structural as st

@@ -12,7 +12,12 @@ from funcgrad.core.aval import aval_of
 from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.core.ownership import native
-from funcgrad.core.primitive import HALF, narrow, widen, zeros_like
+from funcgrad.core.primitive import (
+    HALF,
+    narrow,
+    widen,
+    zeros_like,
+)
 from funcgrad.core.tracer import (
     Recorder,
     Tape,

@@ -21,7 +21,6 @@ from funcgrad.backends.loops.plan import HostCall
 from funcgrad.backends.loops.sites import Lines
 from funcgrad.backends.loops.updates import planned_graph
 from funcgrad.core.graph import Eqn, Graph, graphs_in
-from funcgrad.core.printing import format_graph
 
 # Programs with more constant data are written anew.
 _MOST_CONSTANT_BYTES = 1 << 20
@@ -42,7 +41,7 @@ def name(graph: Graph, single: bool, donated: Sequence[int]) -> str | None:
         return None
     # Which equations share a line tells what of it the program's report distinguishes.
     state = (single, tuple(donated), Lines(graph).pattern)
-    text = [repr(state), str(contents.compiler()), format_graph(graph)]
+    text = [repr(state), str(contents.compiler()), str(graph)]
     text += [f"{v.dtype.str} {v.shape} {v.tobytes().hex()}" for v in values]
     return disk.key("recipe", *text)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from funcgrad.backends.llvm.frame import counted
-from funcgrad.backends.llvm.tiles import lanes, shape, symbol, width
+from funcgrad.backends.llvm.tile_shapes import lanes, shape, symbol, width
 from funcgrad.backends.llvm.writer import BITS, Module, Value, Writer
 
 # What is summed in one go: a panel of b of this depth stays in the second level's cache.

@@ -21,11 +21,11 @@ from __future__ import annotations
 import ctypes
 from functools import cache, partial
 from math import prod
-from typing import NamedTuple
 
 from funcgrad.backends.llvm import cache as disk
 from funcgrad.backends.llvm import contents, engine
 from funcgrad.backends.llvm.kinds import SUPPORTED, kind_of
+from funcgrad.backends.llvm.tile_shapes import BYTES, available, shape, symbol, width
 from funcgrad.core.graph import Graph
 
 # Products of fewer multiplications are the library's: OpenBLAS has code of its own for them, and
@@ -39,28 +39,7 @@ WAY_BYTES = 4096
 FILLED = 0.6
 
 
-class Shape(NamedTuple):
-    """A tile has `rows` of `across` vectors, which leave registers for what is read.
-
-    Attributes:
-        group: so many rows of a are reached from one pointer.
-        low: the rows of a tile below the last whole one.
-    """
-
-    rows: int
-    across: int
-    group: int
-    low: int
-
-
-# By the bytes of a vector.
-SHAPES = {64: Shape(16, 1, 4, 4), 32: Shape(6, 2, 3, 2)}
 PARTS = ("tiles", "low", "turn")
-BYTES = {"float": 4, "double": 8}
-
-
-def symbol(part: str, kind: str) -> str:
-    return f"fg_{part}_{kind}"
 
 
 def register() -> None:
@@ -86,23 +65,6 @@ def begin_for(graph: Graph) -> None:
             few = len(x) > 1 < len(y) and x[-1] * BYTES[kind] % WAY_BYTES > 0
             if few and suit(kind, (x[-2], y[-1], x[-1])):
                 begin("tiles", kind)
-
-
-def available() -> bool:
-    return engine.vector_bytes() in SHAPES
-
-
-def shape() -> Shape:
-    return SHAPES[engine.vector_bytes()]
-
-
-def width(kind: str) -> int:
-    """The columns of a tile."""
-    return shape().across * lanes(kind)
-
-
-def lanes(kind: str) -> int:
-    return engine.vector_bytes() // BYTES[kind]
 
 
 @cache

@@ -1,0 +1,348 @@
+"""Declaring primitives, each in one call.
+
+There are five kinds; each declaration gives the least from which the rest follows:
+
+==================  ==========================================  =========================
+kind                the declaration gives                       what follows
+==================  ==========================================  =========================
+elementwise         one partial derivative per operand          shape, jvp, vjp, batching
+linear              its transpose                               jvp, vjp
+bilinear            its two transposes                          jvp, vjp
+nondifferentiable   nothing                                     zero tangents
+custom              jvp and vjp                                 --
+==================  ==========================================  =========================
+
+How rules are called is said in `funcgrad.core.primitive`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from funcgrad.core.aval import (
+    BOOL,
+    Aval,
+    broadcast_shapes,
+    promotion_kind,
+    resolve_ufunc,
+    result_dtype,
+)
+from funcgrad.core.primitive import (
+    Partial,
+    Primitive,
+    Rule,
+    Sample,
+    broadcast_up,
+    declare,
+    pad_rank,
+    sample,
+    shape_of,
+    unbroadcast,
+    zeros_like,
+)
+from funcgrad.core.tracer import bind
+
+
+def one_a_result(ins: Sequence[Aval], out: Aval) -> int:
+    return out.size
+
+
+def one_an_operand(ins: Sequence[Aval], out: Aval) -> int:
+    return ins[0].size
+
+
+# --- elementwise ----------------------------------------------------------------------
+
+
+def elementwise(
+    name: str,
+    impl: Rule,
+    *partials: Partial,
+    dtype: Rule | None = None,
+    shapes: Sequence[tuple[int, ...]] | None = None,
+    domain: tuple[float, float] = (-2.0, 2.0),
+    samples: Sequence[Sample] | None = None,
+    **options: Any,
+) -> Primitive:
+    """Declare an elementwise primitive.
+
+    `partials[i](g, ans, *ins)` is ``g`` times the derivative by operand i. Written as a
+    function of g it is both the jvp (g a tangent) and the vjp (g a cotangent), for the
+    Jacobian is diagonal; and ``g / y`` costs less than ``g * (1 / y)``.
+
+    `dtype(*avals)` gives the result's dtype where NumPy's ufunc does not tell.
+    """
+    arity = len(partials)
+    if samples is None:
+        cases = [shapes] if shapes else _elementwise_shapes(arity)
+        samples = [sample(*case, domain=domain) for case in cases]
+    options.setdefault("flops", one_a_result)
+    return declare(
+        Primitive(
+            name,
+            "elementwise",
+            impl,
+            _elementwise_shape(impl, dtype),
+            jvp=_elementwise_jvp(partials),
+            vjp=_elementwise_vjp(partials),
+            batch=batch_elementwise,
+            samples=samples,
+            **options,
+        )
+    )
+
+
+def _elementwise_shapes(arity: int) -> list[tuple[tuple[int, ...], ...]]:
+    if arity == 1:
+        return [((3,),), ((),), ((2, 0),)]
+    broadcasting = ((2, 3), (3,), (2, 1), ())
+    return [((3,),) * arity, broadcasting[:arity], broadcasting[:arity][::-1], ((0,),) * arity]
+
+
+def _ufunc_dtype(ufunc: np.ufunc) -> Rule:
+    nin = ufunc.nin
+
+    def dtype(*avals: Aval) -> np.dtype:
+        return resolve_ufunc(ufunc, tuple(map(promotion_kind, avals)))[nin]
+
+    return dtype
+
+
+def _elementwise_shape(impl: Rule, dtype: Rule | None) -> Rule:
+    rule = dtype or (_ufunc_dtype(impl) if isinstance(impl, np.ufunc) else result_dtype)
+
+    def shape(*avals: Aval, **params: Any) -> Aval:
+        out = rule(*avals, **params)
+        weak = out != BOOL and all(a.weak for a in avals)
+        return Aval(broadcast_shapes(*(a.shape for a in avals)), out, weak)
+
+    return shape
+
+
+def _elementwise_jvp(partials: Sequence[Partial]) -> Rule:
+    def jvp(tangents: Sequence[Any], ans: Any, ins: Sequence[Any], params: dict) -> Any:
+        total = None
+        for partial, tangent in zip(partials, tangents, strict=True):
+            if tangent is None or partial is None:
+                continue
+            term = partial(tangent, ans, *ins, **params)
+            if term is not None:
+                total = term if total is None else total + term
+        return None if total is None else broadcast_up(total, shape_of(ans))
+
+    return jvp
+
+
+def _elementwise_vjp(partials: Sequence[Partial]) -> Rule:
+    if len(partials) == 1:
+        return _unary_vjp(partials[0])
+
+    def vjp(ct: Any, ans: Any, ins: Sequence[Any], params: dict, need: Sequence[bool]) -> list:
+        cts: list[Any] = []
+        for i, partial in enumerate(partials):
+            if not need[i] or partial is None:
+                cts.append(None)
+                continue
+            term = partial(ct, ans, *ins, **params)
+            if term is not None:
+                shape = getattr(ins[i], "shape", ())
+                if term.shape != shape:
+                    term = unbroadcast(term, shape)
+            cts.append(term)
+        return cts
+
+    return vjp
+
+
+def _unary_vjp(partial: Partial) -> Rule:
+    def vjp(ct: Any, ans: Any, ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any:
+        return (None if partial is None else partial(ct, ans, ins[0], **params),)
+
+    return vjp
+
+
+def batch_elementwise(
+    prim: Primitive, args: Sequence[Any], batched: Sequence[bool], size: int, params: dict
+) -> Any:
+    """The batching rule of anything that broadcasts as NumPy's ufuncs do."""
+    rank = max(len(shape_of(a)) + (not b) for a, b in zip(args, batched, strict=True))
+    args = [pad_rank(a, rank) if b else a for a, b in zip(args, batched, strict=True)]
+    return bind(prim, *args, **params), True
+
+
+# --- linear and bilinear --------------------------------------------------------------
+
+
+def linear(
+    name: str,
+    impl: Rule,
+    transpose: Rule,
+    *,
+    shape: Rule,
+    batch: Rule,
+    samples: Sequence[Sample],
+    over: Callable[[int], Sequence[int]] | Sequence[int] = (0,),
+    tangent: Rule | None = None,
+    **options: Any,
+) -> Primitive:
+    """Declare a primitive linear in the operands at `over` jointly.
+
+    `transpose(ct, *ins, **params)` gives the cotangents of those operands, in order (one
+    operand: the cotangent itself). Of the operands it may read only shape and dtype where
+    they are linear. `over` may be a function of the number of operands.
+    `tangent(t, **params)` is for a primitive that rounds where rules must not.
+    """
+    single = over == (0,)
+
+    def positions(n: int) -> Sequence[int]:
+        return over(n) if callable(over) else over
+
+    def jvp(tangents: Sequence[Any], ans: Any, ins: Sequence[Any], params: dict) -> Any:
+        if tangent is not None:
+            return tangent(tangents[0], **params)
+        where = positions(len(ins))
+        if all(tangents[i] is None for i in where):
+            return None
+        args = list(ins)
+        for i in where:
+            args[i] = zeros_like(ins[i]) if tangents[i] is None else tangents[i]
+        return bind(prim, *args, **params)
+
+    def vjp(ct: Any, ans: Any, ins: Sequence[Any], params: dict, need: Sequence[bool]) -> list:
+        result = transpose(ct, *ins, **params)
+        if single:
+            return [result, *[None] * (len(ins) - 1)]
+        cts: list[Any] = [None] * len(ins)
+        for i, term in zip(positions(len(ins)), result, strict=True):
+            cts[i] = term
+        return cts
+
+    prim = Primitive(
+        name,
+        "linear",
+        impl,
+        shape,
+        jvp=jvp,
+        vjp=vjp,
+        batch=batch,
+        samples=samples,
+        linear_in=lambda n: (positions(n),),
+        **options,
+    )
+    return declare(prim)
+
+
+def bilinear(
+    name: str,
+    impl: Rule,
+    transposes: tuple[Rule, Rule],
+    *,
+    shape: Rule,
+    batch: Rule,
+    samples: Sequence[Sample],
+    **options: Any,
+) -> Primitive:
+    """Declare a primitive linear in each of its two operands.
+
+    `transposes[i](ct, x, y, **params)` gives the cotangent of operand i.
+    """
+
+    def jvp(tangents: Sequence[Any], ans: Any, ins: Sequence[Any], params: dict) -> Any:
+        (x, y), (dx, dy) = ins, tangents
+        left = None if dx is None else bind(prim, dx, y, **params)
+        right = None if dy is None else bind(prim, x, dy, **params)
+        if left is None or right is None:
+            return right if left is None else left
+        return left + right
+
+    def vjp(ct: Any, ans: Any, ins: Sequence[Any], params: dict, need: Sequence[bool]) -> list:
+        return [
+            transpose(ct, *ins, **params) if wanted else None
+            for transpose, wanted in zip(transposes, need, strict=True)
+        ]
+
+    prim = Primitive(
+        name,
+        "bilinear",
+        impl,
+        shape,
+        jvp=jvp,
+        vjp=vjp,
+        batch=batch,
+        samples=samples,
+        linear_in=((0,), (1,)),
+        **options,
+    )
+    return declare(prim)
+
+
+# --- the other kinds ------------------------------------------------------------------
+
+
+def nondifferentiable(
+    name: str,
+    impl: Rule,
+    *,
+    shape: Rule,
+    batch: Rule,
+    samples: Sequence[Sample],
+    **options: Any,
+) -> Primitive:
+    """Declare a primitive whose results are constant almost everywhere, or no real numbers."""
+    return declare(
+        Primitive(name, "nondifferentiable", impl, shape, batch=batch, samples=samples, **options)
+    )
+
+
+def elementwise_nondifferentiable(
+    name: str,
+    impl: Rule,
+    *,
+    arity: int = 1,
+    dtype: Rule | None = None,
+    samples: Sequence[Sample] | None = None,
+    **options: Any,
+) -> Primitive:
+    """Declare an elementwise primitive with zero derivative: comparisons, rounding, logic."""
+    if samples is None:
+        samples = [sample(*case) for case in _elementwise_shapes(arity)]
+    options.setdefault("flops", one_a_result)
+    return nondifferentiable(
+        name,
+        impl,
+        shape=_elementwise_shape(impl, dtype),
+        batch=batch_elementwise,
+        samples=samples,
+        **options,
+    )
+
+
+def custom(
+    name: str,
+    impl: Rule,
+    *,
+    shape: Rule,
+    jvp: Rule,
+    vjp: Rule,
+    batch: Rule,
+    samples: Sequence[Sample],
+    **options: Any,
+) -> Primitive:
+    """Declare a primitive by its jvp and vjp."""
+    return declare(
+        Primitive(
+            name, "custom", impl, shape, jvp=jvp, vjp=vjp, batch=batch, samples=samples, **options
+        )
+    )
+
+
+def higher_order(name: str, impl: Rule, *, shape: Rule, **options: Any) -> Primitive:
+    """Declare a primitive whose parameters hold graphs.
+
+    Its derivative and batching rules transform those graphs, so they are given by
+    `transforms/`, which sets `jvp`, `vjp` and `batch`.
+    """
+    return declare(Primitive(name, "higher-order", impl, shape, multiple=True, **options))
