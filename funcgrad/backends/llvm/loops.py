@@ -16,10 +16,10 @@ import numpy as np
 from funcgrad.backends.llvm.access import Access, Mask, windows
 from funcgrad.backends.llvm.frame import counted, report
 from funcgrad.backends.llvm.kinds import kind_of, memory_kind
+from funcgrad.backends.llvm.limits import LIMITS
 from funcgrad.backends.llvm.packing import WIDTH, Totals, in_blocks, single_pass
 from funcgrad.backends.llvm.scalar import apply, combine, constant, convert, identity
 from funcgrad.backends.llvm.writer import BITS, KERNEL, Module, Value, Writer
-from funcgrad.backends.loops.kernels import ELEMENTS
 from funcgrad.backends.loops.nest import (
     Axis,
     Check,
@@ -234,8 +234,8 @@ class _KernelWriter(Access):
 
         def place(bound: Value) -> Value:
             scaled = w.op("mul", bound, w.const(extent, "i64"))
-            rounds = w.op("udiv", scaled, w.const(count * ELEMENTS, "i64"))
-            return w.op("mul", rounds, w.const(ELEMENTS, "i64"))
+            rounds = w.op("udiv", scaled, w.const(count * LIMITS.grain, "i64"))
+            return w.op("mul", rounds, w.const(LIMITS.grain, "i64"))
 
         is_last = w.compare("icmp eq", end, w.const(count, "i64"))
         return place(begin), w.select(is_last, w.const(extent, "i64"), place(end))

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from funcgrad.backends.llvm.frame import counted
 from funcgrad.backends.llvm.kinds import memory_kind
+from funcgrad.backends.llvm.limits import LIMITS
 from funcgrad.backends.llvm.writer import BITS, Value, Writer
-from funcgrad.backends.loops.kernels import FEWEST, chunking, far_loads
+from funcgrad.backends.loops.kernels import chunking, far_loads
 from funcgrad.backends.loops.nest import Axis, Index, Kernel, Load, Loop, Op, Position
 
 # The rows of a block, and the columns of a piece: a multiple of what unrolled loops do at once.
@@ -60,9 +61,9 @@ class Pack(NamedTuple):
 
 def packs_of(kernel: Kernel) -> list[Pack]:
     """The loads of a kernel that are worth it, all with as many rows, if there is room."""
-    wanted = {(s.array, s.index): (block, inner) for s, block, inner in far_loads(kernel)}
-    height, chunk = HEIGHT, chunking(kernel)[1]
-    while height >= FEWEST:
+    wanted = {(s.array, s.index): (block, inner) for s, block, inner in far_loads(kernel, LIMITS)}
+    height, chunk = HEIGHT, chunking(kernel, LIMITS)[1]
+    while height >= LIMITS.far_rows:
         found = [_pack(kernel, *what, *axes, height) for what, axes in wanted.items()]
         fits = sum(p.nbytes for p in found) <= ROOM_BYTES
         # Neither a chunk nor an axis may have fewer rows than are taken at once.

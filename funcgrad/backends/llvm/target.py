@@ -6,9 +6,9 @@ from math import prod
 
 from funcgrad.backends.llvm import products
 from funcgrad.backends.llvm.kinds import SUPPORTED
+from funcgrad.backends.llvm.limits import LIMITS
 from funcgrad.backends.llvm.small import can_be_small, is_elementwise
 from funcgrad.backends.loops.counts import one_hot_rows
-from funcgrad.backends.loops.partition import SMALL
 from funcgrad.backends.loops.scatter import into_zeros
 from funcgrad.backends.loops.target import Target
 from funcgrad.core.graph import Eqn
@@ -22,16 +22,16 @@ def can_loop(eqn: Eqn) -> bool:
     if prim.reduces or prim.gathers:
         return True
     if prim.scatters and into_zeros(eqn):
-        return prod(eqn.params["shape"]) > SMALL and one_hot_rows(eqn) is not None
+        return prod(eqn.params["shape"]) > LIMITS.small and one_hot_rows(eqn) is not None
     return is_elementwise(eqn)
 
 
 TARGET = Target(
     name="llvm",
     dtypes=frozenset(SUPPORTED),
+    limits=LIMITS,
     can_loop=can_loop,
     can_be_small=can_be_small,
     can_multiply=products.can_multiply,
     product=products.product,
-    small=SMALL,
 )

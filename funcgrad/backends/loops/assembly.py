@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from funcgrad.backends.loops.builder import Builder
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.plan import Zero
 from funcgrad.backends.loops.scatter import into_zeros, scatter_cluster, scatter_operands
@@ -12,12 +13,9 @@ from funcgrad.backends.loops.schedule import schedule
 from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Eqn
 
-if TYPE_CHECKING:
-    from funcgrad.backends.loops.planner import Planner
 
-
-def _whole(planner: Planner, eqn: Eqn) -> tuple[Buffer, tuple[int, ...]]:
-    return planner.result(eqn.outs[0]), eqn.outs[0].aval.shape
+def _whole(builder: Builder, eqn: Eqn) -> tuple[Buffer, tuple[int, ...]]:
+    return builder.result(eqn.outs[0]), eqn.outs[0].aval.shape
 
 
 def _part(buffer: Buffer, shape: Sequence[int], idx: Sequence[Any]) -> View:
@@ -34,45 +32,47 @@ def _part(buffer: Buffer, shape: Sequence[int], idx: Sequence[Any]) -> View:
     return View(buffer, tuple(new), tuple(strides), offset)
 
 
-def _embed(planner: Planner, eqn: Eqn) -> None:
-    source = planner.resolve(eqn.ins[0])
-    buffer, shape = _whole(planner, eqn)
-    planner.steps.append(Zero(buffer))
-    planner.copy(source, _part(buffer, shape, eqn.params["idx"]))
+def _embed(builder: Builder, eqn: Eqn) -> None:
+    source = builder.resolve(eqn.ins[0])
+    buffer, shape = _whole(builder, eqn)
+    builder.steps.append(Zero(buffer))
+    builder.copy(source, _part(buffer, shape, eqn.params["idx"]))
 
 
-def _concatenate(planner: Planner, eqn: Eqn) -> None:
+def _concatenate(builder: Builder, eqn: Eqn) -> None:
     axis = eqn.params.get("axis", 0)
-    sources = [planner.resolve(a) for a in eqn.ins]
-    buffer, shape = _whole(planner, eqn)
+    sources = [builder.resolve(a) for a in eqn.ins]
+    buffer, shape = _whole(builder, eqn)
     start = 0
     for atom, source in zip(eqn.ins, sources, strict=True):
         n = atom.aval.shape[axis] if atom.aval.shape else 1
         idx: list[Any] = [(0, None, 1)] * len(shape)
         idx[axis] = (start, start + n, 1) if atom.aval.shape else start
-        planner.copy(source, _part(buffer, shape, idx))
+        builder.copy(source, _part(buffer, shape, idx))
         start += n
 
 
-def _index_set(planner: Planner, eqn: Eqn) -> None:
-    x, updates = (planner.resolve(a) for a in eqn.ins)
-    buffer, shape = _whole(planner, eqn)
-    planner.copy(x, View(buffer, shape, row_major(shape), 0))
-    planner.copy(updates, _part(buffer, shape, eqn.params["idx"]))
+def _index_set(builder: Builder, eqn: Eqn) -> None:
+    x, updates = (builder.resolve(a) for a in eqn.ins)
+    buffer, shape = _whole(builder, eqn)
+    builder.copy(x, View(buffer, shape, row_major(shape), 0))
+    builder.copy(updates, _part(buffer, shape, eqn.params["idx"]))
 
 
-def scatter(planner: Planner, eqn: Eqn) -> None:
-    buffer, shape = _whole(planner, eqn)
+def scatter(builder: Builder, eqn: Eqn) -> None:
+    buffer, shape = _whole(builder, eqn)
     if into_zeros(eqn):
-        planner.steps.append(Zero(buffer))
+        builder.steps.append(Zero(buffer))
     else:
-        planner.copy(planner.resolve(eqn.ins[0]), View(buffer, shape, row_major(shape), 0))
+        builder.copy(builder.resolve(eqn.ins[0]), View(buffer, shape, row_major(shape), 0))
     if scatter_operands(eqn)[0].aval.size:
-        found = schedule(scatter_cluster(eqn), [], planner.resolve, planner.result)
-        planner.run(*found, planner.program.site([eqn]))
+        found = schedule(
+            scatter_cluster(eqn), [], builder.resolve, builder.result, builder.target.limits
+        )
+        builder.run(*found, builder.program.site([eqn]))
 
 
-RULES: dict[str, Callable[[Planner, Eqn], None]] = {
+RULES: dict[str, Callable[[Builder, Eqn], None]] = {
     "embed": _embed,
     "concatenate": _concatenate,
     "pack": _concatenate,

@@ -7,32 +7,33 @@ from dataclasses import replace
 from typing import Any
 
 from funcgrad.backends.loops.kernels import chunking
+from funcgrad.backends.loops.limits import Limits
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.partials import combine_nest, in_order
 from funcgrad.backends.loops.plan import ProductAndKernel, RunKernel, Step
 
 
-def chunked(steps: Sequence[Step]) -> list[Step]:
+def chunked(steps: Sequence[Step], limits: Limits) -> list[Step]:
     """The steps, all kernels with chunks and buffers, followed by what combines their parts."""
     found: list[Step] = []
     for step in steps:
         if isinstance(step, RunKernel):
-            run, combining = _bound(_cut(step))
+            run, combining = _bound(_cut(step, limits), limits)
             found += [run, *combining]
         elif isinstance(step, ProductAndKernel):
-            run, combining = _bound(step.run)
+            run, combining = _bound(step.run, limits)
             found += [replace(step, run=run), *combining]
         else:
             found.append(step)
     return found
 
 
-def _cut(run: RunKernel) -> RunKernel:
-    count, chunk = chunking(run.kernel)
+def _cut(run: RunKernel, limits: Limits) -> RunKernel:
+    count, chunk = chunking(run.kernel, limits)
     return replace(run, count=count, chunk=chunk)
 
 
-def _bound(run: RunKernel) -> tuple[RunKernel, list[RunKernel]]:
+def _bound(run: RunKernel, limits: Limits) -> tuple[RunKernel, list[RunKernel]]:
     """A run with buffers for what is the kernel's own, and the runs that combine its parts."""
     chunks = -(-run.count // run.chunk)
     kernel, steps = in_order(run.kernel)
@@ -48,6 +49,6 @@ def _bound(run: RunKernel) -> tuple[RunKernel, list[RunKernel]]:
                 continue
             buffers[i] = Buffer(p.dtype, p.size * chunks)
             combine = RunKernel(combine_nest(p, chunks, steps.get(i, 1)), (buffers[i], into))
-            first, more = _bound(_cut(combine))
+            first, more = _bound(_cut(combine, limits), limits)
             combining += [first, *more]
     return replace(run, kernel=kernel, buffers=tuple(buffers)), combining

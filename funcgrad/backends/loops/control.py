@@ -8,19 +8,17 @@ rounds they change places.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.loops.builder import Builder
 from funcgrad.backends.loops.decompose import decompose
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.plan import Branch, Carry, RegisterLoop, Scan, Step, While
 from funcgrad.backends.loops.target import Target
 from funcgrad.backends.loops.views import View, contiguous
 from funcgrad.core.graph import Eqn, Graph
-
-if TYPE_CHECKING:
-    from funcgrad.backends.loops.planner import Planner
 
 BOOL = np.dtype(bool)
 
@@ -43,11 +41,13 @@ def _in_registers(graph: Graph, target: Target) -> bool:
     total = 0
     for eqn in graph.eqns:
         atoms = (*eqn.ins, *eqn.outs)
-        if any(a.aval.size > target.small for a in atoms) or not _is_small(eqn, target):
+        if any(a.aval.size > target.limits.small for a in atoms) or not _is_small(eqn, target):
             return False
         total += sum(o.aval.size for o in eqn.outs) * (8 if eqn.prim.name == "matmul" else 1)
     sizes = [a.aval.size for a in (*graph.inputs, *graph.outputs)]
-    return total <= target.register_numbers and all(0 < n <= target.small for n in sizes)
+    return total <= target.limits.register_numbers and all(
+        0 < n <= target.limits.small for n in sizes
+    )
 
 
 def _is_small(eqn: Eqn, target: Target) -> bool:
@@ -88,12 +88,12 @@ def _reach(view: View) -> int:
     return 1 + sum((n - 1) * step for n, step in zip(view.shape, view.strides, strict=True) if n)
 
 
-def _carry(planner: Planner, avals: Sequence[Any], first: Sequence[View]) -> Carry:
+def _carry(builder: Builder, avals: Sequence[Any], first: Sequence[View]) -> Carry:
     """Buffers for what a loop carries, the first values copied into them."""
     now, later = tuple(map(_given, avals)), tuple(map(_given, avals))
     rooms = tuple(map(_room, avals)), tuple(map(_room, avals))
     for view, buffer, aval in zip(first, rooms[0], avals, strict=True):
-        planner.copy(view, contiguous(buffer, aval.shape))
+        builder.copy(view, contiguous(buffer, aval.shape))
     return Carry(now, later, rooms)
 
 
@@ -101,30 +101,30 @@ def _views(buffers: Sequence[Buffer], avals: Sequence[Any]) -> list[View]:
     return [contiguous(b, a.shape) for b, a in zip(buffers, avals, strict=True)]
 
 
-def _scan(planner: Planner, eqn: Eqn) -> None:
+def _scan(builder: Builder, eqn: Eqn) -> None:
     p = eqn.params
     n_consts, n_carry = p["n_consts"], p["n_carry"]
-    views = [planner.resolve(a) for a in eqn.ins]
-    results = [planner.result(o) for o in eqn.outs]
+    views = [builder.resolve(a) for a in eqn.ins]
+    results = [builder.result(o) for o in eqn.outs]
     first = views[n_consts : n_consts + n_carry]
     if not p["length"]:
         for view, result, out in zip(first, results, eqn.outs, strict=False):
-            planner.copy(view, contiguous(result, out.aval.shape))
-    elif in_registers(p["body"], planner.target):
-        planner.steps.append(_register_loop(planner, eqn, views, results))
+            builder.copy(view, contiguous(result, out.aval.shape))
+    elif in_registers(p["body"], builder.target):
+        builder.steps.append(_register_loop(builder, eqn, views, results))
     else:
         xs = views[n_consts + n_carry :]
-        planner.steps.append(_planned_scan(planner, eqn, views[:n_consts], first, xs, results))
+        builder.steps.append(_planned_scan(builder, eqn, views[:n_consts], first, xs, results))
 
 
 def _register_loop(
-    planner: Planner, eqn: Eqn, views: Sequence[View], results: Sequence[Buffer]
+    builder: Builder, eqn: Eqn, views: Sequence[View], results: Sequence[Buffer]
 ) -> Step:
-    return RegisterLoop(eqn, tuple(views), tuple(results), planner.program.site([eqn]))
+    return RegisterLoop(eqn, tuple(views), tuple(results), builder.program.site([eqn]))
 
 
 def _planned_scan(
-    planner: Planner,
+    builder: Builder,
     eqn: Eqn,
     consts: Sequence[View],
     first: Sequence[View],
@@ -134,14 +134,14 @@ def _planned_scan(
     p, n_carry = eqn.params, eqn.params["n_carry"]
     graph = simple(p["body"])
     carried = [a.aval for a in graph.outputs[:n_carry]]
-    carry = _carry(planner, carried, first)
+    carry = _carry(builder, carried, first)
     # Checks of kernels know no elements before the first.
-    xs = [planner.contiguous_copy(x) if min(x.strides) < 0 else x for x in xs]
+    xs = [builder.contiguous_copy(x) if min(x.strides) < 0 else x for x in xs]
     slices = [Buffer(x.buffer.dtype, _reach(slice_of(x)), "given") for x in xs]
     inputs = [View(b, *slice_of(x)[1:]) for b, x in zip(slices, xs, strict=True)]
     parts = [_given(a.aval) for a in graph.outputs[n_carry:]]
     stacks = _views(results[n_carry:], [o.aval for o in eqn.outs[n_carry:]])
-    body = planner.inner(
+    body = builder.inner(
         graph, [*consts, *_views(carry.now, carried), *inputs], [*carry.next, *parts]
     )
     return Scan(
@@ -159,35 +159,35 @@ def _planned_scan(
     )
 
 
-def _while(planner: Planner, eqn: Eqn) -> None:
+def _while(builder: Builder, eqn: Eqn) -> None:
     p = eqn.params
     n_consts = p["n_consts"]
-    views = [planner.resolve(a) for a in eqn.ins]
-    results = [planner.result(o) for o in eqn.outs]
-    if all(in_registers(p[k], planner.target) for k in ("cond", "body")):
-        planner.steps.append(_register_loop(planner, eqn, views, results))
+    views = [builder.resolve(a) for a in eqn.ins]
+    results = [builder.result(o) for o in eqn.outs]
+    if all(in_registers(p[k], builder.target) for k in ("cond", "body")):
+        builder.steps.append(_register_loop(builder, eqn, views, results))
         return
     consts, carried = views[:n_consts], [o.aval for o in eqn.outs]
-    carry = _carry(planner, carried, views[n_consts:])
+    carry = _carry(builder, carried, views[n_consts:])
     inputs = [*consts, *_views(carry.now, carried)]
     flag = _given(p["cond"].outputs[0].aval)
-    test = planner.inner(simple(p["cond"]), inputs, [flag])
-    body = planner.inner(simple(p["body"]), inputs, carry.next)
+    test = builder.inner(simple(p["cond"]), inputs, [flag])
+    body = builder.inner(simple(p["body"]), inputs, carry.next)
     workspaces = _workspace(test.memory.size), _workspace(body.memory.size)
-    planner.steps.append(
+    builder.steps.append(
         While(test, body, flag, Buffer(BOOL, 1), carry, tuple(consts), tuple(results), workspaces)
     )
 
 
-def _switch(planner: Planner, eqn: Eqn) -> None:
-    index, *operands = [planner.resolve(a) for a in eqn.ins]
-    results = [planner.result(o) for o in eqn.outs]
-    branches = [planner.inner(simple(g), operands, results) for g in eqn.params["branches"]]
+def _switch(builder: Builder, eqn: Eqn) -> None:
+    index, *operands = [builder.resolve(a) for a in eqn.ins]
+    results = [builder.result(o) for o in eqn.outs]
+    branches = [builder.inner(simple(g), operands, results) for g in eqn.params["branches"]]
     workspace = _workspace(max(b.memory.size for b in branches))
-    planner.steps.append(Branch(index, tuple(branches), tuple(operands), tuple(results), workspace))
+    builder.steps.append(Branch(index, tuple(branches), tuple(operands), tuple(results), workspace))
 
 
-RULES: dict[str, Callable[[Planner, Eqn], None]] = {
+RULES: dict[str, Callable[[Builder, Eqn], None]] = {
     "scan": _scan,
     "while": _while,
     "switch": _switch,

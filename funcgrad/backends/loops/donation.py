@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from funcgrad.backends.loops.limits import Limits
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.nest import INDEXED, Kernel, Load, Loop, Rows, Store
 from funcgrad.backends.loops.plan import MatrixProduct, ProductAndKernel, RunKernel, Step
-
-# A new array costs as much as writing so many bytes.
-_LEAST_BYTES = 512
 
 
 def donations(
@@ -19,6 +17,7 @@ def donations(
     inputs: Sequence[Buffer],
     results: Sequence[Buffer],
     steps: Sequence[Step],
+    limits: Limits,
 ) -> dict[int, int]:
     """The input that each result is written into, by their numbers.
 
@@ -30,7 +29,7 @@ def donations(
     first_write = {b: n for n, step in reversed([*enumerate(steps)]) for b in step.writes}
     free: dict[Any, list[int]] = {}
     for k in donated:
-        if inputs[k].nbytes >= _LEAST_BYTES:
+        if inputs[k].nbytes >= limits.least_donation:
             free.setdefault(_form(graph.inputs[k]), []).append(k)
     replaced: dict[int, list[int]] = {}
     earlier: dict[int, list[int]] = {}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from funcgrad.backends.loops.kernels import ELEMENTS
+from funcgrad.backends.loops.limits import Limits
 from funcgrad.backends.loops.nest import Index, Load
 from funcgrad.backends.loops.plan import (
     MatrixProduct,
@@ -20,33 +20,30 @@ from funcgrad.backends.loops.plan import (
     Step,
 )
 
-# Kernels follow products that were at most so many steps ago.
-NEAR_STEPS = 16
 
-
-def with_epilogues(steps: Sequence[Step]) -> list[Step]:
+def with_epilogues(steps: Sequence[Step], limits: Limits) -> list[Step]:
     """The steps, kernels joined to the products whose rows they read."""
     found: list[Step] = []
     for step in steps:
         # What checks indices has a report of its own.
-        at = _product_before(found, step) if isinstance(step, RunKernel) and not step.site else None
-        if at is not None:
-            product, run = found[at], step
-            assert isinstance(product, MatrixProduct) and isinstance(run, RunKernel)
-            rows = _rows_needed(product, run)
-            if rows is not None:
-                run = replace(run, count=rows.count, chunk=rows.chunk)
-                found[at] = ProductAndKernel(product, run)
-                continue
+        if isinstance(step, RunKernel) and not step.site:
+            at = _product_before(found, step, limits)
+            product = None if at is None else found[at]
+            if at is not None and isinstance(product, MatrixProduct):
+                rows = _rows_needed(product, step, limits)
+                if rows is not None:
+                    run = replace(step, count=rows.count, chunk=rows.chunk)
+                    found[at] = ProductAndKernel(product, run)
+                    continue
         found.append(step)
     return found
 
 
-def _product_before(steps: Sequence[Step], run: RunKernel) -> int | None:
+def _product_before(steps: Sequence[Step], run: RunKernel, limits: Limits) -> int | None:
     """Where the last step is, if a product, that makes what a kernel reads; the kernel could as
     well follow it at once. What lies far back is no longer in the cache."""
     used, made = {*run.reads}, {*run.writes}
-    for at in reversed(range(len(steps))[-NEAR_STEPS:]):
+    for at in reversed(range(len(steps))[-limits.near_steps :]):
         step = steps[at]
         if not used.isdisjoint(step.writes):
             if isinstance(step, MatrixProduct) and step.how.rows is not None:
@@ -57,7 +54,7 @@ def _product_before(steps: Sequence[Step], run: RunKernel) -> int | None:
     return None
 
 
-def _rows_needed(product: MatrixProduct, run: RunKernel) -> RowPieces | None:
+def _rows_needed(product: MatrixProduct, run: RunKernel, limits: Limits) -> RowPieces | None:
     """How many rows (or elements) a kernel has, and how many of them need a piece of the product.
 
     None where it needs others as well, or isn't worth a part of the piece's work.
@@ -79,7 +76,7 @@ def _rows_needed(product: MatrixProduct, run: RunKernel) -> RowPieces | None:
         if fits and all(_stays_in_row(s.index, axis, columns) for s in loads):
             return rows
         return None
-    if rows.chunk * columns % ELEMENTS:
+    if rows.chunk * columns % limits.grain:
         return None
     axes = [loop.axes[-1] for loop in kernel.loops()]
     whole = all(len(loop.axes) == 1 for loop in kernel.loops())

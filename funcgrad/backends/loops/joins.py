@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from funcgrad.backends.loops.kernels import PARALLEL_WORK
+from funcgrad.backends.loops.limits import Limits
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.plan import RunKernel, RunTogether, Step
 
-MOST_RUNS = 64
 
-
-def joined(steps: Sequence[Step], memory: Mapping[Buffer, Buffer]) -> list[Step]:
+def joined(steps: Sequence[Step], memory: Mapping[Buffer, Buffer], limits: Limits) -> list[Step]:
     """The steps, with runs of one kernel joined that do not depend on each other.
 
     Args:
@@ -25,19 +23,21 @@ def joined(steps: Sequence[Step], memory: Mapping[Buffer, Buffer]) -> list[Step]
     for step in steps:
         # What checks indices has a report of its own.
         run = step if isinstance(step, RunKernel) and not step.site else None
-        if group and (run is None or not _may_join(group, run, memory)):
-            found += _together(group)
+        if group and (run is None or not _may_join(group, run, memory, limits)):
+            found += _together(group, limits)
             group = []
         if run is None:
             found.append(step)
         else:
             group.append(run)
-    return [*found, *_together(group)]
+    return [*found, *_together(group, limits)]
 
 
-def _may_join(group: Sequence[RunKernel], run: RunKernel, memory: Mapping[Buffer, Buffer]) -> bool:
+def _may_join(
+    group: Sequence[RunKernel], run: RunKernel, memory: Mapping[Buffer, Buffer], limits: Limits
+) -> bool:
     first = group[0]
-    if len(group) >= MOST_RUNS or (first.count, first.chunk) != (run.count, run.chunk):
+    if len(group) >= limits.most_runs or (first.count, first.chunk) != (run.count, run.chunk):
         return False
     if str(first.kernel) != str(run.kernel):
         return False
@@ -51,7 +51,7 @@ def _may_join(group: Sequence[RunKernel], run: RunKernel, memory: Mapping[Buffer
     )
 
 
-def _together(group: Sequence[RunKernel]) -> Sequence[Step]:
-    if len(group) < 2 or sum(run.work for run in group) < PARALLEL_WORK:
+def _together(group: Sequence[RunKernel], limits: Limits) -> Sequence[Step]:
+    if len(group) < 2 or sum(run.work for run in group) < limits.parallel_work:
         return group
     return [RunTogether(tuple(group))]

@@ -8,6 +8,7 @@ from math import prod
 from typing import Any
 
 from funcgrad.backends.loops.collapse import merge_axes, renamed
+from funcgrad.backends.loops.limits import Limits
 from funcgrad.backends.loops.nest import (
     INDEXED,
     Axis,
@@ -22,19 +23,8 @@ from funcgrad.backends.loops.nest import (
 )
 from funcgrad.backends.loops.views import View
 
-CHUNKS = 64
-# From this many scalar operations on, a kernel is worth the threads.
-PARALLEL_WORK = 150_000
-# So many elements in a row suit what fetches memory ahead.
-STREAM = 16384
-# Chunks of elements begin at multiples of this, where vectors do.
-ELEMENTS = 1024
 # Operations that take so many cheap ones count as so many.
 SLOW, _FUNCTION_WORK = 4, 12
-# Rows shorter than this, or fewer, are read as they come, and so are elements near each other.
-_SHORTEST, FEWEST, _NEAR = 32, 4, 4
-# Of others so many make a chunk at least.
-_TOGETHER = 8
 
 
 def work_of(kernel: Kernel) -> int:
@@ -48,7 +38,7 @@ def work_of(kernel: Kernel) -> int:
     return max(total, kernel.rows)
 
 
-def chunking(kernel: Kernel) -> tuple[int, int]:
+def chunking(kernel: Kernel, limits: Limits) -> tuple[int, int]:
     """How many rows (or elements, where there are none) there are, and how many make a chunk.
 
     It depends on the kernel alone, so that sums are formed alike by any number of threads.
@@ -57,55 +47,55 @@ def chunking(kernel: Kernel) -> tuple[int, int]:
         count, grain = kernel.rows, 1
     else:
         count = max([loop.axes[-1].extent for loop in kernel.loops()], default=1)
-        grain = ELEMENTS
+        grain = limits.grain
     work = work_of(kernel)
-    if not kernel.parallel or work < PARALLEL_WORK:
+    if not kernel.parallel or work < limits.parallel_work:
         return count, count
-    streams = max(2, kernel.elements // STREAM, work // (8 * PARALLEL_WORK))
-    chunks = min(CHUNKS, count, max(2, work // (PARALLEL_WORK // 2)), streams)
+    streams = max(2, kernel.elements // limits.stream, work // (8 * limits.parallel_work))
+    chunks = min(limits.chunks, count, max(2, work // (limits.parallel_work // 2)), streams)
     kept = sum(p.size for p in kernel.params if p.role == "partial")
     if kept:
         chunks = min(chunks, max(1, kernel.elements // (4 * kept)))
     chunk = -(-count // chunks)
-    if any(block.outer for _, block, _ in far_loads(kernel)):
+    if any(block.outer for _, block, _ in far_loads(kernel, limits)):
         # Neighbouring rows share the cache lines that they read.
-        chunk = max(chunk, min(_TOGETHER, kernel.rows // 4))
+        chunk = max(chunk, min(limits.far_together, kernel.rows // 4))
     return count, -(-chunk // grain) * grain
 
 
-def far_loads(kernel: Kernel) -> Iterator[tuple[Load, Axis, Axis]]:
+def far_loads(kernel: Kernel, limits: Limits) -> Iterator[tuple[Load, Axis, Axis]]:
     """Loads that step along the inner axis by many elements, and along the one around it by one;
     with these two axes, the inner one last."""
     for loop in kernel.body:
         axes = (*kernel.outer, *loop.axes) if type(loop) is Loop else ()
-        if len(axes) > 1 and axes[-2].extent >= FEWEST:
-            for s in _far_along(kernel, loop):
+        if len(axes) > 1 and axes[-2].extent >= limits.far_rows:
+            for s in _far_along(kernel, loop, limits):
                 if abs(s.index.step(axes[-2])) == 1:
                     yield s, axes[-2], axes[-1]
 
 
-def _far_along(kernel: Kernel, loop: Loop) -> Iterator[Load]:
+def _far_along(kernel: Kernel, loop: Loop, limits: Limits) -> Iterator[Load]:
     inner = loop.axes[-1]
-    for s in loop.body if inner.extent >= _SHORTEST else ():
+    for s in loop.body if inner.extent >= limits.far_length else ():
         if type(s) is Load and kernel.params[s.array].role == "in" and not s.index.dynamic:
-            if abs(s.index.step(inner)) > _NEAR:
+            if abs(s.index.step(inner)) > limits.far_step:
                 yield s
 
 
-def neighbours_together(kernel: Kernel) -> Kernel:
+def neighbours_together(kernel: Kernel, limits: Limits) -> Kernel:
     """The kernel, its rows in such an order that neighbours read neighbouring elements.
 
     Where the inner axis is the slowest of an operand, as in `x.transpose(2, 1, 0)`, its fastest
     becomes the last one of those that count rows.
     """
     in_any_order = kernel.parallel and all(p.role != "partial" for p in kernel.params)
-    if not in_any_order or len(kernel.outer) < 2 or any(far_loads(kernel)):
+    if not in_any_order or len(kernel.outer) < 2 or any(far_loads(kernel, limits)):
         return kernel
     for loop in kernel.body:
         if type(loop) is Loop and len(loop.axes) == 1:
-            for s in _far_along(kernel, loop):
+            for s in _far_along(kernel, loop, limits):
                 for axis in kernel.outer:
-                    if abs(s.index.step(axis)) == 1 and axis.extent >= FEWEST:
+                    if abs(s.index.step(axis)) == 1 and axis.extent >= limits.far_rows:
                         others = (a for a in kernel.outer if a is not axis)
                         return replace(kernel, outer=(*others, axis))
     return kernel

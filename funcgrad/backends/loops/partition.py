@@ -11,32 +11,25 @@ A short last axis that is summed over (coordinates of points, say) is no axis of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from funcgrad.backends.loops.counts import counted_axis, one_hot_rows
+from funcgrad.backends.loops.limits import Limits
+from funcgrad.backends.loops.target import Target
 from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.primitives.indexing import block_position
 
 UNROLLED = -1
-UNROLL_EXTENT = 4
-# Fewer elements than this are held in registers.
-SMALL = 32
-# Whole reductions of more elements are shared by threads, instead of being part of a row.
-LARGE_ROW = 65536
 
 Label = int | None
 Labels = tuple[Label, ...]
 
-# Rows of fewer elements are no reason to compute what belongs to a row as a single number.
-LEAST_ROW = 16
 
 VIEWS = ("reshape", "transpose", "broadcast_to", "index", "flip", "stop_gradient")
-# Of more parts an array is put together by as many copies.
-MOST_PARTS = 8
 
 
 class Cluster:
@@ -75,22 +68,19 @@ class Partition:
     """Clusters of a graph's equations, grown in the equations' order.
 
     Args:
-        can_loop: whether an equation can be written inside a loop nest.
-        can_be_small: whether an equation on small arrays can be computed in registers.
+        target: tells what can be written, and what is better.
     """
 
-    def __init__(
-        self, graph: Graph, can_loop: Callable[[Eqn], bool], can_be_small: Callable[[Eqn], bool]
-    ):
+    def __init__(self, graph: Graph, target: Target):
         self.graph = graph
-        self.can_loop = can_loop
-        self.can_be_small = can_be_small
+        self.target = target
+        self.limits = target.limits
         self.clusters: list[Cluster] = []
         self.made_by: dict[int, Eqn] = {id(o): e for e in graph.eqns for o in e.outs}
         self.order = {id(e): i for i, e in enumerate(graph.eqns)}
         self.home: dict[int, Cluster] = {}
         self.readers: dict[int, list[Cluster]] = {}
-        self.unrolled = _unrolled_extents(graph)
+        self.unrolled = _unrolled_extents(graph, self.limits)
         for eqn in graph.eqns:
             self._place(eqn)
 
@@ -102,10 +92,10 @@ class Partition:
     # -- placing an equation ------------------------------------------------------------
 
     def _place(self, eqn: Eqn) -> None:
-        if eqn.prim.name in VIEWS and not _is_small(eqn):
+        if eqn.prim.name in VIEWS and not self._is_small(eqn):
             self._place_view(eqn)
             return
-        if self.can_be_small(eqn) and _is_small(eqn):
+        if self.target.can_be_small(eqn) and self._is_small(eqn):
             self._join_small(eqn)
         elif self._loops(eqn) and all(_size(a) for a in (*eqn.ins, *eqn.outs)):
             self._join_loops(eqn)
@@ -114,8 +104,11 @@ class Partition:
 
     def _loops(self, eqn: Eqn) -> bool:
         if eqn.prim.assembles:
-            return self.can_be_small(eqn) and len(eqn.ins) <= MOST_PARTS
-        return self.can_loop(eqn)
+            return self.target.can_be_small(eqn) and len(eqn.ins) <= self.limits.most_parts
+        return self.target.can_loop(eqn)
+
+    def _is_small(self, eqn: Eqn) -> bool:
+        return all(_size(a) <= self.limits.small for a in (*eqn.ins, *eqn.outs))
 
     def _place_view(self, eqn: Eqn) -> None:
         """A view costs nothing: it goes with what it is a view of, where it can."""
@@ -216,7 +209,7 @@ class Partition:
             for a in eqn.ins
             if type(a) is Var and _size(a) == size
             for c in reversed(self.readers.get(id(self.root(a)), ()))
-            if c.kind == "loops" and prod(c.dims) * UNROLL_EXTENT >= size
+            if c.kind == "loops" and prod(c.dims) * self.limits.unroll >= size
         ]
         return dict.fromkeys([*near, *beside])
 
@@ -296,7 +289,7 @@ class Partition:
                 return False
         dims, split = list(cluster.dims), cluster.split
         labels = self._labels(cluster, eqn)
-        if labels is None or not _fits(cluster, labels, len(dims)):
+        if labels is None or not _fits(cluster, labels, len(dims), self.limits):
             cluster.dims, cluster.split = dims, split
             return False
         if eqn.prim.reduces:
@@ -348,7 +341,12 @@ class Partition:
         for i, n in enumerate(shape):
             if labels[i] != "?":
                 continue
-            if i == last and last and n in self.unrolled and prod(shape[:-1]) >= 256:
+            if (
+                i == last
+                and last
+                and n in self.unrolled
+                and prod(shape[:-1]) >= self.limits.unroll_rows
+            ):
                 labels[i] = UNROLLED
                 continue
             used = set(labels)
@@ -389,7 +387,9 @@ class Partition:
         first = rank - len(reduced)
         if reduced != set(range(first, rank)):
             return False
-        if prod(cluster.dims[first:]) > LARGE_ROW and prod(cluster.dims[:first]) < 64:
+        if prod(cluster.dims[first:]) > self.limits.large_row and (
+            prod(cluster.dims[:first]) < self.limits.enough_rows
+        ):
             return False
         cluster.split = first
         return True
@@ -474,23 +474,19 @@ def _size(atom: Any) -> int:
     return atom.aval.size
 
 
-def _is_small(eqn: Eqn) -> bool:
-    return all(_size(a) <= SMALL for a in (*eqn.ins, *eqn.outs))
-
-
-def _unrolled_extents(graph: Graph) -> set[int]:
+def _unrolled_extents(graph: Graph, limits: Limits) -> set[int]:
     """The lengths of short last axes that some equation sums over, beside long ones."""
     found = set()
     for eqn in graph.eqns:
         if eqn.prim.reduces:
             shape, axes = eqn.ins[0].aval.shape, eqn.params["axes"]
-            if len(shape) > 1 and axes == (len(shape) - 1,) and 1 < shape[-1] <= UNROLL_EXTENT:
-                if prod(shape[:-1]) >= 256:
+            if len(shape) > 1 and axes == (len(shape) - 1,) and 1 < shape[-1] <= limits.unroll:
+                if prod(shape[:-1]) >= limits.unroll_rows:
                     found.add(shape[-1])
     return found
 
 
-def _fits(cluster: Cluster, labels: Labels, rank_before: int) -> bool:
+def _fits(cluster: Cluster, labels: Labels, rank_before: int, limits: Limits) -> bool:
     """Whether a value on these axes is computed once for each of its elements.
 
     It has all axes of the space, or those of a row. Where it brings new axes, the values that
@@ -502,7 +498,7 @@ def _fits(cluster: Cluster, labels: Labels, rank_before: int) -> bool:
         return cluster.split is not None and used == set(range(cluster.split))
     if 0 < rank_before < rank:
         cluster.split = rank_before
-        return prod(cluster.dims[rank_before:]) >= LEAST_ROW
+        return prod(cluster.dims[rank_before:]) >= limits.least_row
     return True
 
 

@@ -3,69 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from math import prod
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from funcgrad.backends.loops import assembly, check, control, products
+from funcgrad.backends.loops.builder import Builder, Program
 from funcgrad.backends.loops.check import after_pass
 from funcgrad.backends.loops.chunks import chunked
 from funcgrad.backends.loops.donation import copies_itself, donations
 from funcgrad.backends.loops.epilogue import with_epilogues
-from funcgrad.backends.loops.host import host_function
 from funcgrad.backends.loops.joins import joined
-from funcgrad.backends.loops.kernels import copy_nest, neighbours_together
 from funcgrad.backends.loops.memory import Buffer, place
-from funcgrad.backends.loops.nest import Kernel
 from funcgrad.backends.loops.partition import VIEWS, Cluster, Partition
-from funcgrad.backends.loops.plan import HostCall, Plan, Registers, RunKernel, Step
+from funcgrad.backends.loops.plan import Plan, Registers, Step
 from funcgrad.backends.loops.plan_printing import format_plan
 from funcgrad.backends.loops.recompute import recomputed
 from funcgrad.backends.loops.schedule import schedule
 from funcgrad.backends.loops.sites import Lines, Site
 from funcgrad.backends.loops.target import Target
-from funcgrad.backends.loops.views import View, contiguous, view_of
+from funcgrad.backends.loops.views import View, contiguous
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 
 # The steps of an equation that no cluster takes, by its primitive's name.
-RULES: dict[str, Callable[[Any, Eqn], None]] = {
+RULES: dict[str, Callable[[Builder, Eqn], None]] = {
     **assembly.RULES,
     **control.RULES,
     **products.RULES,
 }
-
-
-class Program:
-    """What all plans of one program share.
-
-    Attributes:
-        target: the backend.
-        lines: the user's, where indices are checked.
-        constants: the buffers of constant arrays, by the array's id; a buffer's value is the
-            array that the program reads, and the one that it stands for.
-        sites: where indices are checked, with their numbers, from 1 on.
-    """
-
-    def __init__(self, target: Target, lines: Lines):
-        self.target = target
-        self.lines = lines
-        self.constants: dict[int, Buffer] = {}
-        self.sites: dict[Site, int] = {}
-
-    def site(self, eqns: Iterable[Eqn]) -> int:
-        """The number of the site where these equations are computed; 0 if they check nothing."""
-        found = self.lines.site(eqns)
-        return self.sites.setdefault(found, len(self.sites) + 1) if found else 0
-
-    def constant(self, value: np.ndarray) -> Buffer:
-        found = self.constants.get(id(value))
-        if found is None:
-            array = np.ascontiguousarray(value)
-            found = self.constants[id(value)] = Buffer(
-                array.dtype, array.size, "given", (array, value)
-            )
-        return found
 
 
 class PlannedProgram(NamedTuple):
@@ -104,9 +67,9 @@ def plan_program(
     results = [Buffer(a.aval.dtype, max(a.aval.size, 1), "given") for a in graph.outputs]
     views = [contiguous(b, v.aval.shape) for b, v in zip(inputs, graph.inputs, strict=True)]
     steps = steps_of(program, graph, views, results)
-    pairs = donations(graph, donated, inputs, results, steps) if donated else {}
+    pairs = donations(graph, donated, inputs, results, steps, target.limits) if donated else {}
     memory = {results[r]: inputs[i] for r, i in pairs.items()}
-    steps = joined([s for s in steps if not copies_itself(s, memory)], memory)
+    steps = joined([s for s in steps if not copies_itself(s, memory)], memory, target.limits)
     plan = planned(after_pass(steps, {*inputs, *results}), [*inputs, *results])
     constants = list(program.constants.values())
     return PlannedProgram(plan, inputs, constants, results, pairs, [*program.sites])
@@ -122,10 +85,10 @@ def steps_of(
         inputs: where the inputs lie.
         targets: the buffers that the outputs are written to.
     """
-    steps: Sequence[Step] = Planner(program, graph, inputs, targets).steps
+    steps: Sequence[Step] = Planner(program, graph, inputs, targets).builder.steps
     outside = {*(view.buffer for view in inputs), *targets}
     for improved in (with_epilogues, chunked):
-        steps = improved(after_pass(steps, outside))
+        steps = improved(after_pass(steps, outside), program.target.limits)
     return after_pass(steps, outside)
 
 
@@ -145,79 +108,34 @@ class Planner:
     def __init__(
         self, program: Program, graph: Graph, inputs: Sequence[View], targets: Sequence[Buffer]
     ):
-        self.program = program
-        self.target = program.target
         self.graph = graph
-        self.steps: list[Step] = []
-        self.views: dict[int, View] = {
-            id(v): view for v, view in zip(graph.inputs, inputs, strict=True)
-        }
-        self.partition = Partition(graph, self.target.can_loop, self.target.can_be_small)
-        self.written: dict[int, Buffer] = {}
-        self.copies: dict[View, View] = {}
+        self.target = program.target
+        self.partition = Partition(graph, self.target)
+        views = {id(v): view for v, view in zip(graph.inputs, inputs, strict=True)}
+
+        def inner(graph: Graph, inputs: Sequence[View], targets: Sequence[Buffer]) -> Plan:
+            steps = steps_of(program, graph, inputs, targets)
+            return planned(steps, [*(view.buffer for view in inputs), *targets])
+
+        self.builder = builder = Builder(program, self.partition.made_by, views, inner)
         self._give_targets(targets)
         self._read_outside = _read_outside(self.partition)
         self._recomputed = recomputed(self.partition, self._read_outside)
         for cluster in self.partition.in_order():
             self._cluster(cluster)
         for atom, target in zip(graph.outputs, targets, strict=True):
-            if self.written.get(id(atom)) is not target:
-                self.copy(self.resolve(atom), contiguous(target, atom.aval.shape))
-
-    # -- where values lie ---------------------------------------------------------------
+            if builder.written.get(id(atom)) is not target:
+                builder.copy(builder.resolve(atom), contiguous(target, atom.aval.shape))
 
     def _give_targets(self, targets: Sequence[Buffer]) -> None:
         """Outputs that an equation makes are written where they are wanted, the first time."""
+        written = self.builder.written
         given = {id(v) for v in self.graph.inputs}
         for atom, target in zip(self.graph.outputs, targets, strict=True):
-            if type(atom) is not Var or id(atom) in given or id(atom) in self.written:
+            if type(atom) is not Var or id(atom) in given or id(atom) in written:
                 continue
             if self.partition.root(atom) is atom and atom.aval.dtype == target.dtype:
-                self.written[id(atom)] = target
-
-    def result(self, var: Any) -> Buffer:
-        """The buffer that a variable is written to."""
-        found = self.written.get(id(var))
-        if found is None:
-            found = self.written[id(var)] = Buffer(var.aval.dtype, max(var.aval.size, 1))
-        self.views[id(var)] = contiguous(found, var.aval.shape)
-        return found
-
-    def resolve(self, atom: Any) -> View:
-        """Where an atom lies; views of arrays take no room."""
-        if type(atom) is Const:
-            value = np.asarray(atom.value, atom.aval.dtype)
-            if value.size > 1 and not any(value.strides):
-                one = self.program.constant(_once(atom, value))
-                return View(one, value.shape, (0,) * value.ndim, 0)
-            kept = atom.value if isinstance(atom.value, np.ndarray) else _once(atom, value)
-            return contiguous(self.program.constant(kept), value.shape)
-        found = self.views.get(id(atom))
-        if found is None:
-            eqn = self.partition.made_by[id(atom)]
-            if eqn.prim.name not in VIEWS:
-                raise AssertionError(f"{eqn.prim.name}: its result is read before it is made")
-            found = self.views[id(atom)] = self._view(eqn)
-        return found
-
-    def _view(self, eqn: Eqn) -> View:
-        base = self.resolve(eqn.ins[0])
-        found = view_of(eqn, base)
-        if found is None:
-            found = view_of(eqn, self.contiguous_copy(base))
-        assert found is not None
-        return found
-
-    def contiguous_copy(self, view: View) -> View:
-        """The same elements in row-major order, copied for the first who asks."""
-        if view.contiguous:
-            return view
-        found = self.copies.get(view)
-        if found is None:
-            buffer = Buffer(view.buffer.dtype, max(prod(view.shape), 1))
-            found = self.copies[view] = contiguous(buffer, view.shape)
-            self.copy(view, found)
-        return found
+                written[id(atom)] = target
 
     def _outputs_of(self, cluster: Cluster) -> list[Any]:
         """The variables of a cluster that something outside of it reads."""
@@ -242,15 +160,16 @@ class Planner:
             found[id(eqn)] = eqn
             atom = eqn.ins[0]
 
-    # -- steps --------------------------------------------------------------------------
-
     def _cluster(self, cluster: Cluster) -> None:
+        builder = self.builder
         if cluster.kind == "loops":
             outputs = self._outputs_of(cluster)
             if outputs:
                 again = self._computed_again(cluster)
-                found = schedule(cluster, outputs, self.resolve, self.result, again)
-                self.run(*found, self.program.site((*again, *cluster.eqns)))
+                found = schedule(
+                    cluster, outputs, builder.resolve, builder.result, self.target.limits, again
+                )
+                builder.run(*found, builder.program.site((*again, *cluster.eqns)))
         elif cluster.kind == "small":
             self._registers(cluster)
         else:
@@ -265,7 +184,7 @@ class Planner:
         for eqn in cluster.eqns:
             for atom in eqn.ins:
                 if type(atom) is Var and id(atom) not in made:
-                    reads[id(atom)] = atom, self.resolve(atom)
+                    reads[id(atom)] = atom, self.builder.resolve(atom)
         views_of_memory = [
             e.outs[0]
             for e in cluster.eqns
@@ -274,46 +193,20 @@ class Planner:
             and id(self.partition.root(e.ins[0])) not in made
         ]
         for var in views_of_memory:
-            reads[id(var)] = var, self.resolve(var)
-        results = tuple((o, self.result(o)) for o in outputs)
-        site = self.program.site(cluster.eqns)
-        self.steps.append(Registers(tuple(cluster.eqns), tuple(reads.values()), results, site))
+            reads[id(var)] = var, self.builder.resolve(var)
+        results = tuple((o, self.builder.result(o)) for o in outputs)
+        site = self.builder.program.site(cluster.eqns)
+        step = Registers(tuple(cluster.eqns), tuple(reads.values()), results, site)
+        self.builder.steps.append(step)
 
     def _call(self, eqn: Eqn) -> None:
         """The steps of an equation that no cluster takes."""
         found = assembly.scatter if eqn.prim.scatters else RULES.get(eqn.prim.name)
         known = all(a.aval.dtype in self.target.dtypes for a in (*eqn.ins, *eqn.outs))
         if found is not None and known and all(o.aval.size for o in eqn.outs):
-            found(self, eqn)
+            found(self.builder, eqn)
         else:
-            self.host(eqn)
-
-    def host(self, eqn: Eqn) -> None:
-        """A call of the primitive's own implementation, on arrays in the program's memory."""
-        operands = [self.resolve(a) for a in eqn.ins if type(a) is not Const]
-        for out in eqn.outs:
-            self.result(out)
-        results = [self.views[id(o)] for o in eqn.outs]
-        views = (*results, *operands)
-        self.steps.append(HostCall(host_function(eqn), views, len(results), eqn))
-
-    def copy(self, source: View, destination: View) -> None:
-        """Elements from one view to another of the same shape."""
-        if not prod(source.shape):
-            return
-        if not {source.buffer.dtype, destination.buffer.dtype} <= set(self.target.dtypes):
-            self.steps.append(HostCall(np.copyto, (destination, source), 1))
-            return
-        self.run(copy_nest(source, destination), [source.buffer, destination.buffer])
-
-    def run(self, kernel: Kernel, buffers: Sequence[Buffer | None], site: int = 0) -> None:
-        """A step that runs a kernel, whose checks have a site of this number."""
-        self.steps.append(RunKernel(neighbours_together(kernel), tuple(buffers), site=site))
-
-    def inner(self, graph: Graph, inputs: Sequence[View], targets: Sequence[Buffer]) -> Plan:
-        """The plan of a loop's or branch's graph, decomposed."""
-        steps = steps_of(self.program, graph, inputs, targets)
-        return planned(steps, [*(view.buffer for view in inputs), *targets])
+            self.builder.host(eqn)
 
 
 def _read_outside(partition: Partition) -> set[int]:
@@ -329,10 +222,3 @@ def _read_outside(partition: Partition) -> set[int]:
                 if partition.home.get(id(root)) is not home:
                     found.add(id(root))
     return found
-
-
-def _once(atom: Any, value: np.ndarray) -> np.ndarray:
-    """A constant's one number as an array, which lives as long as the atom."""
-    if isinstance(atom.value, np.ndarray):
-        return atom.value[tuple([slice(0, 1)] * value.ndim)]
-    return value

@@ -4,55 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.loops.builder import Builder
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.plan import MatrixProduct
 from funcgrad.backends.loops.views import View, contiguous, row_major
 from funcgrad.core.graph import Eqn
 
-if TYPE_CHECKING:
-    from funcgrad.backends.loops.planner import Planner
 
-
-def _matmul(planner: Planner, eqn: Eqn) -> None:
-    if planner.target.can_multiply(eqn):
-        _product(planner, eqn.ins, planner.result(eqn.outs[0]))
+def _matmul(builder: Builder, eqn: Eqn) -> None:
+    if builder.target.can_multiply(eqn):
+        _product(builder, eqn.ins, builder.result(eqn.outs[0]))
     else:
-        planner.host(eqn)
+        builder.host(eqn)
 
 
-def _add_product(planner: Planner, eqn: Eqn) -> None:
-    if planner.target.can_multiply(eqn):
+def _add_product(builder: Builder, eqn: Eqn) -> None:
+    if builder.target.can_multiply(eqn):
         w, *operands = eqn.ins
-        result = planner.result(eqn.outs[0])
-        _product(planner, operands, result, eqn.params["scale"], planner.resolve(w))
+        result = builder.result(eqn.outs[0])
+        _product(builder, operands, result, eqn.params["scale"], builder.resolve(w))
     else:
-        planner.host(eqn)
+        builder.host(eqn)
 
 
 def _product(
-    planner: Planner,
+    builder: Builder,
     operands: Sequence[Any],
     result: Buffer,
     scale: float = 1.0,
     source: View | None = None,
 ) -> None:
-    x, y = (_matrix(planner, atom, result.dtype, side) for side, atom in enumerate(operands))
-    how = planner.target.product(x, y, result.dtype, scale, source is not None)
+    x, y = (_matrix(builder, atom, result.dtype, side) for side, atom in enumerate(operands))
+    how = builder.target.product(x, y, result.dtype, scale, source is not None)
     if source is not None and how.adds_in_place:
-        planner.copy(source, contiguous(result, source.shape))
+        builder.copy(source, contiguous(result, source.shape))
         source = contiguous(result, source.shape)
     elif source is not None:
-        source = planner.contiguous_copy(source)
-    planner.steps.append(MatrixProduct(x, y, result, scale, source, how))
+        source = builder.contiguous_copy(source)
+    builder.steps.append(MatrixProduct(x, y, result, scale, source, how))
 
 
-def _matrix(planner: Planner, atom: Any, dtype: np.dtype, side: int) -> View:
+def _matrix(builder: Builder, atom: Any, dtype: np.dtype, side: int) -> View:
     """An operand as matrices with unit stride along one of the last two axes."""
-    view = planner.resolve(atom)
+    view = builder.resolve(atom)
     if len(view.shape) == 1:
         at = 0 if side == 0 else 1
         shape, strides = list(view.shape), list(view.strides)
@@ -61,7 +59,7 @@ def _matrix(planner: Planner, atom: Any, dtype: np.dtype, side: int) -> View:
         view = View(view.buffer, tuple(shape), tuple(strides), view.offset)
     if view.buffer.dtype != dtype or leading(view) is None:
         fresh = View(Buffer(dtype, prod(view.shape)), view.shape, row_major(view.shape), 0)
-        planner.copy(view, fresh)
+        builder.copy(view, fresh)
         return fresh
     return view
 
@@ -76,7 +74,7 @@ def leading(view: View) -> tuple[int, bool] | None:
     return None
 
 
-RULES: dict[str, Callable[[Planner, Eqn], None]] = {
+RULES: dict[str, Callable[[Builder, Eqn], None]] = {
     "matmul": _matmul,
     "add_product": _add_product,
 }

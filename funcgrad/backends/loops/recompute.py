@@ -11,16 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.loops.partition import SMALL, VIEWS, Cluster, Partition
+from funcgrad.backends.loops.partition import VIEWS, Cluster, Partition
 from funcgrad.core.graph import Eqn, Var
 from funcgrad.core.primitive import Primitive
-
-# So many cheap operations on so many arrays take no longer than reading one more array.
-MOST_OPERATIONS = 4
-MOST_ARRAYS = 2
-# Or some more, if that is not done too often.
-MORE_OPERATIONS = 8
-MOST_WORK = 20
 
 # The readers of a value, and the views by which they read it.
 Uses = dict[int, list[tuple[Eqn, Any]]]
@@ -45,12 +38,13 @@ def recomputed(partition: Partition, read_outside: set[int]) -> dict[int, list[E
         if home is None or home.kind != "loops":
             kept.update(id(partition.root(a)) for a in eqn.ins)
     found: dict[int, list[Eqn]] = {}
+    small = partition.limits.small
     for eqn in partition.graph.eqns:
         home = partition.home.get(id(eqn.outs[0])) if eqn.outs else None
         if home is None or home.kind != "loops":
             continue
         for var in eqn.outs:
-            if id(var) in read_outside and id(var) not in kept and var.aval.size > SMALL:
+            if id(var) in read_outside and id(var) not in kept and var.aval.size > small:
                 steps = _steps(partition, eqn, uses, read_outside, found)
                 if steps is None:
                     steps = _moved(partition, eqn, uses, read_outside, found)
@@ -77,14 +71,15 @@ def _steps(
     """The equations from arrays in memory to this one's result; None if they are too many."""
     steps, arrays = _closure(partition, last, read_outside, found)
     work = [e.prim for e in steps if e.prim.name not in VIEWS and not e.prim.assembles]
-    if not all(prim.cheap for prim in work) or len(arrays) > MOST_ARRAYS:
+    limits = partition.limits
+    if not all(prim.cheap for prim in work) or len(arrays) > limits.again_arrays:
         return None
-    if len(work) > MOST_OPERATIONS:
+    if len(work) > limits.again_operations:
         home = partition.home[id(last.outs[0])]
         readers = [(e, a) for e, a in uses[id(last.outs[0])] if _home(partition, e) is not home]
         # Each puts the value at another place, while others that read one view meet.
         times = len({id(e) if e.prim.assembles else id(a) for e, a in readers})
-        if len(work) > MORE_OPERATIONS or len(work) * times > MOST_WORK:
+        if len(work) > limits.again_more_operations or len(work) * times > limits.again_work:
             return None
     return steps
 
@@ -170,7 +165,7 @@ def _most_arrays(partition: Partition, last: Eqn, read_outside: set[int]) -> flo
     """How many arrays may be read elsewhere for a value: any number if for nothing else here."""
     home = partition.home[id(last.outs[0])]
     others = (o for e in home.eqns if e is not last for o in e.outs)
-    return MOST_ARRAYS if any(id(o) in read_outside for o in others) else inf
+    return partition.limits.again_arrays if any(id(o) in read_outside for o in others) else inf
 
 
 def _has_equal_parts(eqn: Eqn) -> bool:

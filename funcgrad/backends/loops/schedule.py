@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.backends.loops.collapse import collapse
+from funcgrad.backends.loops.limits import Limits
 from funcgrad.backends.loops.nest import (
     Axis,
     Combine,
@@ -38,10 +39,6 @@ from funcgrad.backends.loops.views import View, row_major
 from funcgrad.core.graph import Eqn
 from funcgrad.primitives.indexing import block_position
 
-# Beyond this many cheap operations a value is kept rather than computed in two passes.
-KEEP_COST = 14
-# So many pieces of the space are computed in turn, or these few where that takes long code.
-MOST_PIECES, FEW_PIECES = 6, 2
 # How often tilings are refined: where arrays are put together of such, the inner ones are
 # looked at once the outer ones are settled.
 _REFINEMENTS = 6
@@ -59,6 +56,7 @@ def schedule(
     outputs: Sequence[Any],
     resolve: Callable[[Any], View],
     target: Callable[[Any], Any],
+    limits: Limits,
     again: Sequence[Eqn] = (),
 ) -> Scheduled:
     """The loop nest of a cluster.
@@ -67,13 +65,14 @@ def schedule(
         outputs: the variables that are read outside of it.
         resolve: where a variable of another cluster lies in memory.
         target: the buffer that an output is written to.
+        limits: those of the target.
         again: equations of other clusters that this one computes again.
     """
     cheap = all(e.prim.cheap for e in (*again, *cluster.eqns))
-    most = MOST_PIECES if cheap else FEW_PIECES
+    most = limits.most_pieces if cheap else limits.few_pieces
     tilings = [whole(n) for n in cluster.dims]
     for _ in range(_REFINEMENTS):
-        found, wishes = _with_tilings(cluster, tilings, outputs, resolve, target, again)
+        found, wishes = _with_tilings(cluster, tilings, outputs, resolve, target, limits, again)
         better = refined(tilings, wishes, most)
         if better == tilings:
             break
@@ -114,10 +113,12 @@ class _Scheduler(Values):
         outputs: Sequence[Any],
         resolve: Callable[[Any], View],
         target: Callable[[Any], Any],
+        limits: Limits,
         again: Sequence[Eqn],
     ):
         super().__init__((*again, *cluster.eqns), resolve, target)
         self.cluster = cluster
+        self.limits = limits
         self.outputs = {id(o): o for o in outputs}
         self.flat = split is None
         self.first_inner = first = 0 if split is None else split
@@ -252,7 +253,8 @@ class _Scheduler(Values):
             return
         seen.add(key)
         first = self.first_use.setdefault(key, number)
-        if first < number and eqn.prim.name not in VIEWS and self.cost(atom) >= KEEP_COST:
+        is_view = eqn.prim.name in VIEWS
+        if first < number and not is_view and self.cost(atom) >= self.limits.keep_cost:
             self.to_keep.add(key)
             return
         for a in eqn.ins:
