@@ -137,15 +137,3 @@ def test_numbers_with_exponents_that_are_arrays(x: Any) -> None:
 def test_quantiles_out_of_range_are_none_of_nothing_either(name: str) -> None:
     check(lambda xp, x: getattr(xp, name)(x, -0.5), np.zeros((0, 3)))
     check(lambda xp, x: getattr(xp, name)(x, 0.5), np.zeros((0, 3)))
-
-
-@pytest.mark.parametrize("mode", ["eager", "vmap", "numpy"])
-@pytest.mark.parametrize("dtype", ["f4", "f8", "c8", "c16"])
-def test_clipped_zeros_have_numpys_sign(mode: str, dtype: str) -> None:
-    x = np.array([0.0, -0.0, 1.0, 2.0, -3.0] * 2, dtype)
-    for low, high in ((0, 2), (-1.0, 0.0), (0, 0), (-2, 1)):
-        found = np.asarray(MODES[mode](lambda x, b=(low, high): np.clip(x, *b), x))
-        wanted = np.clip(x, low, high)
-        np.testing.assert_array_equal(found, wanted)
-        for a, b in ((found.real, wanted.real), (found.imag, wanted.imag)):
-            np.testing.assert_array_equal(np.signbit(a), np.signbit(b))

@@ -103,10 +103,9 @@ def clip(
         limits = np.iinfo(a.dtype)
         lower = _bound(lower, ew.maximum, limits.min)
         upper = _bound(upper, ew.minimum, limits.max)
-    # In this order zeros of both signs come out as NumPy's.
-    if lower is None:
-        return a if upper is None else np.minimum(a, upper)
-    return np.maximum(a, lower) if upper is None else np.minimum(upper, np.maximum(lower, a))
+    if lower is not None:
+        a = np.maximum(a, lower)
+    return a if upper is None else np.minimum(a, upper)
 
 
 def _bound(bound: Any, prim: Primitive, limit: int) -> Any:
