@@ -112,10 +112,11 @@ def searchsorted(a: Any, v: Any, side: str = "left", sorter: Any = None) -> Any:
     if a.ndim != 1:
         raise at_line(ShapeError, f"searchsorted needs an `a` with one axis, got {aval_of(a)}")
     if sorter is not None:
-        if np.size(sorter) != a.size:
+        sorter = as_array(sorter)
+        if sorter.size != a.size:
             raise at_line(
                 ShapeError,
-                f"searchsorted: sorter has {np.size(sorter)} elements, `a` has {a.size}; it is "
+                f"searchsorted: sorter has {sorter.size} elements, `a` has {a.size}; it is "
                 "np.argsort(a)",
             )
         a = take(a, sorter)
