@@ -196,6 +196,12 @@ KNOWN = [
         "-0.0 and 0.0 are equal: machine code takes the first, NumPy's vector loops the second",
     ),
     Known(
+        "sinc",
+        "value",
+        r"^llvm .*sinc\(([iu]\d|f32\[2,3\] nan|f64)",
+        "of whole numbers it is 0; NumPy's is the sine of a product with a rounded pi",
+    ),
+    Known(
         "sum median",
         "zero",
         r"^llvm .*odd, axis=(\(\)|\(0, 1\))",
@@ -314,7 +320,7 @@ KNOWN = [
     Known(
         "clip ndarray.clip",
         "zero",
-        r"(f(32|64)\[\S+\] odd, '0'|c(64|128)\[\S+\] odd, '-?[01]'), '",
+        r"(f(32|64)\[\S+\] odd, '0'|c(64|128)\[\S+\] odd, '-?[01]'), '|^llvm .*odd, min=0",
         "-0.0 and 0.0 are equal: np.maximum and np.minimum, of which it consists, have another "
         "one than np.clip",
     ),
