@@ -159,7 +159,9 @@ def _custom_vjp(x: Any, bodies: Sequence[Body], count: int) -> Any:
     x0 = fg.stop_gradient(x)
     custom = fg.custom_vjp(function)
     custom.defvjp(
-        lambda a: (custom(a), a), lambda a, ct: (np.cos(a) * ct + 0 * _fit(x0, bodies[0](x0)),)
+        # Linear in ct: 0 times what is not known until the program runs may be NaN.
+        lambda a: (custom(a), a),
+        lambda a, ct: ((np.cos(a) + 0 * _fit(x0, bodies[0](x0))) * ct,),
     )
     return custom(x)
 
