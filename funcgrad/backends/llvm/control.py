@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from funcgrad.backends.cost import graph_flops
-from funcgrad.backends.llvm.frame import Frame, counted
+from funcgrad.backends.llvm.flow import branches, counted, repeated
+from funcgrad.backends.llvm.frame import Frame
 from funcgrad.backends.llvm.interrupts import (
     due,
     end_if_reported,
@@ -65,10 +66,10 @@ def _times(
     def more(values: list[Value]) -> Value:
         return w.compare("icmp slt", values[0], end)
 
-    return _repeated(w, status, [first, *carry], more, block, 1)[1:]
+    return _while_fine(w, status, [first, *carry], more, block, 1)[1:]
 
 
-def _repeated(
+def _while_fine(
     w: Writer,
     status: Value,
     carry: Sequence[Value],
@@ -81,51 +82,21 @@ def _repeated(
     What follows an index out of range is not what it should be: it might never end the loop.
     Signals are looked for after every so many rounds.
     """
-    head, inside, after = w.new_label("head"), w.new_label("loop"), w.new_label("done")
-    start = w.block
-    w.branch(head)
-    w.label(head)
-    place = len(w.lines)
-    number = Value(w.fresh(), "i64")
-    phis = [Value(w.fresh(), c.kind, c.lanes) for c in carry]
-    wanted = test(phis)
-    fine = w.compare("icmp eq", w.load(status, "i64"), w.const(0, "i64"))
-    w.branch_if(w.op("and", wanted, fine), inside, after)
-    w.label(inside)
-    found = step(phis)
-    later = w.op("add", number, w.const(1, "i64"))
-    with w.when(due(w, number, every), "look"):
-        stopped(w, status)
-    back = w.block
-    w.branch(head)
-    first = [w.const(0, "i64"), *carry]
-    w.lines[place:place] = [
-        f"  {p.ref} = phi {p.type} [{a.ref}, %{start}], [{b.ref}, %{back}]"
-        for p, a, b in zip([number, *phis], first, [later, *found], strict=True)
-    ]
-    w.label(after)
-    return phis
 
+    def goes_on(values: list[Value]) -> Value:
+        wanted = test(values[1:])
+        fine = w.compare("icmp eq", w.load(status, "i64"), w.const(0, "i64"))
+        return w.op("and", wanted, fine)
 
-def _branches(
-    w: Writer, index: Value, count: int, write: Callable[[int], Sequence[Value]]
-) -> list[Value]:
-    """The results of the branch that an index chooses; beyond the last, the last's."""
-    labels, after = [w.new_label("branch") for _ in range(count)], w.new_label("after")
-    if index.kind != "i64":
-        index = w.cast("zext" if index.kind == "i1" else "sext", index, "i64")
-    cases = " ".join(f"i64 {k}, label %{label}" for k, label in enumerate(labels[:-1]))
-    w.line(f"switch i64 {index.ref}, label %{labels[-1]} [{cases}]")
-    ends: list[tuple[Sequence[Value], str]] = []
-    for k, label in enumerate(labels):
-        w.label(label)
-        found = write(k)
-        ends.append((found, w.block))
-        w.branch(after)
-    w.label(after)
-    columns = zip(*(values for values, _ in ends), strict=True)
-    blocks = [block for _, block in ends]
-    return [w.phi(c[0].kind, c[0].lanes, *zip(c, blocks, strict=True)) for c in columns]
+    def round_(values: list[Value]) -> Sequence[Value]:
+        number, *inner = values
+        found = step(inner)
+        later = w.op("add", number, w.const(1, "i64"))
+        with w.when(due(w, number, every), "look"):
+            stopped(w, status)
+        return [later, *found]
+
+    return repeated(w, [w.const(0, "i64"), *carry], goes_on, round_)[1:]
 
 
 def _scan_small(small: Small, eqn: Eqn) -> list[Value]:
@@ -148,7 +119,7 @@ def _while_small(small: Small, eqn: Eqn) -> list[Value]:
 
 def _while_values(small: Small, p: dict[str, Any], values: Sequence[Value]) -> list[Value]:
     consts, carry = values[: p["n_consts"]], values[p["n_consts"] :]
-    return _repeated(
+    return _while_fine(
         small.w,
         small.status,
         carry,
@@ -161,7 +132,7 @@ def _while_values(small: Small, p: dict[str, Any], values: Sequence[Value]) -> l
 def _switch_small(small: Small, eqn: Eqn) -> list[Value]:
     index, *operands = [small.value(a) for a in eqn.ins]
     graphs = eqn.params["branches"]
-    return _branches(small.w, index, len(graphs), lambda k: run_small(small, graphs[k], operands))
+    return branches(small.w, index, len(graphs), lambda k: run_small(small, graphs[k], operands))
 
 
 SMALL_RULES.update({"scan": _scan_small, "while": _while_small, "switch": _switch_small})
@@ -289,7 +260,7 @@ def planned_while(frame: Frame, step: While, write: WriteSteps) -> None:
         return later
 
     start, every = _start(frame, step.carry), rounds(round_work(step))
-    final = _repeated(w, frame.status, start, holds, round_, every)
+    final = _while_fine(w, frame.status, start, holds, round_, every)
     end_if_reported(frame)
     _finish(frame, final, step.results)
 
@@ -308,4 +279,4 @@ def planned_branch(frame: Frame, step: Branch, write: WriteSteps) -> None:
         frame.addresses = known
         return []
 
-    _branches(w, chosen, len(step.branches), branch)
+    branches(w, chosen, len(step.branches), branch)

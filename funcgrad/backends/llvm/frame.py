@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from funcgrad.backends.llvm.writer import GLUE, Value, Writer, mangled
+from funcgrad.backends.llvm.writer import Value, Writer, mangled
 from funcgrad.backends.loops.memory import Buffer, Placement
 from funcgrad.backends.loops.sites import EXTENT, INDEX, RUNNING, SITE
 from funcgrad.backends.loops.views import View
@@ -119,48 +119,6 @@ class Frame:
         """Give a plan's temporaries their addresses."""
         for buffer, offset in found.offsets.items():
             self.addresses[buffer] = self.w.offset(arena, "i8", self.w.const(offset, "i64"))
-
-
-def pieces_text(w: Writer, name: str, write: Callable[[Value], None]) -> str:
-    """`void name(ptr args, i64 begin, i64 end)`: what `write(number)` writes, for each number."""
-    counted(w, Value("%begin", "i64"), Value("%end", "i64"), 1, write)
-    w.line("ret void")
-    head = f"define internal void @{name}(ptr %args, i64 %begin, i64 %end) {GLUE} {{"
-    return "\n".join([head, "entry:", *w.lines, "}"])
-
-
-def counted(
-    w: Writer,
-    begin: Value,
-    end: Value,
-    step: int,
-    body: Callable[..., Sequence[Value] | None],
-    carry: Sequence[Value] = (),
-) -> list[Value]:
-    """A counted loop, which runs while `begin + step <= end`; the carried values behind it.
-
-    `body(i, *carry)` gives the carried values of the next round.
-    """
-    head, inside, after = w.new_label("head"), w.new_label("loop"), w.new_label("done")
-    start = w.block
-    w.branch(head)
-    w.label(head)
-    place = len(w.lines)
-    i = Value(w.fresh(), "i64")
-    phis = [Value(w.fresh(), c.kind, c.lanes) for c in carry]
-    last = w.op("add", i, w.const(step, "i64"))
-    w.branch_if(w.compare("icmp sle", last, end), inside, after)
-    w.label(inside)
-    found = body(i, *phis) or ()
-    back = w.block
-    w.branch(head)
-    pairs = zip((i, *phis), (begin, *carry), (last, *found), strict=True)
-    w.lines[place:place] = [
-        f"  {p.ref} = phi {p.type} [{first.ref}, %{start}], [{later.ref}, %{back}]"
-        for p, first, later in pairs
-    ]
-    w.label(after)
-    return phis
 
 
 def report(w: Writer, status: Value, bad: Value, index: Value, extent: int) -> None:

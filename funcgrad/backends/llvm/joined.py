@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from funcgrad.backends.llvm import products
-from funcgrad.backends.llvm.frame import Frame, pieces_text
+from funcgrad.backends.llvm.flow import pieces_text
+from funcgrad.backends.llvm.frame import Frame
 from funcgrad.backends.llvm.writer import Module, Value, Writer
 from funcgrad.backends.loops.plan import ProductAndKernel, RunKernel, RunTogether
 

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad.backends.llvm.access import Access, Mask, windows
-from funcgrad.backends.llvm.frame import counted, report
+from funcgrad.backends.llvm.flow import counted, guarded, in_blocks
+from funcgrad.backends.llvm.frame import report
 from funcgrad.backends.llvm.kinds import kind_of, memory_kind
 from funcgrad.backends.llvm.limits import LIMITS
-from funcgrad.backends.llvm.packing import WIDTH, Totals, in_blocks, single_pass
+from funcgrad.backends.llvm.packing import WIDTH, Totals, single_pass
 from funcgrad.backends.llvm.scalar import apply, combine, constant, convert, identity
 from funcgrad.backends.llvm.writer import BITS, KERNEL, Module, Value, Writer
 from funcgrad.backends.loops.nest import (
@@ -363,30 +364,14 @@ class _KernelWriter(Access):
             self.mask = Mask(lanes, rest)
             if begin.ref.startswith("%"):
                 last = w.const(axis.extent, "i64")
-                carry = self._guarded(
-                    w.compare("icmp eq", end, last), lambda *c: single(whole, *c), carry
+                carry = guarded(
+                    self.w, w.compare("icmp eq", end, last), lambda *c: single(whole, *c), carry
                 )
             else:
                 carry = single(whole, *carry)
             self.mask = None
         self.vector_axis, self.lanes = None, 1
         return carry
-
-    def _guarded(self, test: Value, body: Any, carry: list[Value]) -> list[Value]:
-        """`body(*carry)` where `test` holds, else the carried values as they are."""
-        w = self.w
-        then, after = w.new_label("tail"), w.new_label("after")
-        before = w.block
-        w.branch_if(test, then, after)
-        w.label(then)
-        found = body(*carry)
-        back = w.block
-        w.branch(after)
-        w.label(after)
-        return [
-            w.phi(c.kind, c.lanes, (c, before), (f, back))
-            for c, f in zip(carry, found, strict=True)
-        ]
 
     def _pass(
         self, loop: Loop, axis: Axis, i: Value, totals: list[Value], u: int, unroll: int

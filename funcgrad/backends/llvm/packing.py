@@ -9,10 +9,10 @@ piece, which the first cache holds; the totals of its rows then wait in memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from funcgrad.backends.llvm.frame import counted
+from funcgrad.backends.llvm.flow import counted
 from funcgrad.backends.llvm.kinds import memory_kind
 from funcgrad.backends.llvm.limits import LIMITS
 from funcgrad.backends.llvm.writer import BITS, Value, Writer
@@ -182,33 +182,3 @@ class Totals:
 
     def _at(self, place: Value, v: Value, row: Value) -> Value:
         return self.w.offset(place, v.kind, self.w.op("mul", row, self.w.const(v.lanes, "i64")))
-
-
-def in_blocks(
-    w: Writer,
-    begin: Value,
-    end: Value,
-    length: Callable[[Value], Value],
-    body: Callable[..., Sequence[Value] | None],
-    carry: Sequence[Value] = (),
-) -> list[Value]:
-    """A counted loop whose step varies; `body(i, stop, *carry)` gives the next round's values."""
-    head, inside, after = w.new_label("head"), w.new_label("block"), w.new_label("done")
-    start = w.block
-    w.branch(head)
-    w.label(head)
-    place = len(w.lines)
-    i = Value(w.fresh(), "i64")
-    phis = [Value(w.fresh(), c.kind, c.lanes) for c in carry]
-    w.branch_if(w.compare("icmp slt", i, end), inside, after)
-    w.label(inside)
-    stop = w.intrinsic("smin", w.op("add", i, length(i)), end)
-    found = body(i, stop, *phis) or ()
-    back = w.block
-    w.branch(head)
-    pairs = zip((i, *phis), (begin, *carry), (stop, *found), strict=True)
-    w.lines[place:place] = [
-        f"  {p.ref} = phi {p.type} [{a.ref}, %{start}], [{b.ref}, %{back}]" for p, a, b in pairs
-    ]
-    w.label(after)
-    return phis

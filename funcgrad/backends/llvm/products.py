@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.backends.llvm import blas, tiles
-from funcgrad.backends.llvm.frame import Frame, pieces_text
+from funcgrad.backends.llvm.flow import pieces_text
+from funcgrad.backends.llvm.frame import Frame
 from funcgrad.backends.llvm.writer import Module, Value, Writer, float_text
 from funcgrad.backends.loops.plan import MatrixProduct, RowPieces
 from funcgrad.backends.loops.products import leading

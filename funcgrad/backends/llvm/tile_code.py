@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from funcgrad.backends.llvm.frame import counted
+from funcgrad.backends.llvm.flow import counted
 from funcgrad.backends.llvm.tile_shapes import lanes, shape, symbol, width
 from funcgrad.backends.llvm.writer import BITS, Module, Value, Writer
 
