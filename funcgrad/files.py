@@ -1,10 +1,12 @@
-"""Writing files so that an earlier one is never lost."""
+"""Writing files so that an earlier one is never lost, and reading without waiting for ever."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
+import select
 import stat
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -12,6 +14,10 @@ from typing import BinaryIO
 
 Path = str | os.PathLike[str]
 
+# For how long somebody may take to open a pipe whose other end is read.
+PATIENCE_SECONDS = 5
+_BINARY = getattr(os, "O_BINARY", 0)
+_FLAGS = _BINARY | getattr(os, "O_NONBLOCK", 0)
 _STREAMS = {stat.S_IFIFO, stat.S_IFCHR}
 
 
@@ -121,10 +127,39 @@ def _earlier(path: str) -> os.stat_result | None:
     return found
 
 
+def open_to_read(path: Path) -> io.BufferedReader:
+    """Open a file, or a pipe that somebody writes to.
+
+    Raises:
+        OSError: it cannot be read; nobody has opened the pipe to write to it, nor does so within
+            a few seconds.
+    """
+    descriptor = os.open(path, os.O_RDONLY | _FLAGS)
+    try:
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode) and not _has_writer(descriptor, path):
+            raise OSError(errno.ENXIO, "cannot read a pipe that nobody writes to", path)
+        os.set_blocking(descriptor, True)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _has_writer(descriptor: int, path: Path) -> bool:
+    events = select.poll()
+    events.register(descriptor, select.POLLIN)
+    if events.poll(PATIENCE_SECONDS * 1000):
+        return True
+    # Only of a pipe that had a writer does the system tell that it has none now.
+    with suppress(OSError):
+        os.close(os.open(path, os.O_WRONLY | _FLAGS))
+    return not any(event & select.POLLHUP for _, event in events.poll(0))
+
+
 def _open_stream(path: str) -> int:
     # Without O_NONBLOCK, opening a pipe that nobody reads would wait for ever.
     try:
-        descriptor = os.open(path, os.O_WRONLY | getattr(os, "O_NONBLOCK", 0))
+        descriptor = os.open(path, os.O_WRONLY | _FLAGS)
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
@@ -144,7 +179,7 @@ def _open_draft(draft: str, mode: int) -> tuple[int, bool]:
     Linux removes files without a name with the process, however that ends; and so no draft is
     left when it is killed.
     """
-    flags = os.O_RDWR | getattr(os, "O_BINARY", 0)
+    flags = os.O_RDWR | _BINARY
     if hasattr(os, "O_TMPFILE"):
         with suppress(OSError):
             return os.open(os.path.dirname(draft), flags | os.O_TMPFILE, mode), True

@@ -144,7 +144,15 @@ def _finite_max(x: Any, axis: Any) -> Any:
 
 
 def one_hot(labels: Any, num_classes: int, dtype: Any = np.float32) -> Any:
-    """1 at each label's place on a new last axis, else 0; all 0 for a label that is no class.
+    """1 at each label's place on a new last axis, else 0.
+
+    A label that is no class, a negative one included, gets a row of zeros and no error, as in
+    JAX, where PyTorch raises; the losses refuse it.
+
+    Args:
+        labels: integers, of any shape.
+        num_classes: the length of the new axis.
+        dtype: of the result.
 
     >>> one_hot(np.array([2, 0]), 3)
     array([[0., 0., 1.],

@@ -60,7 +60,8 @@ def cross_entropy(
         OperandTypeError: targets for classes are no integers, or those for probabilities no
             floats; complex logits.
         IndexRangeError: a class is out of range, negative ones included; under ``fg.jit`` and
-            ``fg.vmap``, where targets have no values, an IndexError when it is computed.
+            ``fg.vmap``, where targets have no values, an IndexError when it is computed, whose
+            message shows the number of classes in place of a negative one.
         ArgumentError: an unknown reduction, or ``label_smoothing`` out of range.
 
     >>> logits = np.array([[2.0, 0.0, -1000.0], [0.0, 0.0, 0.0]])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from funcgrad import tree
 from funcgrad.errors import FileFormatError, ParameterMismatchError
-from funcgrad.files import atomic_write
+from funcgrad.files import atomic_write, open_to_read
 
 from . import _safetensors
 from ._safetensors import Entry, Reader
@@ -109,7 +109,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
         FileFormatError: the file is truncated, corrupted or no safetensors file.
         ParameterMismatchError: the file differs from ``like``, or needs it; the message names
             the leaves.
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is a pipe that nobody writes to.
 
     >>> import tempfile
     >>> path = tempfile.mkdtemp() + "/model.safetensors"
@@ -121,7 +121,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
       at ['w']: the file has float64 of shape (2, 3), like has float64 of shape (3, 2)
     ...
     """
-    with open(path, "rb") as file:
+    with open_to_read(path) as file:
         reader = Reader(file, path)
         if not reader.metadata.keys() & _METADATA_KEYS:
             if like is None:

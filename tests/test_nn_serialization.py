@@ -17,13 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from funcgrad import tree
+from funcgrad import files, tree
 from funcgrad.errors import (
     FileFormatError,
     ParameterMismatchError,
     TreeMismatchError,
 )
 from funcgrad_nn import _safetensors, serialization
+from funcgrad_nn.data.idx import read_idx
 from funcgrad_nn.serialization import load, save
 
 
@@ -332,6 +333,43 @@ def test_pipes(tmp_path):
     os.close(descriptor)
     reader.join(timeout=60)
     assert_same(found[0], value)
+
+
+@pytest.mark.parametrize("read", [load, read_idx])
+def test_a_pipe_that_nobody_writes_to_does_not_hang(read, tmp_path, monkeypatch):
+    if os.name != "posix":
+        pytest.skip("no pipes in the file system")
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr(files, "PATIENCE_SECONDS", 0.05)
+    with pytest.raises(OSError, match="pipe that nobody writes to") as caught:
+        read(tmp_path / "pipe")
+    assert caught.value.filename == tmp_path / "pipe"
+
+
+def test_a_pipe_is_waited_for_while_somebody_may_write(tmp_path, monkeypatch):
+    """However long the writer, which has the pipe open, takes to begin."""
+    if os.name != "posix":
+        pytest.skip("no pipes in the file system")
+    os.mkfifo(tmp_path / "pipe")
+    waited = threading.Event()
+    has_writer = files._has_writer
+
+    def wait(*args):
+        answer = has_writer(*args)
+        waited.set()
+        return answer
+
+    monkeypatch.setattr(files, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(files, "_has_writer", wait)
+    found = []
+    descriptor = os.open(tmp_path / "pipe", os.O_RDWR)
+    reader = threading.Thread(target=lambda: found.append(load(tmp_path / "pipe")), daemon=True)
+    reader.start()
+    assert waited.wait(60)
+    save(tmp_path / "pipe", {"a": np.ones(3)})
+    os.close(descriptor)
+    reader.join(timeout=60)
+    assert_same(found[0], {"a": np.ones(3)})
 
 
 # -- Damage --------------------------------------------------------------------------------------

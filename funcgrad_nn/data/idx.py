@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funcgrad.errors import FileFormatError
-from funcgrad.files import atomic_write
+from funcgrad.files import atomic_write, open_to_read
 
 Path = str | os.PathLike[str]
 
@@ -44,7 +44,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
         this machine.
 
     Raises:
-        OSError: the file cannot be opened.
+        OSError: the file cannot be opened, or is a pipe that nobody writes to.
         FileFormatError: the file is truncated, corrupted, longer than its header says, or no IDX
             file; the message names it.
 
@@ -55,7 +55,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     array([[25, 31],
            [47,  8]], dtype=int32)
     """
-    with open(path, "rb") as file:
+    with open_to_read(path) as file:
         return decoded(file, path).array()
 
 
