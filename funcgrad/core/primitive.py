@@ -33,6 +33,7 @@ from funcgrad.core.aval import (
     Aval,
     aval_of,
 )
+from funcgrad.core.view_map import ViewMap
 
 Rule = Callable[..., Any]
 Partial = Callable[..., Any] | None
@@ -63,7 +64,7 @@ class Primitive:
     Attributes:
         kind: one of the five kinds, or "higher-order" (its params hold graphs).
         multiple: the result is a sequence of arrays.
-        view: the NumPy implementation may share memory with its first operand.
+        shares: the NumPy implementation may share memory with its first operand; views do.
         takes_out: `impl` takes `out=`, as ufuncs do anyway: an array, perhaps one of the
             operands, to write the result into.
         infix: Python's operator for it, for readable source; None if there is none.
@@ -92,7 +93,9 @@ class Primitive:
         gathers: it reads its first operand where the others, integers, tell.
         scatters: the scalar operation by which it combines elements with updates, where integers
             tell; "set" where an update takes the element's place.
-        assembles: it puts its operands, as they are, into a larger array.
+        view: `view(shape, **params)` gives the `ViewMap` of its only operand that the result is.
+        assembles: `assembles(*shapes, **params)` gives for each operand the `ViewMap` of the part
+            of the result that it becomes, where later ones cover earlier ones; the rest is zero.
     """
 
     name: str
@@ -106,7 +109,7 @@ class Primitive:
     pushforward: Rule | None = None
     prune: Rule | None = None
     multiple: bool = False
-    view: bool = False
+    shares: bool = False
     takes_out: bool = False
     infix: str | None = None
     source: Callable[[Sequence[str], dict[str, Any]], str] | None = None
@@ -120,7 +123,8 @@ class Primitive:
     running: str | None = None
     gathers: bool = False
     scatters: str | None = None
-    assembles: bool = False
+    view: Callable[..., ViewMap] | None = None
+    assembles: Callable[..., Sequence[ViewMap]] | None = None
 
     def infer(self, avals: Sequence[Aval], params: dict[str, Any]) -> Sequence[Aval]:
         """The avals of the results."""
@@ -156,6 +160,7 @@ def declare(prim: Primitive) -> Primitive:
         raise ValueError(f"primitive {prim.name!r}: no kind {prim.kind!r}")
     if not prim.samples and prim.kind != "higher-order":
         raise ValueError(f"primitive {prim.name!r} has no samples")
+    prim.shares = prim.shares or prim.view is not None
     REGISTRY[prim.name] = prim
     return prim
 

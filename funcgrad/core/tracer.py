@@ -526,7 +526,7 @@ def _folded(prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
     """The result for constants if it is small and does no harm, else NO_VALUE."""
     try:
         avals = prim.infer([aval_of(a) for a in args], params)
-        if not prim.view and sum(a.nbytes for a in avals) > FOLDED_BYTES:
+        if not prim.shares and sum(a.nbytes for a in avals) > FOLDED_BYTES:
             return NO_VALUE
         with np.errstate(all="ignore"):
             result = prim.impl(*args, **params)

@@ -6,6 +6,7 @@ import numpy as np
 
 from funcgrad.core.declarations import elementwise_nondifferentiable
 from funcgrad.core.primitive import sample
+from funcgrad.core.view_map import whole
 
 _COMPARISONS = {
     "equal": "==",
@@ -90,7 +91,7 @@ stop_gradient = elementwise_nondifferentiable(
     _stop_gradient,
     dtype=lambda x: x.dtype,
     source=lambda names, params: names[0],
-    view=True,
+    view=whole,
     cost=0,
     dtypes="fci",
 )

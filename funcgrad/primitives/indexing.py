@@ -22,6 +22,7 @@ from funcgrad.core.primitive import (
     widen,
 )
 from funcgrad.core.tracer import bind
+from funcgrad.core.view_map import indexed, whole
 from funcgrad.primitives.elementwise import cast
 from funcgrad.primitives.structural import (
     FULL,
@@ -203,7 +204,7 @@ dynamic_index = linear(
     batch=_gather_batch,
     samples=[sample(shape, *indices, axes=axes) for shape, indices, axes in _SCALAR_CASES],
     source=lambda names, params: _indices_source(names[0], names[1:], params["axes"]),
-    view=True,
+    shares=True,
     dtypes="fci",
     gathers=True,
 )
@@ -399,6 +400,7 @@ index_set = linear(
     batch=_index_set_batch,
     samples=[sample(shape, indexed_shape(shape, idx), idx=idx) for shape, idx in _STATIC_CASES],
     dtypes="fci",
+    assembles=lambda x, updates, idx: [whole(x), indexed(x, idx)],
 )
 
 # --- scatter: products ----------------------------------------------------------------

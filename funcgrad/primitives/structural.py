@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from math import prod
 from typing import Any
 
@@ -17,6 +18,7 @@ from funcgrad.core.primitive import (
     unbroadcast,
 )
 from funcgrad.core.tracer import bind
+from funcgrad.core.view_map import Along, ViewMap, broadcast, flipped, indexed, whole
 
 # An index entry: an integer, or a slice as the hashable triple (start, stop, step).
 Entry = int | tuple[int, int | None, int]
@@ -48,7 +50,7 @@ reshape = linear(
     samples=[sample((2, 3), shape=(6,)), sample((), shape=(1, 1)), sample((0, 2), shape=(2, 0))],
     source=lambda names, params: f"{names[0]}.reshape({params['shape']})",
     simplify=lambda ins, params: ins[0] if shape_of(ins[0]) == params["shape"] else None,
-    view=True,
+    view=lambda x, shape: whole(shape),
     cost=0,
     dtypes="fci",
 )
@@ -76,7 +78,7 @@ transpose = linear(
     simplify=lambda ins, params: (
         ins[0] if params["perm"] == tuple(range(len(params["perm"]))) else None
     ),
-    view=True,
+    view=lambda x, perm: ViewMap(x, tuple(map(Along, perm))),
     cost=0,
     dtypes="fci",
 )
@@ -118,7 +120,7 @@ broadcast_to = linear(
     simplify=lambda ins, params: (
         ins[0] if shape_of(ins[0]) == params["shape"] and hasattr(ins[0], "dtype") else None
     ),
-    view=True,
+    view=lambda x, shape: broadcast(x, shape),
     cost=0,
     dtypes="fci",
 )
@@ -139,7 +141,7 @@ flip = linear(
     ),
     samples=[sample((2, 3), axes=(1,)), sample((2, 3), axes=(0, 1))],
     source=lambda names, params: f"np.flip({names[0]}, {params['axes']})",
-    view=True,
+    view=flipped,
     cost=0,
     dtypes="fci",
 )
@@ -172,6 +174,17 @@ def _concatenate_transpose(ct: Any, *xs: Any, axis: int) -> list[Any]:
     return cts
 
 
+def _concatenate_parts(*shapes: Shape, axis: int) -> list[ViewMap]:
+    ends = list(accumulate(s[axis] for s in shapes))
+    source = (*shapes[0][:axis], ends[-1], *shapes[0][axis + 1 :])
+    parts = []
+    for shape, end in zip(shapes, ends, strict=True):
+        begin = end - shape[axis]
+        along = (Along(k, begin if k == axis else 0) for k in range(len(shape)))
+        parts.append(ViewMap(source, tuple(along)))
+    return parts
+
+
 def _concatenate_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) -> Any:
     args = [
         a if b else bind(broadcast_to, a, shape=(size, *shape_of(a)))
@@ -189,7 +202,7 @@ concatenate = linear(
     batch=_concatenate_batch,
     samples=[sample((2, 3), (1, 3), axis=0), sample((2, 0), (2, 2), (2, 1), axis=1)],
     source=lambda names, params: f"np.concatenate(({', '.join(names)},), {params['axis']})",
-    assembles=True,
+    assembles=_concatenate_parts,
     cost=1,
     dtypes="fci",
 )
@@ -219,6 +232,7 @@ pack = linear(
     batch=_pack_batch,
     samples=[sample((), ()), sample((), (), ())],
     source=lambda names, params: f"np.array([{', '.join(names)}])",
+    assembles=lambda *shapes: [indexed((len(shapes),), (i,)) for i in range(len(shapes))],
     dtypes="fci",
 )
 
@@ -289,7 +303,7 @@ index = linear(
     samples=[sample(shape, idx=idx) for shape, idx in _INDEX_SAMPLES],
     source=lambda names, params: f"{names[0]}[{index_source(params['idx'])}]",
     simplify=lambda ins, params: ins[0] if all(e == FULL for e in params["idx"]) else None,
-    view=True,
+    view=indexed,
     cost=0,
     dtypes="fci",
 )
@@ -315,7 +329,7 @@ embed = linear(
     samples=[
         sample(indexed_shape(shape, idx), shape=shape, idx=idx) for shape, idx in _INDEX_SAMPLES
     ],
-    assembles=True,
+    assembles=lambda x, shape, idx: [indexed(shape, idx)],
     cost=1,
     dtypes="fci",
 )

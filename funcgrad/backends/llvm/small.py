@@ -16,9 +16,16 @@ from funcgrad.backends.llvm.kinds import SUPPORTED, kind_of, memory_kind
 from funcgrad.backends.llvm.scalar import SCALAR, apply, combine, convert, supports
 from funcgrad.backends.llvm.writer import FLOATS, Value, Writer, float_text
 from funcgrad.backends.loops.dtypes import INT64, loop_dtypes, narrow_code, narrow_range
-from funcgrad.backends.loops.partition import VIEWS
 from funcgrad.backends.loops.values import reduction_of
-from funcgrad.backends.loops.views import View, row_major
+from funcgrad.backends.loops.views import (
+    View,
+    contiguous,
+    elements,
+    part,
+    parts_of,
+    row_major,
+    view_of,
+)
 from funcgrad.core.graph import Const, Eqn
 from funcgrad.primitives.contraction import matmul
 from funcgrad.primitives.indexing import block_position
@@ -120,13 +127,8 @@ def load_view(w: Writer, base: Value, view: View, dtype: np.dtype) -> Value:
     elif not any(s for s, k in zip(view.strides, view.shape, strict=True) if k > 1):
         value = w.splat(w.load(address, kind), n)
     else:
-        places = np.zeros(view.shape, np.int64)
-        for axis, (k, step) in enumerate(zip(view.shape, view.strides, strict=True)):
-            along = [1] * len(view.shape)
-            along[axis] = k
-            places = places + (np.arange(k) * step).reshape(along)
         value = w.const(0, kind, n)
-        for lane, place in enumerate(places.ravel().tolist()):
+        for lane, place in enumerate(elements(view._replace(offset=0)).ravel().tolist()):
             element = w.load(w.offset(address, kind, w.const(place, "i64")), kind)
             value = w.insert(value, element, lane)
     return to_bool(w, value) if dtype == BOOL else value
@@ -172,7 +174,7 @@ class Small:
 
     def write(self, eqns: Sequence[Eqn]) -> None:
         for eqn in eqns:
-            if eqn.prim.name in VIEWS and type(eqn.ins[0]) is not Const:
+            if eqn.prim.view and type(eqn.ins[0]) is not Const:
                 # A view of what lies in memory is read as such, if anything reads it.
                 if id(eqn.ins[0]) not in self.env:
                     continue
@@ -197,42 +199,24 @@ def _elementwise(small: Small, eqn: Eqn) -> Value:
     return apply(w, name, loop_dtypes(eqn)[1 if name == "where" else 0], args)
 
 
-def _view(move: Callable[[np.ndarray, dict[str, Any]], np.ndarray]) -> Any:
-    def rule(small: Small, eqn: Eqn) -> Value:
-        atom = eqn.ins[0]
-        return pick(small.w, small.value(atom), move(lanes_of(atom.aval.shape), eqn.params))
-
-    return rule
-
-
-def _index(lanes: np.ndarray, params: dict[str, Any]) -> np.ndarray:
-    return lanes[tuple([slice(*e) if type(e) is tuple else e for e in params["idx"]])]
+def _view(small: Small, eqn: Eqn) -> Value:
+    atom = eqn.ins[0]
+    view = view_of(eqn, contiguous(None, atom.aval.shape))
+    assert view is not None
+    return pick(small.w, small.value(atom), elements(view))
 
 
-def _embed(small: Small, eqn: Eqn) -> Value:
-    out = eqn.outs[0].aval
-    places = _index(lanes_of(out.shape), eqn.params)
-    return assemble(small.w, zeros(small.w, out), [(small.value(eqn.ins[0]), places)])
-
-
-def _index_set(small: Small, eqn: Eqn) -> Value:
-    x, updates = eqn.ins
-    out = eqn.outs[0].aval
-    base = convert(small.w, small.value(x), x.aval.dtype, out.dtype)
-    new = convert(small.w, small.value(updates), updates.aval.dtype, out.dtype)
-    return assemble(small.w, base, [(new, _index(lanes_of(out.shape), eqn.params))])
-
-
-def _concatenate(small: Small, eqn: Eqn) -> Value:
-    out, axis = eqn.outs[0].aval, eqn.params.get("axis", 0)
-    grid, parts, start = lanes_of(out.shape), [], 0
-    for atom in eqn.ins:
-        n = atom.aval.shape[axis] if atom.aval.shape else 1
-        places = grid[(slice(None),) * axis + (slice(start, start + n),)]
-        value = convert(small.w, small.value(atom), atom.aval.dtype, out.dtype)
-        parts.append((value, places))
-        start += n
-    return assemble(small.w, zeros(small.w, out), parts)
+def _assembled(small: Small, eqn: Eqn) -> Value:
+    w, out = small.w, eqn.outs[0].aval
+    base, parts = zeros(w, out), []
+    for atom, found in zip(eqn.ins, parts_of(eqn), strict=True):
+        value = convert(w, small.value(atom), atom.aval.dtype, out.dtype)
+        places = elements(part(found, None, atom.aval.shape))
+        if np.array_equal(places, lanes_of(out.shape)):
+            base = value
+        else:
+            parts.append((value, places))
+    return assemble(w, base, parts)
 
 
 def _slices(lanes: np.ndarray, axes: Sequence[int]) -> list[np.ndarray]:
@@ -397,16 +381,6 @@ def _narrow(small: Small, eqn: Eqn) -> Value:
 
 RULES: dict[str, Callable[[Small, Eqn], Any]] = {
     "narrow": _narrow,
-    "reshape": _view(lambda lanes, params: lanes),
-    "stop_gradient": _view(lambda lanes, params: lanes),
-    "transpose": _view(lambda lanes, params: lanes.transpose(params["perm"])),
-    "broadcast_to": _view(lambda lanes, params: np.broadcast_to(lanes, params["shape"])),
-    "flip": _view(lambda lanes, params: np.flip(lanes, params["axes"])),
-    "index": _view(_index),
-    "embed": _embed,
-    "index_set": _index_set,
-    "concatenate": _concatenate,
-    "pack": _concatenate,
     "matmul": _matmul,
     "argmax": _position,
     "argmin": _position,
@@ -416,6 +390,10 @@ RULES: dict[str, Callable[[Small, Eqn], Any]] = {
 
 def _rule(eqn: Eqn) -> Callable[[Small, Eqn], Any]:
     prim = eqn.prim
+    if prim.view:
+        return _view
+    if prim.assembles:
+        return _assembled
     if prim.gathers:
         return _gather
     if prim.reduces:

@@ -12,7 +12,6 @@ from funcgrad.backends.loops.host import host_function
 from funcgrad.backends.loops.kernels import copy_nest, neighbours_together
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.backends.loops.nest import Kernel
-from funcgrad.backends.loops.partition import VIEWS
 from funcgrad.backends.loops.plan import HostCall, Plan, RunKernel, Step
 from funcgrad.backends.loops.sites import Lines, Site
 from funcgrad.backends.loops.target import Target
@@ -105,7 +104,7 @@ class Builder:
         found = self._views.get(id(atom))
         if found is None:
             eqn = self._made_by[id(atom)]
-            if eqn.prim.name not in VIEWS:
+            if not eqn.prim.view:
                 raise AssertionError(f"{eqn.prim.name}: its result is read before it is made")
             found = self._views[id(atom)] = self._view(eqn)
         return found

@@ -20,6 +20,7 @@ import numpy as np
 from funcgrad.backends.loops.counts import counted_axis, one_hot_rows
 from funcgrad.backends.loops.limits import Limits
 from funcgrad.backends.loops.target import Target
+from funcgrad.backends.loops.views import map_of
 from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.primitives.indexing import block_position
 
@@ -27,9 +28,6 @@ UNROLLED = -1
 
 Label = int | None
 Labels = tuple[Label, ...]
-
-
-VIEWS = ("reshape", "transpose", "broadcast_to", "index", "flip", "stop_gradient")
 
 
 class Cluster:
@@ -92,7 +90,7 @@ class Partition:
     # -- placing an equation ------------------------------------------------------------
 
     def _place(self, eqn: Eqn) -> None:
-        if eqn.prim.name in VIEWS and not self._is_small(eqn):
+        if eqn.prim.view and not self._is_small(eqn):
             self._place_view(eqn)
             return
         if self.target.can_be_small(eqn) and self._is_small(eqn):
@@ -104,7 +102,9 @@ class Partition:
 
     def _loops(self, eqn: Eqn) -> bool:
         if eqn.prim.assembles:
-            return self.target.can_be_small(eqn) and len(eqn.ins) <= self.limits.most_parts
+            apart = sum(map(_size, eqn.ins)) <= _size(eqn.outs[0])
+            few = len(eqn.ins) <= self.limits.most_parts
+            return apart and few and self.target.can_be_small(eqn)
         return self.target.can_loop(eqn)
 
     def _is_small(self, eqn: Eqn) -> bool:
@@ -170,7 +170,7 @@ class Partition:
         """The variable that a view is a view of."""
         while True:
             eqn = self.made_by.get(id(atom))
-            if eqn is None or eqn.prim.name not in VIEWS:
+            if eqn is None or not eqn.prim.view:
                 return atom
             atom = eqn.ins[0]
 
@@ -245,7 +245,7 @@ class Partition:
                 for atom in eqn.ins:
                     if self.home.get(id(atom)) is writer and id(atom) not in writer.labels:
                         return False
-                if eqn.prim.name not in VIEWS and any(id(a) in writer.labels for a in eqn.ins):
+                if not eqn.prim.view and any(id(a) in writer.labels for a in eqn.ins):
                     given = [writer.labels.get(id(a)) for a in eqn.ins]
                     out = id(eqn.outs[0])
                     want = reader.reduced.get(out, reader.labels.get(out))
@@ -451,23 +451,25 @@ class Partition:
         return self._complete(cluster, shape, labels)
 
     def _view_labels(self, cluster: Cluster, eqn: Eqn) -> Labels | None:
-        labels, name = cluster.labels[id(eqn.ins[0])], eqn.prim.name
-        shape, new = eqn.ins[0].aval.shape, eqn.outs[0].aval.shape
-        if name == "stop_gradient":
-            return labels
-        if name == "transpose":
-            return tuple(labels[p] for p in eqn.params["perm"])
-        if name == "reshape":
-            return _reshaped(labels, shape, new)
-        if name == "index":
-            return _indexed(labels, shape, eqn.params["idx"])
-        if name == "broadcast_to":
-            dims, split = list(cluster.dims), cluster.split
-            found = self._spread(cluster, new, [eqn.ins[0]])
-            if found is None:
-                cluster.dims, cluster.split = dims, split
-            return found
-        return None
+        found, shape = map_of(eqn), eqn.outs[0].aval.shape
+        labels = _reshaped(cluster.labels[id(eqn.ins[0])], eqn.ins[0].aval.shape, found.source)
+        if labels is None or any(labels[axis] not in (None, UNROLLED) for axis, _ in found.fixed):
+            return None
+        new: list[Any] = []
+        for n, along in zip(shape, found.axes, strict=True):
+            if along is None:
+                new.append(None if n == 1 else "?")
+            elif along.step == 1 and n == found.source[along.axis]:
+                new.append(labels[along.axis])
+            else:
+                return None
+        if "?" not in new:
+            return tuple(new)
+        dims, split = list(cluster.dims), cluster.split
+        complete = self._complete(cluster, shape, new)
+        if complete is None:
+            cluster.dims, cluster.split = dims, split
+        return complete
 
 
 def _size(atom: Any) -> int:
@@ -524,17 +526,3 @@ def _reshaped(labels: Labels, shape: Sequence[int], new: Sequence[int]) -> Label
         return None
     supply = iter(kept)
     return tuple(None if n == 1 else next(supply)[1] for n in new)
-
-
-def _indexed(labels: Labels, shape: Sequence[int], idx: Sequence[Any]) -> Labels | None:
-    """Whole axes, and single elements of unrolled ones."""
-    found: list[Label] = []
-    for n, label, entry in zip(shape, labels, idx, strict=True):
-        if type(entry) is not tuple:
-            if label not in (None, UNROLLED):
-                return None
-        elif len(range(*slice(*entry).indices(n))) == n and entry[2] == 1:
-            found.append(label)
-        else:
-            return None
-    return tuple(found)

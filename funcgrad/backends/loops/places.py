@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from funcgrad.backends.loops.nest import Index
+from funcgrad.backends.loops.views import map_of
 from funcgrad.core.graph import Eqn
 
 # A position on an axis of a value.
@@ -24,11 +25,6 @@ def unmapped(place: Place, start: int, step: int) -> Place:
     return Index((place.const - start) // step, terms)
 
 
-def positions(entry: Any, n: int) -> range:
-    """The positions that an entry of an index names on an axis of that length."""
-    return range(*slice(*entry).indices(n)) if type(entry) is tuple else range(n)[entry:][:1]
-
-
 def broadcast(atom: Any, places: tuple[Place, ...]) -> tuple[Place, ...]:
     """The places of an operand that broadcasts to a result."""
     shape = atom.aval.shape
@@ -38,26 +34,14 @@ def broadcast(atom: Any, places: tuple[Place, ...]) -> tuple[Place, ...]:
 
 def through_view(eqn: Eqn, places: tuple[Place, ...]) -> tuple[Place, ...]:
     """The places of a view's operand."""
-    name, shape = eqn.prim.name, eqn.ins[0].aval.shape
-    if name == "transpose":
-        found: list[Any] = [ZERO] * len(shape)
-        for place, p in zip(places, eqn.params["perm"], strict=True):
-            found[p] = place
-        return tuple(found)
-    if name == "broadcast_to":
-        return broadcast(eqn.ins[0], places)
-    if name == "reshape":
-        supply = iter(p for n, p in zip(eqn.outs[0].aval.shape, places, strict=True) if n != 1)
-        return tuple(ZERO if n == 1 else next(supply) for n in shape)
-    if name == "flip":
-        axes = eqn.params["axes"]
-        turned = [mapped(p, n - 1, -1) for n, p in zip(shape, places, strict=True)]
-        return tuple(turned[i] if i in axes else p for i, p in enumerate(places))
-    if name == "index":
-        supply = iter(places)
-        found = []
-        for n, e in zip(shape, eqn.params["idx"], strict=True):
-            r = positions(e, n)
-            found.append(mapped(next(supply) if type(e) is tuple else ZERO, r.start, r.step))
-        return tuple(found)
-    return places
+    found, shape = map_of(eqn), eqn.ins[0].aval.shape
+    own = [ZERO] * len(found.source)
+    for place, along in zip(places, found.axes, strict=True):
+        if along is not None:
+            own[along.axis] = mapped(place, along.start, along.step)
+    for axis, position in found.fixed:
+        own[axis] = Index(position)
+    if found.source == shape:
+        return tuple(own)
+    supply = iter(p for n, p in zip(found.source, own, strict=True) if n != 1)
+    return tuple(ZERO if n == 1 else next(supply) for n in shape)

@@ -13,7 +13,7 @@ from funcgrad.backends.loops.donation import copies_itself, donations
 from funcgrad.backends.loops.epilogue import with_epilogues
 from funcgrad.backends.loops.joins import joined
 from funcgrad.backends.loops.memory import Buffer, place
-from funcgrad.backends.loops.partition import VIEWS, Cluster, Partition
+from funcgrad.backends.loops.partition import Cluster, Partition
 from funcgrad.backends.loops.plan import Plan, Registers, Step
 from funcgrad.backends.loops.plan_printing import format_plan
 from funcgrad.backends.loops.recompute import recomputed
@@ -25,10 +25,15 @@ from funcgrad.core.graph import Const, Eqn, Graph, Var
 
 # The steps of an equation that no cluster takes, by its primitive's name.
 RULES: dict[str, Callable[[Builder, Eqn], None]] = {
-    **assembly.RULES,
     **control.RULES,
     **products.RULES,
 }
+
+
+def _rule(eqn: Eqn) -> Callable[[Builder, Eqn], None] | None:
+    if eqn.prim.scatters:
+        return assembly.scatter
+    return assembly.assemble if eqn.prim.assembles else RULES.get(eqn.prim.name)
 
 
 class PlannedProgram(NamedTuple):
@@ -188,7 +193,7 @@ class Planner:
         views_of_memory = [
             e.outs[0]
             for e in cluster.eqns
-            if e.prim.name in VIEWS
+            if e.prim.view
             and type(e.ins[0]) is not Const
             and id(self.partition.root(e.ins[0])) not in made
         ]
@@ -201,7 +206,7 @@ class Planner:
 
     def _call(self, eqn: Eqn) -> None:
         """The steps of an equation that no cluster takes."""
-        found = assembly.scatter if eqn.prim.scatters else RULES.get(eqn.prim.name)
+        found = _rule(eqn)
         known = all(a.aval.dtype in self.target.dtypes for a in (*eqn.ins, *eqn.outs))
         if found is not None and known and all(o.aval.size for o in eqn.outs):
             found(self.builder, eqn)
@@ -213,7 +218,7 @@ def _read_outside(partition: Partition) -> set[int]:
     """What a cluster makes that another one, or the caller, reads, perhaps through views."""
     found = {id(partition.root(a)) for a in partition.graph.outputs}
     for eqn in partition.graph.eqns:
-        if eqn.prim.name in VIEWS:
+        if eqn.prim.view:
             continue
         home = partition.home.get(id(eqn.outs[0])) if eqn.outs else None
         for atom in eqn.ins:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.loops.partition import VIEWS, Cluster, Partition
+from funcgrad.backends.loops.partition import Cluster, Partition
+from funcgrad.backends.loops.views import map_of
 from funcgrad.core.graph import Eqn, Var
 from funcgrad.core.primitive import Primitive
 
@@ -29,7 +30,7 @@ def recomputed(partition: Partition, read_outside: set[int]) -> dict[int, list[E
     uses: Uses = {}
     for eqn in partition.graph.eqns:
         home = partition.home.get(id(eqn.outs[0])) if eqn.outs else None
-        if eqn.prim.name in VIEWS:
+        if eqn.prim.view:
             if not _keeps_axes(eqn):
                 kept.add(id(partition.root(eqn.ins[0])))
             continue
@@ -55,10 +56,8 @@ def recomputed(partition: Partition, read_outside: set[int]) -> dict[int, list[E
 
 def _keeps_axes(eqn: Eqn) -> bool:
     """Whether each axis of a view's operand has places that follow from those of one axis."""
-    if eqn.prim.name == "reshape":
-        before, after = eqn.ins[0].aval.shape, eqn.outs[0].aval.shape
-        return [n for n in before if n != 1] == [n for n in after if n != 1]
-    return True
+    before, after = eqn.ins[0].aval.shape, map_of(eqn).source
+    return [n for n in before if n != 1] == [n for n in after if n != 1]
 
 
 def _steps(
@@ -70,7 +69,7 @@ def _steps(
 ) -> list[Eqn] | None:
     """The equations from arrays in memory to this one's result; None if they are too many."""
     steps, arrays = _closure(partition, last, read_outside, found)
-    work = [e.prim for e in steps if e.prim.name not in VIEWS and not e.prim.assembles]
+    work = [e.prim for e in steps if not (e.prim.view or e.prim.assembles)]
     limits = partition.limits
     if not all(prim.cheap for prim in work) or len(arrays) > limits.again_arrays:
         return None
@@ -141,7 +140,7 @@ def _moved(
         if eqn.prim.cheap and not any(id(a) in costly for a in eqn.ins):
             continue
         costly.add(id(eqn.outs[0]))
-        if eqn is not last and eqn.prim.name not in VIEWS:
+        if eqn is not last and not eqn.prim.view:
             if any(id(reader) not in inside for reader, _ in uses[id(eqn.outs[0])]):
                 return None
     return steps
@@ -158,7 +157,7 @@ def _takes(partition: Partition, reader: Eqn, atom: Any) -> bool:
         return False
     if atom.aval.size > partition.root(atom).aval.size:
         return False
-    return prim.assembles or reader.outs[0].aval.size == atom.aval.size
+    return prim.assembles is not None or reader.outs[0].aval.size == atom.aval.size
 
 
 def _most_arrays(partition: Partition, last: Eqn, read_outside: set[int]) -> float:
@@ -192,6 +191,6 @@ def _goes_on(
         return True
     if partition.home.get(id(atom)) is not home:
         return False
-    if made.prim.name in VIEWS:
+    if made.prim.view:
         return home is not None and id(atom) in home.labels
     return id(atom) not in read_outside

@@ -30,7 +30,7 @@ from funcgrad.backends.loops.nest import (
     Store,
     affine,
 )
-from funcgrad.backends.loops.partition import UNROLLED, VIEWS, Cluster
+from funcgrad.backends.loops.partition import UNROLLED, Cluster
 from funcgrad.backends.loops.places import ZERO, Place, broadcast
 from funcgrad.backends.loops.scatter import scatter_operands
 from funcgrad.backends.loops.tiling import Piece, Tiling, Wish, refined, whole
@@ -253,8 +253,7 @@ class _Scheduler(Values):
             return
         seen.add(key)
         first = self.first_use.setdefault(key, number)
-        is_view = eqn.prim.name in VIEWS
-        if first < number and not is_view and self.cost(atom) >= self.limits.keep_cost:
+        if first < number and not eqn.prim.view and self.cost(atom) >= self.limits.keep_cost:
             self.to_keep.add(key)
             return
         for a in eqn.ins:

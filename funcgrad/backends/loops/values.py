@@ -25,19 +25,18 @@ from funcgrad.backends.loops.nest import (
     Ref,
     affine,
 )
-from funcgrad.backends.loops.partition import VIEWS
 from funcgrad.backends.loops.places import (
     ZERO,
     Place,
     broadcast,
     mapped,
-    positions,
     through_view,
     unmapped,
 )
 from funcgrad.backends.loops.tiling import Wish, wish
-from funcgrad.backends.loops.views import View, row_major
+from funcgrad.backends.loops.views import View, parts_of, row_major
 from funcgrad.core.graph import Const, Eqn
+from funcgrad.core.view_map import ViewMap
 from funcgrad.primitives.indexing import block_position
 
 INT32 = np.dtype(np.int32)
@@ -109,7 +108,7 @@ class Values:
         if eqn is None:
             return self._counted(atom, places) if is_iota(atom) else self._load(atom, places)
         prim, name = eqn.prim, eqn.prim.name
-        if name in VIEWS:
+        if prim.view:
             return self.value(eqn.ins[0], through_view(eqn, places))
         if prim.reduces:
             return self._unrolled(eqn, places)
@@ -117,10 +116,8 @@ class Values:
             return self._gather(eqn, places)
         if prim.scatters:
             return self._one_hot(eqn, places)
-        if name == "embed":
-            return self._embedded(eqn, places)
-        if name == "concatenate":
-            return self._joined(eqn, places)
+        if prim.assembles:
+            return self._assembled(eqn, places)
         args = []
         for a, dtype in zip(eqn.ins, loop_dtypes(eqn), strict=True):
             args.append(self._converted(self.value(a, broadcast(a, places)), dtype))
@@ -284,45 +281,46 @@ class Values:
 
     # -- arrays put together ------------------------------------------------------------
 
-    def _embedded(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
-        """The operand's element where the places are those it was put at, else 0."""
+    def _assembled(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
+        """The element of the operand that lies there, or else 0."""
         dtype = eqn.outs[0].aval.dtype
-        own: list[Place] = []
-        tests: list[Operand] = []
-        for n, entry, place in zip(eqn.params["shape"], eqn.params["idx"], places, strict=True):
-            within = positions(entry, n)
-            inside, place = self._within(place, within)
-            if inside is False:
-                return Literal(dtype.type(0), dtype)
-            if inside is not True:
-                tests.append(inside)
-            if type(entry) is tuple:
-                own.append(ZERO if len(within) == 1 else place)
-        value = self.value(eqn.ins[0], tuple(own))
-        for test in tests:
-            value = self._operation("where", [test, value, Literal(dtype.type(0), dtype)], dtype)
-        return value
-
-    def _joined(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
-        """The element of the operand that lies there."""
-        dtype, axis = eqn.outs[0].aval.dtype, eqn.params["axis"]
-        found: Operand | None = None
-        first = 0
-        for atom in eqn.ins:
-            n = atom.aval.shape[axis]
-            inside, place = self._within(places[axis], range(first, first + n))
-            first += n
-            if inside is False:
+        covered = sum(a.aval.size for a in eqn.ins) == eqn.outs[0].aval.size
+        found: Operand | None = None if covered else Literal(dtype.type(0), dtype)
+        for atom, part in zip(eqn.ins, parts_of(eqn), strict=True):
+            where = self._inside(part, atom.aval.shape, places)
+            if where is None:
                 continue
-            own = (*places[:axis], ZERO if n == 1 else place, *places[axis + 1 :])
+            own, tests = where
             value = self._converted(self.value(atom, own), dtype)
-            if inside is not True and found is not None:
-                value = self._operation("where", [inside, value, found], dtype)
+            if found is not None:
+                for test in tests:
+                    value = self._operation("where", [test, value, found], dtype)
             found = value
-            if inside is True:
+            if not tests:
                 break
         assert found is not None
         return found
+
+    def _inside(
+        self, part: ViewMap, shape: tuple[int, ...], places: tuple[Place, ...]
+    ) -> tuple[tuple[Place, ...], list[Operand]] | None:
+        """Where places of the whole lie in a part, and tests of whether they do; None if not."""
+        ranges = {axis: range(p, p + 1) for axis, p in part.fixed}
+        for n, along in zip(shape, part.axes, strict=True):
+            assert along is not None
+            first, step = along.start, along.step
+            ranges[along.axis] = range(first, first + step * n, step)
+        own, tests = {}, []
+        for axis, (n, place) in enumerate(zip(part.source, places, strict=True)):
+            inside = True
+            if ranges[axis] != range(n):
+                inside, place = self._within(place, ranges[axis])
+            if inside is False:
+                return None
+            if inside is not True:
+                tests.append(inside)
+            own[axis] = ZERO if len(ranges[axis]) == 1 else place
+        return tuple([own[along.axis] for along in part.axes if along is not None]), tests
 
     def _within(self, place: Place, within: range) -> tuple[bool | Operand, Place]:
         """Whether a place lies within a range, and where in it; known for all of the pass, or

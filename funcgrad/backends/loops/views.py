@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from funcgrad.backends.loops.memory import Buffer
 from funcgrad.core.graph import Eqn
+from funcgrad.core.view_map import ViewMap
 
 
 class View(NamedTuple):
@@ -31,40 +34,53 @@ def row_major(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
-def contiguous(buffer: Buffer, shape: Sequence[int]) -> View:
+def contiguous(buffer: Buffer | None, shape: Sequence[int]) -> View:
     return View(buffer, tuple(shape), row_major(shape), 0)
+
+
+def map_of(eqn: Eqn) -> ViewMap:
+    """Where the elements of a view lie in its operand."""
+    assert eqn.prim.view is not None
+    return eqn.prim.view(eqn.ins[0].aval.shape, **eqn.params)
+
+
+def parts_of(eqn: Eqn) -> Sequence[ViewMap]:
+    """The part of an assembled array that each operand becomes."""
+    assert eqn.prim.assembles is not None
+    return eqn.prim.assembles(*(a.aval.shape for a in eqn.ins), **eqn.params)
 
 
 def view_of(eqn: Eqn, base: View) -> View | None:
     """The view that an equation makes of its operand's; None where only a copy has it."""
-    name, params, shape = eqn.prim.name, eqn.params, eqn.outs[0].aval.shape
-    strides, offset = base.strides, base.offset
-    if name == "transpose":
-        return View(base.buffer, shape, tuple(strides[p] for p in params["perm"]), offset)
-    if name == "broadcast_to":
-        lead = (0,) * (len(shape) - len(base.shape))
-        kept = tuple(0 if n == 1 else s for n, s in zip(base.shape, strides, strict=True))
-        return View(base.buffer, shape, lead + kept, offset)
-    if name == "flip":
-        new = list(strides)
-        for a in params["axes"]:
-            offset += strides[a] * max(base.shape[a] - 1, 0)
-            new[a] = -strides[a]
-        return View(base.buffer, shape, tuple(new), offset)
-    if name == "index":
-        new = []
-        for n, s, e in zip(base.shape, strides, params["idx"], strict=True):
-            if type(e) is tuple:
-                start, _, step = slice(*e).indices(n)
-                offset += start * s if len(range(*slice(*e).indices(n))) else 0
-                new.append(s * step)
-            else:
-                offset += (e % n) * s
-        return View(base.buffer, shape, tuple(new), offset)
-    if name == "reshape":
-        new_strides = _reshaped(base, shape)
-        return None if new_strides is None else View(base.buffer, shape, new_strides, offset)
-    return base
+    return through(map_of(eqn), base, eqn.outs[0].aval.shape)
+
+
+def through(found: ViewMap, base: View, shape: Sequence[int]) -> View | None:
+    """A view, of this shape, of a view; None where only a copy has it."""
+    strides = base.strides if found.source == base.shape else _reshaped(base, found.source)
+    if strides is None:
+        return None
+    offset = base.offset + sum(strides[axis] * position for axis, position in found.fixed)
+    offset += sum(strides[a.axis] * a.start for a in found.axes if a is not None)
+    steps = tuple(0 if a is None else strides[a.axis] * a.step for a in found.axes)
+    return View(base.buffer, tuple(shape), steps, offset)
+
+
+def part(found: ViewMap, buffer: Buffer | None, shape: Sequence[int]) -> View:
+    """A part, of this shape, of an array that is put together in a buffer."""
+    view = through(found, contiguous(buffer, found.source), shape)
+    assert view is not None
+    return view
+
+
+def elements(view: View) -> np.ndarray:
+    """The number of each element of a view in its buffer."""
+    places = np.full(view.shape, view.offset, np.int64)
+    for axis, (n, step) in enumerate(zip(view.shape, view.strides, strict=True)):
+        along = [1] * len(view.shape)
+        along[axis] = n
+        places = places + (np.arange(n) * step).reshape(along)
+    return places
 
 
 def _reshaped(base: View, shape: Sequence[int]) -> tuple[int, ...] | None:

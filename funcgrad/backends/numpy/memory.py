@@ -106,6 +106,6 @@ def _allocates(eqn: Eqn) -> Sequence[bool]:
     if prim is control.while_:
         # It may not run at all, and then gives back what it was given.
         return [False] * len(eqn.outs)
-    if prim.view or is_alias(eqn):
+    if prim.shares or is_alias(eqn):
         return [False]
     return [True] * len(eqn.outs)

@@ -1,0 +1,64 @@
+"""Where the elements of a view lie in what it is a view of.
+
+One form says it for all views, and all that compilers ask follows from it: strides and offset
+in memory, the axes of loops, the elements of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from funcgrad.core.aval import Shape
+
+
+class Along(NamedTuple):
+    """The positions `start + step * i` on an axis of the operand."""
+
+    axis: int
+    start: int = 0
+    step: int = 1
+
+
+class ViewMap(NamedTuple):
+    """A view of an array.
+
+    Attributes:
+        source: the operand's shape, or the one that it is reshaped to first.
+        axes: for each axis of the result what it runs along; None where it repeats one element.
+        fixed: the positions (axis, position) on other axes of the source; those that are not
+            named have length one.
+    """
+
+    source: Shape
+    axes: tuple[Along | None, ...]
+    fixed: tuple[tuple[int, int], ...] = ()
+
+
+def whole(shape: Shape) -> ViewMap:
+    """An array of this shape, or reshaped to it, as it is."""
+    return ViewMap(shape, tuple(map(Along, range(len(shape)))))
+
+
+def indexed(shape: Shape, idx: Sequence[int | tuple[int, int | None, int]]) -> ViewMap:
+    """The part that an index names: integers, and slices as triples."""
+    axes, fixed = [], []
+    for axis, (n, entry) in enumerate(zip(shape, idx, strict=True)):
+        if type(entry) is tuple:
+            start, stop, step = slice(*entry).indices(n)
+            axes.append(Along(axis, start if len(range(start, stop, step)) else 0, step))
+        else:
+            assert type(entry) is int
+            fixed.append((axis, entry % n))
+    return ViewMap(shape, tuple(axes), tuple(fixed))
+
+
+def broadcast(shape: Shape, to: Shape) -> ViewMap:
+    lead = len(to) - len(shape)
+    own = (None if n == 1 else Along(axis) for axis, n in enumerate(shape))
+    return ViewMap(shape, (*[None] * lead, *own))
+
+
+def flipped(shape: Shape, axes: Sequence[int]) -> ViewMap:
+    turned = (Along(i, max(n - 1, 0), -1) if i in axes else Along(i) for i, n in enumerate(shape))
+    return ViewMap(shape, tuple(turned))
