@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from funcgrad.backends.llvm.writer import Value, Writer, mangled
 from funcgrad.backends.loops.memory import Buffer, Placement
@@ -38,12 +38,20 @@ class Frame:
     Attributes:
         w: takes its instructions.
         addresses: where buffers lie.
+        find: tells where others do.
         status: the report on errors.
         scratch: room for one call's arguments.
     """
 
-    def __init__(self, w: Writer, status: Value, scratch: Value):
+    def __init__(
+        self,
+        w: Writer,
+        status: Value,
+        scratch: Value,
+        find: Callable[[Buffer], Value] | None = None,
+    ):
         self.w = w
+        self.find = find
         self.status = status
         self.scratch = scratch
         self.addresses: dict[Buffer, Value] = {}
@@ -53,7 +61,11 @@ class Frame:
         self.first_layout = 0
 
     def address(self, buffer: Buffer) -> Value:
-        return self.addresses[buffer]
+        found = self.addresses.get(buffer)
+        if found is None:
+            assert self.find is not None
+            found = self.addresses[buffer] = self.find(buffer)
+        return found
 
     def pass_arguments(self, values: Sequence[Value]) -> None:
         """Write what the next call's first argument points to."""

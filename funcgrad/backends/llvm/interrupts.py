@@ -84,16 +84,17 @@ def end_if_stopped(frame: Frame, number: Value, every: int) -> None:
     """In a round of a loop between steps: end the program where a signal's handler has raised."""
     w = frame.w
     with w.when(due(w, number, every), "look"):
-        _end_if(w, stopped(w, frame.status))
+        end_if(w, stopped(w, frame.status))
 
 
 def end_if_reported(frame: Frame) -> None:
     """Behind a function with loops in it: end the program where one of them was stopped."""
     w = frame.w
-    _end_if(w, w.compare("icmp eq", w.load(frame.status, "i64"), w.const(2, "i64")))
+    end_if(w, w.compare("icmp eq", w.load(frame.status, "i64"), w.const(2, "i64")))
 
 
-def _end_if(w: Writer, test: Value) -> None:
+def end_if(w: Writer, test: Value) -> None:
+    """End the program, an exception being set."""
     leave, stay = w.new_label("leave"), w.new_label("stay")
     w.branch_if(test, leave, stay)
     w.label(leave)

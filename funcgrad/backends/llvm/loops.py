@@ -50,7 +50,7 @@ def write_kernel(module: Module, name: str, kernel: Kernel, vector_bytes: int) -
 
 class _KernelWriter(Access):
     def __init__(self, module: Module, name: str, kernel: Kernel, vector_bytes: int):
-        super().__init__(Writer(module), kernel)
+        super().__init__(Writer(module, kernel.elements), kernel)
         self.name = name
         self.vector_bytes = vector_bytes
         self.splats: dict[Any, Value] = {}

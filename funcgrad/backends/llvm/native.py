@@ -9,16 +9,14 @@ from funcgrad.backends.cost import graph_flops
 from funcgrad.backends.llvm import engine, entry, linked
 from funcgrad.backends.llvm.emit import Emitter
 from funcgrad.backends.llvm.entry_code import entry_text
-from funcgrad.backends.llvm.frame import Frame
+from funcgrad.backends.llvm.main import define_main
 from funcgrad.backends.llvm.parts import parts, whole
 from funcgrad.backends.llvm.target import TARGET
-from funcgrad.backends.llvm.writer import GLUE, Value, Writer
-from funcgrad.backends.loops.memory import Buffer
+from funcgrad.backends.llvm.writer import Writer
 from funcgrad.backends.loops.nest import Kernels
-from funcgrad.backends.loops.plan import Plan
 from funcgrad.backends.loops.plan_printing import kernels_of
 from funcgrad.backends.loops.planner import plan_program
-from funcgrad.backends.loops.sites import CODE, LOOKED, Lines
+from funcgrad.backends.loops.sites import Lines
 from funcgrad.backends.loops.spent import spent, work
 from funcgrad.backends.loops.updates import planned_graph
 from funcgrad.core.execution import Cost
@@ -61,7 +59,7 @@ class Native:
         )
         module = self.emitter.module
         given = [*found.inputs, *found.constants, *found.results]
-        module.define("fg_main", _main(self.emitter, found.plan, given, self._first_host))
+        define_main(self.emitter, found.plan, given, self._first_host)
         module.define("fg_entry", entry_text(Writer(module), self.signature))
         self.text = whole(module)
         outside = engine.declared("\n".join(module.declarations.values()))
@@ -98,30 +96,3 @@ class Native:
         linked.register()
         made = linked.function(engine.compile_source(self.source), self.parts)
         return entry.name_lines(made, self.signature.sites, self.lines.found)
-
-
-def _main(emitter: Emitter, plan: Plan, given: Sequence[Buffer], first_host: int) -> str:
-    """The function `fg_main(ptr table)`, whose table holds the addresses of `given`, then
-    those of the arena, the context and the report on errors."""
-    w = Writer(emitter.module)
-    table = Value("%table", "ptr")
-    status = w.load(w.offset(table, "ptr", w.const(len(given) + 2, "i64")), "ptr")
-    for word in (CODE, LOOKED):
-        w.store(w.const(0, "i64"), w.offset(status, "i64", w.const(word, "i64")))
-    frame = Frame(w, status, Value("%scratch", "ptr"))
-    for k, buffer in enumerate(given):
-        frame.addresses[buffer] = w.load(w.offset(table, "ptr", w.const(k, "i64")), "ptr")
-    arena = w.load(w.offset(table, "ptr", w.const(len(given), "i64")), "ptr")
-    frame.context = w.load(w.offset(table, "ptr", w.const(len(given) + 1, "i64")), "ptr")
-    frame.first_host = first_host
-    frame.first_layout = first_host + len(emitter.calls)
-    frame.place(plan.memory, arena)
-    emitter.steps(frame, plan.steps)
-    code = w.load(frame.status, "i64")
-    w.line(f"ret i64 {code.ref}")
-    head = [
-        f"define internal i64 @fg_main(ptr %table) {GLUE} {{",
-        "entry:",
-        f"  %scratch = alloca [{max(frame.most_arguments, 1)} x i64], align 16",
-    ]
-    return "\n".join([*head, *w.lines, "}"])

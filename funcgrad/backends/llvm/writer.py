@@ -49,11 +49,16 @@ def float_text(value: float, kind: str) -> str:
 
 
 class Module:
-    """A module's text: declarations, globals and functions, each once, in order of first use."""
+    """A module's text: declarations, globals and functions, each once, in order of first use.
+
+    Attributes:
+        in_place: how many vectors have been asked for that take long formulas.
+    """
 
     def __init__(self) -> None:
         self.declarations: dict[str, str] = {}
         self.functions: dict[str, str] = {}
+        self.in_place = 0
 
     def declare(self, name: str, line: str) -> None:
         self.declarations.setdefault(name, line)
@@ -70,16 +75,18 @@ class Writer:
 
     Attributes:
         module: takes the declarations of what is called.
+        elements: how many elements a call of the function computes, one after the other.
         lines: the instructions so far.
         block: the label of the block that is being written.
         known: what formulas keep for later formulas to share, by a key of their own. It holds
             where it was written and in what follows without a label: a label begins anew.
     """
 
-    def __init__(self, module: Module):
+    def __init__(self, module: Module, elements: int = 1):
         self.module = module
+        self.elements = elements
         self.lines: list[str] = []
-        # What must come first in the function: it would take new memory each time around a loop.
+        # What must come first in the function: memory, of which a loop would take more each time.
         self.rooms: list[str] = []
         self.block = "entry"
         self.known: dict[tuple[str, ...], Any] = {}
@@ -93,6 +100,13 @@ class Writer:
 
     def line(self, text: str) -> None:
         self.lines.append(f"  {text}")
+
+    @contextmanager
+    def at_start(self) -> Iterator[None]:
+        """Instructions that come first in the function, and so before all that use them."""
+        lines, self.lines = self.lines, self.rooms
+        yield
+        self.lines = lines
 
     def new_label(self, wish: str) -> str:
         self._count += 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from heapq import heappush, heapreplace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 ALIGNMENT = 64
+MOST_COMPARED = 1024
 
 
 class Buffer:
@@ -41,9 +43,10 @@ class Placement(NamedTuple):
 def place(uses: Sequence[Sequence[Buffer]]) -> Placement:
     """Places for all temporaries; those that are alive at the same step do not overlap.
 
-    Large ones are placed first, each at the lowest place that is free while it lives (greedy
+    The largest are placed first, each at the lowest place that is free while it lives (greedy
     by size, as in Pisarchyk and Lee, 2020, "Efficient Memory Management for Deep Neural Net
-    Inference").
+    Inference"). Each is compared with those before it, so that many would take long: the rest
+    share places with others of their size.
 
     Args:
         uses: the buffers that each step touches.
@@ -54,6 +57,14 @@ def place(uses: Sequence[Sequence[Buffer]]) -> Placement:
             if buffer.kind == "temp":
                 spans.setdefault(buffer, [number, number])[1] = number
     order = sorted(spans, key=lambda b: -b.nbytes)
+    offsets, size = _greedy(order[:MOST_COMPARED], spans)
+    shared, size = _by_size(order[MOST_COMPARED:], spans, size)
+    return Placement(offsets | shared, size)
+
+
+def _greedy(
+    order: Sequence[Buffer], spans: Mapping[Buffer, Sequence[int]]
+) -> tuple[dict[Buffer, int], int]:
     # Columns: first and last use, begin and end in the arena, of those placed so far.
     placed = np.zeros((4, len(order)), np.int64)
     offsets: dict[Buffer, int] = {}
@@ -64,7 +75,26 @@ def place(uses: Sequence[Sequence[Buffer]]) -> Placement:
         place = _gap(beside[:, np.argsort(beside[0], kind="stable")].T.tolist(), buffer.nbytes)
         offsets[buffer] = place
         placed[:, count] = first, last, place, place + buffer.nbytes
-    return Placement(offsets, _aligned(int(placed[3].max(initial=0))))
+    return offsets, _aligned(int(placed[3].max(initial=0)))
+
+
+def _by_size(
+    buffers: Sequence[Buffer], spans: Mapping[Buffer, Sequence[int]], end: int
+) -> tuple[dict[Buffer, int], int]:
+    """Places from `end` on, in the order of first use."""
+    offsets: dict[Buffer, int] = {}
+    # Of each size the places, by when they are free.
+    taken: dict[int, list[tuple[int, int]]] = {}
+    for buffer in sorted(buffers, key=lambda b: spans[b][0]):
+        (first, last), size = spans[buffer], _aligned(buffer.nbytes)
+        places = taken.setdefault(size, [])
+        if places and places[0][0] < first:
+            offsets[buffer] = heapreplace(places, (last, places[0][1]))[1]
+        else:
+            offsets[buffer] = end
+            heappush(places, (last, end))
+            end += size
+    return offsets, end
 
 
 def _gap(taken: Sequence[Sequence[int]], size: int) -> int:

@@ -11,13 +11,16 @@ A short last axis that is summed over (coordinates of points, say) is no axis of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from math import prod
 from typing import Any
 
 import numpy as np
 
 from funcgrad.backends.loops.counts import counted_axis, one_hot_rows
+from funcgrad.backends.loops.cuts import cuts
 from funcgrad.backends.loops.limits import Limits
 from funcgrad.backends.loops.target import Target
 from funcgrad.backends.loops.views import map_of
@@ -30,6 +33,14 @@ Label = int | None
 Labels = tuple[Label, ...]
 
 
+# Clusters of more equations would take long to write, and longer to compile, for each of them.
+# Where a long program is cut, those of so many end.
+MOST_EQNS = 128
+_ENOUGH = {"small": 4, "loops": 64}
+# Of those that read one value, or are small, so many are tried, the newest first.
+MOST_BESIDE, MOST_SMALL = 32, 8
+
+
 class Cluster:
     """Equations that are computed together.
 
@@ -39,7 +50,9 @@ class Cluster:
         labels: the axes of each value, by the variable's id.
         reduced: the axes of each reduction's operand, by the id of its result.
         ended: values that are known only behind the cluster.
+        homed, read: the ids of what is at home here, and of what it reads.
         ancestors: the clusters that must come before, as a set of bits.
+        sources, users: those that it reads from, and that read from it, as sets of bits.
     """
 
     def __init__(self, number: int, kind: str):
@@ -51,7 +64,11 @@ class Cluster:
         self.labels: dict[int, Labels] = {}
         self.reduced: dict[int, Labels] = {}
         self.ended: set[int] = set()
+        self.homed: list[int] = []
+        self.read: list[int] = []
         self.ancestors = 0
+        self.sources = 0
+        self.users = 0
 
     @property
     def bit(self) -> int:
@@ -77,9 +94,17 @@ class Partition:
         self.made_by: dict[int, Eqn] = {id(o): e for e in graph.eqns for o in e.outs}
         self.order = {id(e): i for i, e in enumerate(graph.eqns)}
         self.home: dict[int, Cluster] = {}
-        self.readers: dict[int, list[Cluster]] = {}
+        # Ordered sets.
+        self.readers: dict[int, dict[Cluster, None]] = {}
+        self._small: deque[Cluster] = deque(maxlen=MOST_SMALL)
+        self._roots: dict[int, Any] = {}
         self.unrolled = _unrolled_extents(graph, self.limits)
-        for eqn in graph.eqns:
+        # The clusters of smaller numbers are of an earlier piece of a long program.
+        self._first = 0
+        places = cuts(graph.eqns)
+        for number, eqn in enumerate(graph.eqns):
+            if number in places:
+                self._first = len(self.clusters)
             self._place(eqn)
 
     def in_order(self) -> list[Cluster]:
@@ -122,7 +147,11 @@ class Partition:
                 home.eqns.append(eqn)
                 if id(eqn.ins[0]) in home.ended:
                     home.ended.add(id(eqn.outs[0]))
-        self.home[id(eqn.outs[0])] = home
+        self._settle(home, eqn.outs[0])
+
+    def _settle(self, home: Cluster, var: Any) -> None:
+        self.home[id(var)] = home
+        home.homed.append(id(var))
 
     def _new(self, kind: str) -> Cluster:
         cluster = Cluster(len(self.clusters), kind)
@@ -142,24 +171,44 @@ class Partition:
         before = self._before(eqn) & ~cluster.bit
         cluster.eqns.append(eqn)
         for out in eqn.outs:
-            self.home[id(out)] = cluster
+            self._settle(cluster, out)
         for atom in eqn.ins:
             if type(atom) is Var:
-                readers = self.readers.setdefault(id(self.root(atom)), [])
-                if cluster not in readers:
-                    readers.append(cluster)
+                self._read(cluster, id(self.root(atom)))
+                home = self.home.get(id(atom))
+                if home is not None and home is not cluster:
+                    home.users |= cluster.bit
+                    cluster.sources |= home.bit
         self._add_ancestors(cluster, before)
 
+    def _read(self, cluster: Cluster, key: int) -> None:
+        readers = self.readers.setdefault(key, {})
+        if cluster not in readers:
+            readers[cluster] = None
+            cluster.read.append(key)
+
     def _add_ancestors(self, cluster: Cluster, before: int) -> None:
-        if before | cluster.ancestors == cluster.ancestors:
-            return
-        cluster.ancestors |= before
-        for other in self.clusters:
-            if other.ancestors & cluster.bit:
-                other.ancestors |= cluster.ancestors
+        """Let clusters come before one, and before all that depend on it."""
+        left = [cluster]
+        while left:
+            found = left.pop()
+            if before | found.ancestors != found.ancestors:
+                found.ancestors |= before
+                left += self._numbered(found.users)
+
+    def _numbered(self, bits: int) -> Iterator[Cluster]:
+        while bits:
+            number = bits.bit_length() - 1
+            bits ^= 1 << number
+            yield self.clusters[number]
 
     def _may_join(self, cluster: Cluster, eqn: Eqn) -> bool:
-        """Whether no other cluster would have to come both before and after this one."""
+        """Whether there is room, and no other cluster would have to come before and after it."""
+        count = len(cluster.eqns)
+        if count >= MOST_EQNS:
+            return False
+        if cluster.number < self._first and count >= _ENOUGH[cluster.kind]:
+            return False
         for atom in eqn.ins:
             home = self.home.get(id(atom))
             if home is not None and home is not cluster and home.ancestors & cluster.bit:
@@ -168,23 +217,27 @@ class Partition:
 
     def root(self, atom: Any) -> Any:
         """The variable that a view is a view of."""
+        found = self._roots.get(id(atom), atom)
         while True:
-            eqn = self.made_by.get(id(atom))
+            eqn = self.made_by.get(id(found))
             if eqn is None or not eqn.prim.view:
-                return atom
-            atom = eqn.ins[0]
+                break
+            found = eqn.ins[0]
+        if found is not atom:
+            self._roots[id(atom)] = found
+        return found
 
     # -- small clusters -----------------------------------------------------------------
 
     def _join_small(self, eqn: Eqn) -> None:
         homes = [self.home.get(id(a)) for a in eqn.ins]
         near = [c for c in homes if c is not None and c.kind == "small"]
-        others = [c for c in reversed(self.clusters) if c.kind == "small"][:8]
-        for cluster in dict.fromkeys([*near, *others]):
+        for cluster in dict.fromkeys([*near, *self._small]):
             if self._may_join(cluster, eqn):
                 self._enter(cluster, eqn)
                 return
-        self._enter(self._new("small"), eqn)
+        self._small.appendleft(self._new("small"))
+        self._enter(self._small[0], eqn)
 
     # -- loop clusters ------------------------------------------------------------------
 
@@ -208,7 +261,7 @@ class Partition:
             c
             for a in eqn.ins
             if type(a) is Var and _size(a) == size
-            for c in reversed(self.readers.get(id(self.root(a)), ()))
+            for c in islice(reversed(self.readers.get(id(self.root(a)), {})), MOST_BESIDE)
             if c.kind == "loops" and prod(c.dims) * self.limits.unroll >= size
         ]
         return dict.fromkeys([*near, *beside])
@@ -222,7 +275,7 @@ class Partition:
                     self._merge(cluster, other)
 
     def _mergeable(self, cluster: Cluster, other: Cluster) -> bool:
-        if other.dims != cluster.dims:
+        if other.dims != cluster.dims or len(other.eqns) + len(cluster.eqns) > MOST_EQNS:
             return False
         if None not in (other.split, cluster.split) and other.split != cluster.split:
             return False
@@ -230,12 +283,9 @@ class Partition:
             return False
         if cluster.ended and any(id(a) in cluster.ended for e in other.eqns for a in e.ins):
             return False
-        for third in self.clusters:
-            if third is cluster or third is other or not third.eqns:
-                continue
-            after_one = third.ancestors & (cluster.bit | other.bit)
-            if after_one and (cluster.ancestors | other.ancestors) & third.bit:
-                return False
+        # None must come after one of them and before the other.
+        if cluster.users & other.ancestors or other.users & cluster.ancestors:
+            return False
         return self._same_labels(cluster, other)
 
     def _same_labels(self, cluster: Cluster, other: Cluster) -> bool:
@@ -261,22 +311,34 @@ class Partition:
         cluster.reduced |= other.reduced
         cluster.ended |= other.ended
         cluster.split = other.split if cluster.split is None else cluster.split
-        for key, home in self.home.items():
-            if home is other:
-                self.home[key] = cluster
-        for readers in self.readers.values():
-            if other in readers:
-                readers.remove(other)
-                if cluster not in readers:
-                    readers.append(cluster)
-        before = (cluster.ancestors | other.ancestors) & ~(cluster.bit | other.bit)
-        other.eqns, other.kind = [], "merged"
+        for key in other.homed:
+            self.home[key] = cluster
+        cluster.homed += other.homed
+        for key in other.read:
+            del self.readers[key][other]
+            self._read(cluster, key)
+        both = cluster.bit | other.bit
+        before = (cluster.ancestors | other.ancestors) & ~both
+        self._replace(other, cluster)
+        cluster.sources = (cluster.sources | other.sources) & ~both
+        cluster.users = (cluster.users | other.users) & ~both
         cluster.ancestors = before
-        for third in self.clusters:
-            if third.ancestors & other.bit:
-                third.ancestors = (third.ancestors & ~other.bit) | cluster.bit
-            if third.ancestors & cluster.bit:
-                third.ancestors |= before
+        for third in self._numbered(cluster.users):
+            self._add_ancestors(third, before | cluster.bit)
+        other.eqns, other.kind, other.homed, other.read = [], "merged", [], []
+
+    def _replace(self, old: Cluster, new: Cluster) -> None:
+        """Let what comes before or after one come before or after another instead."""
+        for cluster in self._numbered(old.sources):
+            cluster.users = (cluster.users & ~old.bit) | new.bit
+        for cluster in self._numbered(old.users):
+            cluster.sources = (cluster.sources & ~old.bit) | new.bit
+        left = [old]
+        while left:
+            for cluster in self._numbered(left.pop().users):
+                if cluster.ancestors & old.bit:
+                    cluster.ancestors = (cluster.ancestors & ~old.bit) | new.bit
+                    left.append(cluster)
 
     # -- labels -------------------------------------------------------------------------
 

@@ -126,6 +126,7 @@ class Planner:
         self._give_targets(targets)
         self._read_outside = _read_outside(self.partition)
         self._recomputed = recomputed(self.partition, self._read_outside)
+        self._stored = self._read_outside - self._recomputed.keys()
         for cluster in self.partition.in_order():
             self._cluster(cluster)
         for atom, target in zip(graph.outputs, targets, strict=True):
@@ -144,8 +145,7 @@ class Planner:
 
     def _outputs_of(self, cluster: Cluster) -> list[Any]:
         """The variables of a cluster that something outside of it reads."""
-        stored = self._read_outside - self._recomputed.keys()
-        return [o for e in cluster.eqns for o in e.outs if id(o) in stored]
+        return [o for e in cluster.eqns for o in e.outs if id(o) in self._stored]
 
     def _computed_again(self, cluster: Cluster) -> list[Eqn]:
         """The equations of other clusters by which this one computes what they do not store."""

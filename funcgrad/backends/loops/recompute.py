@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.loops.partition import Cluster, Partition
+from funcgrad.backends.loops.partition import MOST_EQNS, Cluster, Partition
 from funcgrad.backends.loops.views import map_of
 from funcgrad.core.graph import Eqn, Var
 from funcgrad.core.primitive import Primitive
@@ -125,6 +125,8 @@ def _moved(
         return None
     steps, arrays = _closure(partition, last, read_outside, found)
     if len(arrays) > _most_arrays(partition, last, read_outside):
+        return None
+    if len(steps) + len(partition.home[id(readers[0][0].outs[0])].eqns) > MOST_EQNS:
         return None
     inside = set(map(id, steps))
     beside = readers[0][0]

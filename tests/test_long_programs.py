@@ -1,0 +1,203 @@
+"""Programs of many equations, as loops that a user wrote in Python leave them when traced.
+
+What it takes to write them grows with their length, and what they repeat is compiled once.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+
+import funcgrad as fg
+
+pytest.importorskip("llvmlite")
+
+from funcgrad.backends.llvm.main import MOST_LINES
+from funcgrad.backends.llvm.native import Native
+from funcgrad.backends.loops.cuts import LONG, cuts
+from funcgrad.backends.loops.memory import MOST_COMPARED, Buffer, place
+from funcgrad.backends.loops.partition import MOST_EQNS
+from funcgrad.backends.numpy.prepare import prepare
+
+Function = Callable[..., Any]
+X = np.linspace(0.1, 0.9, 1000)
+SQUARE = np.random.default_rng(0).normal(0, 0.1, (64, 64))
+CELL = np.random.default_rng(1).normal(0, 0.5, (4, 4))
+
+
+def numbers(steps: int) -> tuple[Function, Any]:
+    def f(x: Any) -> Any:
+        for i in range(steps):
+            x = np.sin(x) * 0.9 + (i % 7) * 0.1
+        return x
+
+    return f, (0.5,)
+
+
+def cells(steps: int) -> tuple[Function, Any]:
+    def f(w: Any, x: Any) -> Any:
+        h = np.zeros(4)
+        for t in range(steps):
+            h = np.tanh(w @ h + x[t % 5])
+        return np.sum(h)
+
+    return fg.grad(f), (CELL, np.linspace(0, 1, 20).reshape(5, 4))
+
+
+def vectors(steps: int) -> tuple[Function, Any]:
+    def f(x: Any) -> Any:
+        y = x
+        for _ in range(steps):
+            y = np.sin(y) * x + 0.1
+        return y
+
+    return f, (X,)
+
+
+def rows(steps: int) -> tuple[Function, Any]:
+    """Each sum ends a kernel, and all kernels read one array."""
+
+    def f(x: Any) -> Any:
+        y = x
+        for _ in range(steps):
+            y = np.tanh(y * x) + 0.5 * np.mean(y)
+        return y
+
+    return f, (X,)
+
+
+def products(steps: int) -> tuple[Function, Any]:
+    def f(w: Any, x: Any) -> Any:
+        for _ in range(steps):
+            x = np.tanh(w @ x)
+        return x
+
+    return f, (SQUARE, SQUARE)
+
+
+# Each with the steps that make a program which is cut.
+PROGRAMS: dict[str, tuple[Callable[[int], tuple[Function, Any]], int]] = {
+    "numbers": (numbers, 250),
+    "cells": (cells, 100),
+    "vectors": (vectors, 250),
+    "rows": (rows, 150),
+    "products": (products, 300),
+}
+
+
+@cache
+def functions(name: str, factor: int) -> dict[str, str]:
+    """The functions of a program of so many times the steps."""
+    make, steps = PROGRAMS[name]
+    f, args = make(factor * steps)
+    graph = prepare(fg.make_graph(f)(*args))
+    assert len(graph.eqns) > LONG
+    return Native(graph, False).emitter.module.functions
+
+
+def lines_run(call: Callable[[], object]) -> int:
+    """How many lines of the backends' code run, each time that they do."""
+    count = 0
+
+    def local(frame: Any, event: str, arg: Any) -> Any:
+        nonlocal count
+        count += 1
+        return local
+
+    def trace(frame: Any, event: str, arg: Any) -> Any:
+        return local(frame, event, arg) if "backends" in frame.f_code.co_filename else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_writing_twice_as_long_a_program_takes_twice_as_many_lines(name: str) -> None:
+    make, steps = PROGRAMS[name]
+    graphs = []
+    for count in (steps, 2 * steps):
+        f, args = make(count)
+        graphs.append(prepare(fg.make_graph(f)(*args)))
+    once, twice = (lines_run(lambda graph=graph: Native(graph, False)) for graph in graphs)
+    assert twice < 2.2 * once
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_a_program_repeats_is_written_once(name: str) -> None:
+    short, long = (
+        sum(len(t) for key, t in found.items() if re.match("small|kernel|product", key))
+        for found in (functions(name, 2), functions(name, 4))
+    )
+    assert long < 1.2 * short
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_functions_do_not_grow_with_the_program(name: str) -> None:
+    short, long = (
+        max(text.count("\n") for text in found.values())
+        for found in (functions(name, 2), functions(name, 4))
+    )
+    assert long < max(1.2 * short, 1.5 * MOST_LINES)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_long_programs_compute_what_numpy_does(name: str) -> None:
+    make, steps = PROGRAMS[name]
+    f, args = make(steps)
+    np.testing.assert_allclose(fg.jit(f)(*args), f(*args), rtol=1e-9)
+
+
+def test_a_chain_that_is_deeper_than_pythons_stack() -> None:
+    def f(x: Any) -> Any:
+        for _ in range(2 * sys.getrecursionlimit()):
+            x = x * 0.999 + 0.001
+        return x
+
+    np.testing.assert_allclose(fg.jit(f)(X), f(X), rtol=1e-9)
+
+
+def test_short_programs_are_not_cut() -> None:
+    f, args = numbers(MOST_EQNS)
+    assert cuts(prepare(fg.make_graph(f)(*args)).eqns) == set()
+
+
+def test_equal_steps_are_cut_at_equal_places() -> None:
+    f, args = numbers(1000)
+    eqns = prepare(fg.make_graph(f)(*args)).eqns
+    names = [eqns[place].prim.name for place in sorted(cuts(eqns))]
+    assert len({*names[1:]}) == 1
+
+
+def test_many_buffers_share_places_while_none_that_is_alive_does() -> None:
+    rng = np.random.default_rng(0)
+    buffers = [Buffer(np.dtype(float), int(n)) for n in rng.integers(1, 100, 3 * MOST_COMPARED)]
+    uses = [buffers[max(n - 5, 0) : n + 1] for n in range(len(buffers))]
+    found = place(uses)
+    assert found.size < sum(b.nbytes for b in buffers) / 10
+    for used in uses:
+        spans = sorted((found.offsets[b], found.offsets[b] + b.nbytes) for b in used)
+        assert all(end <= begin for (_, end), (begin, _) in pairwise(spans))
+
+
+def test_an_index_out_of_range_late_in_a_long_program() -> None:
+    def f(x: Any, i: Any) -> Any:
+        for _ in range(2000):
+            x = np.tanh(x) + 0.1
+        return x[i] + 1
+
+    program = fg.jit(f)
+    assert program(X, 3).shape == ()
+    with pytest.raises(IndexError):
+        program(X, 1000)
