@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -11,23 +12,36 @@ from funcgrad.core.graph import Const, Eqn
 
 def host_function(eqn: Eqn) -> Callable[..., None]:
     """An equation's implementation as a function of its results' arrays and its operands'."""
-    prim, params, n = eqn.prim, eqn.params, len(eqn.outs)
-    fixed = [a.value if type(a) is Const else None for a in eqn.ins]
-    # Complex numbers stay NumPy's: what is taken of Python's, as a real part, has no methods.
-    weak = [a.aval.weak and a.aval.dtype.kind != "c" for a in eqn.ins]
+    impl, params, n = eqn.prim.impl, eqn.params, len(eqn.outs)
+    fixed = [(k, a.value) for k, a in enumerate(eqn.ins) if type(a) is Const]
+    numbers = [
+        (k, _number if a.aval.weak and a.aval.dtype.kind != "c" else _scalar)
+        for k, a in enumerate([a for a in eqn.ins if type(a) is not Const])
+        if not a.aval.shape
+    ]
 
     def call(*arrays: np.ndarray) -> None:
-        supply = iter(arrays[n:])
-        ins = []
-        for atom, value, is_weak in zip(eqn.ins, fixed, weak, strict=True):
-            if type(atom) is Const:
-                ins.append(value)
-                continue
-            array = next(supply)
-            ins.append(array.item() if is_weak else array if array.ndim else array[()])
+        ins: list[Any] = [*arrays[n:]]
+        for k, read in numbers:
+            ins[k] = read(ins[k])
+        for k, value in fixed:
+            ins.insert(k, value)
         with np.errstate(all="ignore"):
-            result = prim.impl(*ins, **params)
-        for out, value in zip(arrays[:n], result if prim.multiple else [result], strict=True):
+            result = impl(*ins, **params)
+        if n == 1 and not eqn.prim.multiple:
+            arrays[0][...] = result
+            return
+        for out, value in zip(arrays[:n], result, strict=True):
             out[...] = value
 
     return call
+
+
+def _number(array: np.ndarray) -> Any:
+    """A Python number. Complex ones stay NumPy's: what is taken of Python's, as a real part, has
+    no methods."""
+    return array.item()
+
+
+def _scalar(array: np.ndarray) -> Any:
+    return array[()]
