@@ -127,6 +127,12 @@ def test_high_orders():
         special.polygamma(101, 1.0)
 
 
+def test_dimensions_are_from_1():
+    for d in (0, -1):
+        with pytest.raises(ValueError, match=f"dimensions from 1, not for {d}"):
+            special.multigammaln(3.0, d)
+
+
 @pytest.mark.parametrize("backend", ["numpy", None])
 def test_each_is_the_derivative_of_the_one_before(backend):
     x = np.array([-1.3, 0.3, 1.0, 2.5, 20.0])

@@ -571,12 +571,17 @@ def _stirling_rest(x: Any) -> Any:
 def multigammaln(a: Any, d: int) -> Any:
     """The logarithm of the multivariate gamma function of dimension `d`, for a > (d - 1)/2.
 
+    Raises:
+        ArgumentError: `d` is less than 1.
+
     Example:
         >>> from funcgrad.scipy import special
         >>> round(float(special.multigammaln(3.0, 2)), 4)
         1.5502
     """
     a, d = _real("multigammaln", a), index(d)
+    if d < 1:
+        raise at_line(ArgumentError, f"multigammaln is defined for dimensions from 1, not for {d}")
     dtype, a = a.dtype, widen(a)
     constant = d * (d - 1) / 4 * np.log(np.pi).item()
     return narrow(constant + sum(gammaln(a - j / 2) for j in range(d)), dtype)
