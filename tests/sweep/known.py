@@ -178,7 +178,7 @@ KNOWN = [
         "interp",
         "value",
         r"^vmap .*f64 \[1\.0, 2\.0, 2\.0, 3\.0\]",
-        "the second xp is 3, 1, 2, 2, which does not rise: results are nonsense, says NumPy",
+        "the second xp is 3, 1, 2, 2, which does not rise: results are meaningless, says NumPy",
     ),
     Known(
         "median",
