@@ -217,6 +217,8 @@ class TracerValueError(FuncgradError, TypeError):
                 return x
             return -x
 
+        f(1.0)
+
     Mended, in the ways the message lists::
 
         fg.jit(lambda x: np.where(x > 0, x, -x))
@@ -274,10 +276,12 @@ class UnsupportedFunctionError(FuncgradError, TypeError):
 
     Fails::
 
-        fg.grad(lambda x: np.sum(np.interp(x, xs, ys)))(x)
+        fg.grad(lambda x: np.sum(np.convolve(x, [1.0, -1.0], "valid")))(x)
 
     Mended: compose it of functions that are there (``dir(funcgrad.numpy)`` lists them), or
-    give it a derivative of its own with ``fg.custom_jvp`` or ``fg.custom_vjp``.
+    give it a derivative of its own with ``fg.custom_jvp`` or ``fg.custom_vjp``::
+
+        fg.grad(lambda x: np.sum(np.diff(x)))(x)
     """
 
     @classmethod
@@ -295,12 +299,24 @@ class OutArgumentError(FuncgradError, TypeError):
     Fails::
 
         fg.grad(lambda x: np.sum(np.exp(x, out=buffer)))(x)
-        total = np.zeros(3); total += x        # x is traced
+
+        def f(x):
+            total = np.zeros(3)
+            total += x
+            return np.sum(total)
+
+        fg.grad(f)(x)
 
     Mended: use the result that is returned; jit reuses buffers by itself::
 
         fg.grad(lambda x: np.sum(np.exp(x)))(x)
-        total = np.zeros(3); total = total + x
+
+        def f(x):
+            total = np.zeros(3)
+            total = total + x
+            return np.sum(total)
+
+        fg.grad(f)(x)
     """
 
     @classmethod
@@ -322,11 +338,15 @@ class InPlaceError(FuncgradError, TypeError):
             x[0] = 1.0
             return np.sum(x)
 
+        fg.grad(f)(np.ones(3))
+
     Mended::
 
         def f(x):
             x = fg.at(x)[0].set(1.0)
             return np.sum(x)
+
+        fg.grad(f)(np.ones(3))
     """
 
     @classmethod
@@ -462,11 +482,11 @@ class BranchTypeError(FuncgradError, TypeError):
 
     Fails::
 
-        fg.cond(x > 0, lambda x: x, lambda x: np.sum(x), x)
+        fg.cond(x[0] > 0, lambda x: x, lambda x: np.sum(x), x)
 
     Mended: return the same kind from each branch::
 
-        fg.cond(x > 0, lambda x: x, lambda x: np.broadcast_to(np.sum(x), x.shape), x)
+        fg.cond(x[0] > 0, lambda x: x, lambda x: np.broadcast_to(np.sum(x), x.shape), x)
     """
 
 
@@ -479,10 +499,12 @@ class CustomRuleError(FuncgradError, TypeError):
         def f(x, y):
             return x * y
         f.defvjp(lambda x, y: (x * y, (x, y)), lambda residuals, ct: ct)
+        fg.grad(f)(2.0, 3.0)
 
     Mended: return one cotangent for each argument::
 
         f.defvjp(lambda x, y: (x * y, (x, y)), lambda r, ct: (ct * r[1], ct * r[0]))
+        fg.grad(f)(2.0, 3.0)
     """
 
 
