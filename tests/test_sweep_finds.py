@@ -137,3 +137,16 @@ def test_numbers_with_exponents_that_are_arrays(x: Any) -> None:
 def test_quantiles_out_of_range_are_none_of_nothing_either(name: str) -> None:
     check(lambda xp, x: getattr(xp, name)(x, -0.5), np.zeros((0, 3)))
     check(lambda xp, x: getattr(xp, name)(x, 0.5), np.zeros((0, 3)))
+
+
+@pytest.mark.parametrize("name", ["all", "any"])
+def test_truth_under_a_mask(name: str) -> None:
+    mask, x = np.array([True, False, True]), np.array([[1.0, 0.0, 2.0], [0.0, 3.0, 0.0]])
+    check(lambda xp, x: getattr(xp, name)(x, axis=1, where=mask), x)
+    check(lambda xp, x: xp.where(mask, x > 0, True), x)
+
+
+def test_numbers_of_every_kind_are_chosen() -> None:
+    for number in (False, 0, 0.0, -0.0, 0j):
+        for x in (X32, X32 > 1, X32 * 1j, np.arange(3)):
+            check(lambda xp, x, n=number: xp.where(x != 2, x, n), np.resize(x, 4000))

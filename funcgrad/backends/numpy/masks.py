@@ -57,7 +57,7 @@ def _is_zero(atom: Any) -> bool:
         return False
     value = atom.value
     # An integer zero, or Python's, takes the other operand's dtype.
-    known = type(value) in (int, float) or value.dtype.kind == "f"
+    known = type(value) is int or atom.aval.dtype.kind == "f"
     return known and value == 0 and not np.signbit(value)
 
 
