@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -536,3 +537,67 @@ def test_linear_rules_are_recognised_within_loops_branches_and_calls() -> None:
     for inner in nonlinear:
         with pytest.raises(errors.NotDifferentiableError, match="linear in the cotangent"):
             _twice(inner, 1.5)
+
+
+@fg.custom_vjp
+def sine(x):
+    return np.sin(x)
+
+
+sine.defvjp(lambda x: (np.sin(x), np.cos(x)), lambda kept, ct: (ct * kept,))
+
+
+def _python_calls(fun: Any, times: int) -> int:
+    """How many functions of Python's the gradient of so many calls runs."""
+
+    def loss(x: Any) -> Any:
+        for _ in range(times):
+            x = fun(x)
+        return x
+
+    count, gradient = 0, fg.grad(loss)
+
+    def count_calls(frame: Any, event: str, arg: Any) -> None:
+        nonlocal count
+        count += event == "call"
+
+    gradient(0.5)
+    before = sys.getprofile()
+    sys.setprofile(count_calls)
+    try:
+        gradient(0.5)
+    finally:
+        sys.setprofile(before)
+    return count
+
+
+def test_a_call_on_a_number_takes_few_calls_of_python():
+    # Those of a primitive take a dozen.
+    for fun, most in ((threefold, 150), (sine, 80)):
+        assert _python_calls(fun, 30) - _python_calls(fun, 10) < 20 * most
+
+
+def test_integers_beside_floats_get_no_cotangents_eagerly():
+    @fg.custom_vjp
+    def times(x, n):
+        return x * n, n + 1
+
+    times.defvjp(lambda x, n: ((x * n, n + 1), (x, n)), lambda kept, cts: (cts[0] * kept[1], None))
+
+    def loss(x):
+        n = np.floor(x).astype(int)
+        y, m = times(x, n)
+        return y * times(x, m)[0]
+
+    assert fg.grad(loss)(3.5) == 2 * 3.5 * 3 * 4
+
+
+def test_results_that_are_python_numbers_become_numpys():
+    @fg.custom_vjp
+    def one(x):
+        return 1.0
+
+    one.defvjp(lambda x: (1.0, None), lambda _, ct: (7.0 * ct,))
+    value, gradient = fg.value_and_grad(one)(2.0)
+    assert type(value) is np.float64
+    assert gradient == 7.0

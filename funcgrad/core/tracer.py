@@ -115,11 +115,16 @@ class Tracer:
 
 
 class Tape(NamedTuple):
-    """A finished recording: its inputs, its equations, and pullbacks by equations' ids."""
+    """A finished recording: its inputs, its equations, and pullbacks by equations' ids.
+
+    Attributes:
+        asks: some pullback is costly, or fails, for what nobody needs.
+    """
 
     inputs: list[Tracer]
     eqns: list[Eqn]
     pulls: dict[int, Any]
+    asks: bool
 
 
 class _Recorders(threading.local):
@@ -159,11 +164,13 @@ class Recorder:
         asked: what the function did depended on the value of one of its tracers.
         captures: operands of enclosing recordings were met.
         pulls: under `reverse`, what equations kept on the way forward, by the equation's id.
+        asks: of a pullback among these must be asked only what is needed.
     """
 
     __slots__ = (
         "active",
         "asked",
+        "asks",
         "captures",
         "concrete",
         "defers",
@@ -200,6 +207,7 @@ class Recorder:
         self.defers = defers
         self.lasting = lasting
         self.pulls: dict[int, Any] = {}
+        self.asks = False
         self.level = 0
         self.active: bool | None = False
         self.asked = False
@@ -368,6 +376,8 @@ class Recorder:
         self.eqns.append(eqn)
         if wanted:
             self.pulls[id(eqn)] = pull
+            rule = params.get("rule")
+            self.asks = self.asks or pull is None or rule is None or rule.n_closed > 0
         return outs
 
     def stage(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
@@ -433,7 +443,7 @@ class Recorder:
         Tracers refer to their recorder: if it kept the tape, arrays would live on until the
         garbage collector found the circle.
         """
-        tape = Tape(self.inputs, self.eqns, self.pulls)
+        tape = Tape(self.inputs, self.eqns, self.pulls, self.asks)
         self.inputs, self.eqns, self.pulls, self.memo = [], [], {}, {}
         return tape
 

@@ -331,6 +331,9 @@ def _weak_cast(x: Any, dtype: np.dtype) -> Any:
 _PRIMS = {p.impl: p for p in REGISTRY.values() if isinstance(p.impl, np.ufunc)}
 
 
+_EXACT = frozenset({np.ndarray, np.float64, np.float32})
+
+
 def binary_operator(ufunc: np.ufunc, reflected: bool = False) -> Callable[[Any, Any], Any]:
     """`__add__` and its like: the common cases first, promotion where it is needed.
 
@@ -346,7 +349,7 @@ def binary_operator(ufunc: np.ufunc, reflected: bool = False) -> Callable[[Any, 
                 if getattr(y.value, "dtype", None) is dtype:
                     rec = x.rec if x.rec.level >= y.rec.level else y.rec
                     return rec.record(prim, (x, y), {})
-            elif kind is float or kind is int or (kind is np.ndarray and y.dtype is dtype):
+            elif kind is float or kind is int or (kind in _EXACT and y.dtype is dtype):
                 return x.rec.record(prim, (x, y), {})
         if not _is_operand(y) or (repeats and _repeats(x, y)):
             return _ask_other(ufunc, (x, y), y)
@@ -356,7 +359,7 @@ def binary_operator(ufunc: np.ufunc, reflected: bool = False) -> Callable[[Any, 
         kind = type(y)
         dtype = getattr(x.value, "dtype", None)
         if dtype is _F64 or dtype is _F32:
-            if kind is float or kind is int or (kind is np.ndarray and y.dtype is dtype):
+            if kind is float or kind is int or (kind in _EXACT and y.dtype is dtype):
                 return x.rec.record(prim, (y, x), {})
         if not _is_operand(y) or (repeats and _repeats(x, y)):
             return _ask_other(ufunc, (y, x), y)

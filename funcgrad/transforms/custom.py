@@ -11,10 +11,11 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.primitive import Primitive, zeros_like
-from funcgrad.core.tracer import NO_VALUE, Tracer, bind, recorder_of
+from funcgrad.core.tracer import Tracer, bind, is_abstract, recorder_of
 from funcgrad.errors import ArgumentError, CustomRuleError, at_line
 from funcgrad.primitives import control as prims
-from funcgrad.transforms.custom_rules import ClosesOverTracers, JvpCall, VjpCall
+from funcgrad.transforms.custom_calls import ClosesOverTracers
+from funcgrad.transforms.custom_rules import JvpCall, VjpCall
 from funcgrad.transforms.trace import as_operands
 
 # --- what both decorators share -------------------------------------------------------
@@ -66,8 +67,7 @@ class _CustomFunction:
         if not any(type(x) is Tracer for x in call.operands):
             return self.fun(*args)
         rec = recorder_of(call.operands, self.name)
-        ride = all(x.value is not NO_VALUE for x in call.operands if type(x) is Tracer)
-        if ride and rec is not None and rec.concrete:
+        if rec is not None and rec.concrete and not any(map(is_abstract, call.operands)):
             try:
                 outs = bind(self._prim, *call.operands, graph=None, rule=call)
                 return call.out_tree.unflatten(outs)

@@ -1,20 +1,16 @@
-"""Calls of functions with derivative rules of their own, and how they are transformed."""
+"""How calls of functions with derivative rules of their own are transformed."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import CellType
 from typing import Any
 
 from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
-from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import Primitive, total, zeros_like
-from funcgrad.core.tracer import NO_VALUE, Recorder, Tracer, bind, deferred
+from funcgrad.core.tracer import Recorder, Tracer, bind, deferred
 from funcgrad.errors import (
     CustomRuleError,
     NotAnArrayError,
@@ -24,196 +20,19 @@ from funcgrad.errors import (
 )
 from funcgrad.primitives import control as prims
 from funcgrad.primitives.elementwise import cast
+from funcgrad.transforms.custom_calls import (
+    Call,
+    check_no_tracers,
+    flat_result,
+    is_like,
+    leaf_place,
+    recorded_by,
+    shape_error,
+)
 from funcgrad.transforms.linearity import Obstacle, first_nonlinear, same_values
 from funcgrad.transforms.rules import Rules, spread
-from funcgrad.transforms.trace import flatten_result, leaf_avals, lift_captures
 from funcgrad.transforms.vjp import pullback_of
 from funcgrad.transforms.vmap import batch_graph, ensure_batched, run_batched, run_over_batch
-
-_EMPTY_CELL = CellType()
-
-
-class ClosesOverTracers(Exception):
-    """Results depend on tracers that are no operands: the function has to be traced."""
-
-
-class Call:
-    """One call of a custom function, as functions of flat operands.
-
-    The operands are `(captured..., hidden..., leaves...)`: tracers the function closes over,
-    tracers in its nondiff arguments, and the leaves of all other arguments.
-    """
-
-    def __init__(self, custom: Any, args: tuple[Any, ...]):
-        self.custom = custom
-        n = len(args)
-        fixed_at = [i for i in custom.nondiff_argnums if i < n]
-        self.free_at = [i for i in range(n) if i not in fixed_at]
-        self.fixed_at = fixed_at
-        self.fixed_leaves, self.fixed_tree = tree.flatten(tuple(args[i] for i in fixed_at))
-        free = tuple(args[i] for i in self.free_at)
-        self.leaves, self.in_tree = tree.flatten(free)
-        leaf_avals(free, self.leaves, f"{custom.name}: a leaf of its arguments")
-        self.hidden_at = [i for i, x in enumerate(self.fixed_leaves) if type(x) is Tracer]
-        self.operands = [*(self.fixed_leaves[i] for i in self.hidden_at), *self.leaves]
-        self.captured: list[Tracer] = []
-        self._reads: list[bool] = []
-        self.out_tree: Any = None
-
-    def __repr__(self) -> str:
-        return self.custom.name
-
-    @property
-    def n_closed(self) -> int:
-        return len(self.captured) + len(self.hidden_at)
-
-    # -- arguments --------------------------------------------------------------------
-
-    def fixed(self, operands: Sequence[Any]) -> tuple[Any, ...]:
-        """The nondiff arguments."""
-        leaves = list(self.fixed_leaves)
-        for i, x in zip(self.hidden_at, operands[len(self.captured) :], strict=False):
-            leaves[i] = x
-        return self.fixed_tree.unflatten(leaves)
-
-    def free(self, operands: Sequence[Any]) -> tuple[Any, ...]:
-        """The other arguments, of which the rules are derivatives."""
-        return self.in_tree.unflatten(list(operands[self.n_closed :]))
-
-    def arguments(self, operands: Sequence[Any]) -> list[Any]:
-        values = dict(zip(self.fixed_at, self.fixed(operands), strict=True))
-        values |= zip(self.free_at, self.free(operands), strict=True)
-        return [values[i] for i in range(len(values))]
-
-    # -- the function -----------------------------------------------------------------
-
-    def primal(self, *operands: Any) -> list[Any]:
-        """The function on values."""
-        outs, self.out_tree = _flat(self.custom.fun(*self.arguments(operands)), self.custom.name)
-        _no_tracers(outs, operands)
-        return outs
-
-    def trace(self) -> Graph:
-        """The function's graph; tracers that it closes over become operands."""
-        with Recorder(self.custom.name, concrete=True, owns=True) as rec:
-            out = self.custom.fun(*self.arguments([rec.input(x) for x in self.operands]))
-            outs, self.out_tree = _flat(out, self.custom.name)
-            graph = rec.graph(outs)
-        rules = self.custom.rules
-        (closed,), self.captured = lift_captures(graph, also=closure_tracers(*rules))
-        self._reads = closed.reads([True] * len(closed.outputs))
-        return closed
-
-    def graph(self, avals: Sequence[Aval]) -> Graph:
-        """The function's graph for a call that nobody had to trace before."""
-        with Recorder(self.custom.name, concrete=False, owns=True) as rec:
-            out = self.custom.fun(*self.arguments([rec.abstract_input(a) for a in avals]))
-            return rec.graph(_flat(out, self.custom.name)[0])
-
-    # -- rules ------------------------------------------------------------------------
-
-    def within(self, operands: Sequence[Any], rule: Callable[..., Any], args: Any) -> Any:
-        """`rule(args)`, in which tracers closed over stand for what the operands are now.
-
-        Where the equation is transformed after the recording it was made in has ended, those
-        tracers belong to nothing that is still recorded.
-        """
-        pairs = zip(self.captured, operands, strict=False)
-        stale = [(tracer, now) for tracer, now in pairs if tracer is not now]
-        if not stale:
-            return rule(args)
-        rec = Recorder(f"a rule of {self.custom.name}", concrete=False)
-        with rec, _adopted(rec, [tracer for tracer, _ in stale]):
-            leaves, treedef = tree.flatten(rule(args))
-            recorded = _recorded_by(rec, leaves)
-            graph = rec.graph([leaves[i] for i in recorded])
-        for i, value in zip(recorded, run_graph(graph, [now for _, now in stale]), strict=True):
-            leaves[i] = value
-        return treedef.unflatten(leaves)
-
-    def check_closed(self, asked: Sequence[Any]) -> None:
-        """Refuse derivatives by what the rules say nothing of."""
-        # What only the rules close over is no argument of the function.
-        n_captured = len(self.captured)
-        captured = any(a and r for a, r in zip(asked[:n_captured], self._reads, strict=False))
-        if captured or any(asked[n_captured : self.n_closed]):
-            what = "a value that it closes over" if captured else "an argument in nondiff_argnums"
-            raise at_line(
-                NotDifferentiableError,
-                f"{self.custom.name} is differentiated by {what}, of which its "
-                f"{self.custom._kind} rule says nothing. Make it an argument that the rule covers, "
-                "or wrap it in fg.stop_gradient",
-            )
-
-
-def closure_tracers(*functions: Any) -> list[Tracer]:
-    """The tracers that functions close over, directly or in containers and inner functions."""
-    found: dict[int, Tracer] = {}
-    seen: set[int] = set()
-    waiting = list(functions)
-    while waiting:
-        function = waiting.pop()
-        if id(function) in seen:
-            continue
-        seen.add(id(function))
-        rules = getattr(function, "rules", None)
-        if isinstance(rules, list):  # a custom function's own
-            waiting += rules
-        elif isinstance(function, functools.partial):
-            waiting += [function.func, *function.args, *function.keywords.values()]
-        cells = getattr(function, "__closure__", None) or ()
-        held = [cell.cell_contents for cell in cells if cell != _EMPTY_CELL]
-        for value in (*held, *(getattr(function, "__defaults__", None) or ())):
-            for leaf in tree.leaves(value):
-                if type(leaf) is Tracer:
-                    found[id(leaf)] = leaf
-                elif callable(leaf):
-                    waiting.append(leaf)
-    return list(found.values())
-
-
-def _flat(out: Any, name: str) -> tuple[list[Any], Any]:
-    """A result's leaves; Python numbers become NumPy's, as in compiled code."""
-    leaves, treedef = flatten_result(out, name)
-    return [cast(x, aval_of(x).dtype) for x in leaves], treedef
-
-
-def _no_tracers(outs: Sequence[Any], operands: Sequence[Any]) -> None:
-    if any(type(x) is Tracer for x in outs) and not any(type(x) is Tracer for x in operands):
-        raise ClosesOverTracers
-
-
-def _recorded_by(rec: Recorder, leaves: Sequence[Any]) -> list[int]:
-    return [i for i, x in enumerate(leaves) if type(x) is Tracer and x.rec is rec]
-
-
-@contextmanager
-def _adopted(rec: Recorder, tracers: Sequence[Tracer]) -> Iterator[None]:
-    """Make tracers of recordings that have ended inputs of this one, for a while."""
-    before = [(t.rec, t.value, t.aval) for t in tracers]
-    for t in tracers:
-        t._aval, t.rec, t.value = t.aval, rec, NO_VALUE
-        rec.inputs.append(t)
-    try:
-        yield
-    finally:
-        for t, (owner, value, aval) in zip(tracers, before, strict=True):
-            t.rec, t.value, t._aval = owner, value, aval
-
-
-def _shape_error(name: str, what: str, where: str, found: Aval, wanted: Aval) -> CustomRuleError:
-    return at_line(
-        CustomRuleError,
-        f"{name}: its rule gave a {what} of shape {found.shape}{where}, but what it belongs to "
-        f"has shape {wanted.shape}; they must be equal",
-    )
-
-
-def _leaf_place(treedef: Any, i: int) -> str:
-    paths = tree.flatten_with_path(treedef.unflatten(range(treedef.num_leaves)))[0]
-    path = tree.keystr(paths[i][0])
-    return f" at {path}" if path else ""
-
 
 # --- custom_jvp -----------------------------------------------------------------------
 
@@ -244,8 +63,8 @@ class JvpCall(Call, _JvpRule):
                 f"{self.custom.name}: its jvp rule must return (result, tangent), not "
                 f"{tree.structure(pair)}",
             )
-        outs, out_tree = _flat(pair[0], self.custom.name)
-        dots, dot_tree = _flat(pair[1], self.custom.name)
+        outs, out_tree = flat_result(pair[0], self.custom.name)
+        dots, dot_tree = flat_result(pair[1], self.custom.name)
         if self.out_tree is None:
             self.out_tree = out_tree
         if not (out_tree == dot_tree == self.out_tree):
@@ -259,16 +78,15 @@ class JvpCall(Call, _JvpRule):
             self._tangent(i, o, t) for i, (o, t) in enumerate(zip(outs, dots, strict=True))
         ]
 
-    def _tuple(self, leaves: list[Any]) -> tuple[Any, ...]:
-        return self.in_tree.unflatten(leaves)
-
     def _tangent(self, i: int, out: Any, tangent: Any) -> Any:
+        if is_like(tangent, out):
+            return tangent
         like, aval = aval_of(out), aval_of(tangent)
         if not like.inexact:
             return None
         if aval.shape != like.shape:
-            where = _leaf_place(self.out_tree, i)
-            raise _shape_error(self.custom.name, "tangent", where, aval, like)
+            where = leaf_place(self.out_tree, i)
+            raise shape_error(self.custom.name, "tangent", where, aval, like)
         return cast(tangent, like.dtype)
 
 
@@ -305,7 +123,7 @@ def _jvp_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) 
     rule.check_closed([t is not None for t in tangents])
     pairs = zip(tangents[rule.n_closed :], ins[rule.n_closed :], strict=True)
     outs, dots = rule.jvp(ins, [zeros_like(x) if t is None else t for t, x in pairs])
-    _no_tracers(outs, ins)
+    check_no_tracers(outs, ins)
     return outs, dots
 
 
@@ -325,7 +143,7 @@ def _jvp_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any
     for i, value in zip(recorded, results, strict=True):
         both[i] = value
     n_outs = len(outs)
-    _no_tracers(both[:n_outs], ins)
+    check_no_tracers(both[:n_outs], ins)
 
     def pull(cts: Sequence[Any], need: Sequence[bool]) -> list[Any]:
         rule.check_closed(need)
@@ -377,7 +195,7 @@ class VjpCall(Call, _VjpRule):
                 CustomRuleError,
                 f"{name}: its fwd rule must return (result, residuals), not {tree.structure(pair)}",
             )
-        outs, out_tree = _flat(pair[0], name)
+        outs, out_tree = flat_result(pair[0], name)
         if self.out_tree is None:
             self.out_tree = out_tree
         if out_tree != self.out_tree:
@@ -406,6 +224,8 @@ class VjpCall(Call, _VjpRule):
     def _argument_leaves(self, found: Any) -> list[Any]:
         """The leaves of what bwd returned, None for all of an argument that got None."""
         name, n = self.custom.name, len(self.free_at)
+        if self._flat and type(found) is tuple and len(found) == n:
+            return list(found)
         if not isinstance(found, (tuple, list)) or len(found) != n:
             raise at_line(
                 CustomRuleError,
@@ -431,20 +251,23 @@ class VjpCall(Call, _VjpRule):
         return leaves
 
     def _cotangent(self, i: int, ct: Any, x: Any) -> Any:
+        if is_like(ct, x):
+            return ct
         like = aval_of(x)
         if ct is None or not like.inexact:
             return None
-        where = _leaf_place(self.in_tree, i)
         try:
             aval = aval_of(ct)
         except NotAnArrayError:
+            where = leaf_place(self.in_tree, i)
             raise at_line(
                 CustomRuleError,
                 f"{self.custom.name}: its bwd rule gave a {type(ct).__name__} as cotangent for the "
                 f"argument{where}, which is an array of shape {like.shape}",
             ) from None
         if aval.shape != like.shape:
-            raise _shape_error(
+            where = leaf_place(self.in_tree, i)
+            raise shape_error(
                 self.custom.name, "cotangent", f" for the argument{where}", aval, like
             )
         return cast(ct, like.dtype)
@@ -484,7 +307,7 @@ class _BatchedVjp(_VjpRule):
         with deferred("vmap") as rec:
             outs, residuals = self.rule.forward([rec.abstract_input(a) for a in self.avals])
             leaves, treedef = tree.flatten(residuals)
-            places = _recorded_by(rec, leaves)
+            places = recorded_by(rec, leaves)
             graph = rec.graph([*outs, *(leaves[i] for i in places)])
         results, flags = run_batched(graph, operands, self.flags, self.size)
         n = len(outs)
@@ -519,7 +342,7 @@ def _vjp_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) 
     rule = params["rule"]
     rule.check_closed([t is not None for t in tangents])
     outs, residuals = rule.forward(ins)
-    _no_tracers(outs, ins)
+    check_no_tracers(outs, ins)
     wanted = [aval_of(o).inexact for o in outs]
     zeros = [zeros_like(aval_of(o)) for o in outs]
     obstacle, recorded, pull = _transposed(rule, ins, residuals, zeros, wanted)
@@ -551,7 +374,7 @@ def _transposed(
     with Recorder("custom_vjp", concrete=True, reverse=True) as rec:
         given = [rec.input(c) if w else c for c, w in zip(cts, wanted, strict=True)]
         found = rule.backward(ins, residuals, given)
-    recorded = _recorded_by(rec, found)
+    recorded = recorded_by(rec, found)
     results = [found[i] for i in recorded]
     obstacle = first_nonlinear(rec.eqns, rec.inputs, results)
     if obstacle is None and rec.asked:
@@ -563,13 +386,15 @@ def _transposed(
 def _vjp_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any:
     rule = params["rule"]
     outs, residuals = rule.forward(ins)
-    _no_tracers(outs, ins)
-    avals = [aval_of(o) for o in outs]
+    check_no_tracers(outs, ins)
+    # A single result has a cotangent, or nobody asks.
+    avals = [aval_of(o) for o in outs] if len(outs) > 1 else []
 
     def pull(cts: Sequence[Any], need: Sequence[bool]) -> list[Any]:
         rule.check_closed(need)
-        given = [zeros_like(a) if c is None else c for c, a in zip(cts, avals, strict=True)]
-        found = rule.backward(ins, residuals, given)
+        if avals:
+            cts = [zeros_like(a) if c is None else c for c, a in zip(cts, avals, strict=True)]
+        found = rule.backward(ins, residuals, cts)
         return [c if n else None for c, n in zip(found, need, strict=True)]
 
     return outs, pull

@@ -125,7 +125,7 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
     The same pass as `backward`, without looking anything up: this is what eager `grad` waits
     for.
     """
-    if tape.pulls or config.debug_nans:
+    if tape.asks or config.debug_nans:
         return _backward_pulls(tape, outputs, cts)
     pending = Cotangents()
     for tracer, ct in zip(outputs, cts, strict=True):
@@ -137,8 +137,18 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
             continue
         ins = eqn.ins
         need = [type(a) is Tracer for a in ins]
-        ans = [o.value for o in eqn.outs] if prim.multiple else eqn.outs[0].value
-        terms = prim.vjp(ct, ans, eqn.values, eqn.params, need)
+        if prim.pullback is None:
+            ans = [o.value for o in eqn.outs] if prim.multiple else eqn.outs[0].value
+            terms = prim.vjp(ct, ans, eqn.values, eqn.params, need)
+        elif id(eqn) in tape.pulls:
+            before = set_source(eqn.source)
+            try:
+                terms = tape.pulls[id(eqn)](ct, need)
+            finally:
+                set_source(before)
+        else:
+            # Its operands are integers.
+            continue
         for tracer, wanted, term in zip(ins, need, terms, strict=False):
             if wanted and term is not None:
                 pending.add(tracer, term)
