@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import funcgrad as fg
+from funcgrad.backends.common.prepare import prepare
 from funcgrad.backends.loops.plan import RowPieces
 from funcgrad.backends.loops.planner import plan_program
 from funcgrad.backends.loops.sites import Lines
 from funcgrad.backends.loops.updates import planned_graph
 from funcgrad.backends.loops.views import View
-from funcgrad.backends.numpy.prepare import prepare
 from funcgrad.scipy import special
 from funcgrad.transforms.simplify import simplify
 

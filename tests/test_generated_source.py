@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import funcgrad as fg
 from contract import cases, differentiable, function_of, operands
-from funcgrad.backends.numpy.spelling import spell
+from funcgrad.backends.common.spelling import spell
 from funcgrad.core.primitive import REGISTRY, Primitive
 from funcgrad.transforms.simplify import simplify
 from generated import Case, assert_same, check_alone, run_alone

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
 
 import pytest
 
@@ -17,8 +19,10 @@ LAYERS = [
     ["_nodes", "core"],
     ["tree", "primitives"],
     ["numpy", "transforms"],
-    ["_sampling", "backends", "scipy"],
-    ["random"],
+    ["_sampling", "backends.common", "scipy"],
+    ["backends.loops", "backends.numpy", "random"],
+    ["backends.llvm"],
+    ["backends.registry"],
 ]
 PUBLIC = {
     "funcgrad",
@@ -33,11 +37,19 @@ def _within(name: str, prefix: str) -> bool:
     return name == prefix or name.startswith(prefix + ".")
 
 
+def _files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def _name(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts)
+
+
 def _imports(package: str) -> list[tuple[str, str]]:
     """(importing module, imported module) for every import statement below a package."""
     found = []
-    for file in sorted((ROOT / package).rglob("*.py")):
-        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+    for file in _files(package):
+        module = _name(file)
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 found += [(module, alias.name) for alias in node.names]
@@ -65,7 +77,21 @@ def test_imports_point_down(number):
 def test_every_module_has_a_layer():
     found = {file.stem for file in (ROOT / "funcgrad").iterdir() if file.suffix == ".py"}
     found |= {file.parent.name for file in (ROOT / "funcgrad").glob("*/__init__.py")}
-    assert found - {"__init__"} == {name for layer in LAYERS for name in layer}
+    found |= {f"backends.{file.stem}" for file in (ROOT / "funcgrad" / "backends").iterdir()}
+    others = {"__init__", "backends", "backends.__init__", "backends.__pycache__"}
+    assert found - others == {name for layer in LAYERS for name in layer}
+
+
+def test_no_circles():
+    """Not even of imports within functions, or for types alone."""
+    files = {_name(file): file for p in ("funcgrad", "funcgrad_nn") for file in _files(p)}
+    graph: dict[str, set[str]] = {name: set() for name in files}
+    for importer, imported in [*_imports("funcgrad"), *_imports("funcgrad_nn")]:
+        names = [imported, imported.rpartition(".")[0], f"{imported}.__init__"]
+        found = next((name for name in names if name in files), None)
+        if found and found != importer:
+            graph[importer].add(found)
+    assert tuple(TopologicalSorter(graph).static_order())
 
 
 def test_funcgrad_does_not_import_what_stands_on_it():

@@ -15,8 +15,8 @@ import funcgrad as fg
 
 pytest.importorskip("llvmlite")
 
+from funcgrad.backends.common.prepare import prepare
 from funcgrad.backends.llvm import native, recipe
-from funcgrad.backends.numpy.prepare import prepare
 
 
 @pytest.fixture(autouse=True)

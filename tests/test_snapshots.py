@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.backends.numpy.prepare import prepare
+from funcgrad.backends.common.prepare import prepare
 from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.errors import GraphError

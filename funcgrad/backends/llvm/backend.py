@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from funcgrad.backends.common.prepare import prepare
+from funcgrad.backends.common.structure import is_plain, render_tree
 from funcgrad.backends.llvm import recipe, tiles
 from funcgrad.backends.llvm.kinds import SUPPORTED
-from funcgrad.backends.numpy.interface import is_plain, render_tree
-from funcgrad.backends.numpy.prepare import prepare
 from funcgrad.core import execution
 from funcgrad.core.aval import Aval
 from funcgrad.core.execution import Inspection, Runner

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from funcgrad.backends.cost import graph_flops
+from funcgrad.backends.common.cost import graph_flops
 from funcgrad.backends.llvm.flow import branches, counted, repeated
 from funcgrad.backends.llvm.frame import Frame
 from funcgrad.backends.llvm.interrupts import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.backends.cost import graph_flops
+from funcgrad.backends.common.cost import graph_flops
 from funcgrad.backends.llvm import engine, entry, linked
 from funcgrad.backends.llvm.emit import Emitter
 from funcgrad.backends.llvm.entry_code import entry_text

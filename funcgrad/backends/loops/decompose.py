@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.numpy.prepare import inline
+from funcgrad.backends.common.prepare import inline
 from funcgrad.core.aval import Aval, Shape, broadcast_shapes
 from funcgrad.core.graph import Eqn, Graph, live_eqns
 from funcgrad.core.primitive import Primitive

@@ -8,19 +8,14 @@ import textwrap
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from funcgrad.backends.cost import cost_of_calls
+from funcgrad.backends.common.cost import cost_of_calls
+from funcgrad.backends.common.prepare import prepare
+from funcgrad.backends.common.structure import is_plain, render_tree
 from funcgrad.backends.numpy.control import EMITTERS
 from funcgrad.backends.numpy.emit import INDENT, Body, strong_input
-from funcgrad.backends.numpy.interface import (
-    describe,
-    identifier,
-    is_plain,
-    render_tree,
-    unpack_lines,
-)
+from funcgrad.backends.numpy.interface import describe, identifier, unpack_lines
 from funcgrad.backends.numpy.masks import mask_by_bits
 from funcgrad.backends.numpy.module import BUILT_IN, Module, Names
-from funcgrad.backends.numpy.prepare import prepare
 from funcgrad.core.execution import Cost, Runner
 from funcgrad.core.graph import Graph
 from funcgrad.errors import BackendError, ExportError, at_line

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from funcgrad.backends.common.spelling import dtype_name
 from funcgrad.backends.numpy.emit import INDENT, Body
-from funcgrad.backends.numpy.spelling import dtype_name
 from funcgrad.core.graph import Eqn
 
 

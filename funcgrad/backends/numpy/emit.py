@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.numpy.memory import Memory, is_alias, memory_of
+from funcgrad.backends.common.cost import is_alias
+from funcgrad.backends.common.spelling import dtype_name, spell
+from funcgrad.backends.numpy.memory import Memory, memory_of
 from funcgrad.backends.numpy.module import Module
-from funcgrad.backends.numpy.spelling import dtype_name, spell
 from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.primitives.contraction import matmul

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from funcgrad.backends.common.cost import is_alias
 from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph
 from funcgrad.primitives import control
-from funcgrad.primitives.elementwise import convert
 from funcgrad.primitives.structural import broadcast_to
 
 CONSTANT = 0
@@ -86,11 +86,6 @@ class Memory:
 
 def memory_of(graph: Graph) -> Memory:
     return graph.derive("memory", lambda: Memory(graph))
-
-
-def is_alias(eqn: Eqn) -> bool:
-    """Whether the equation's one result is its operand: a number that is NumPy's already."""
-    return eqn.prim is convert and eqn.ins[0].aval.dtype == eqn.outs[0].aval.dtype
 
 
 def _allocates(eqn: Eqn) -> Sequence[bool]:

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.common.spelling import spell
 from funcgrad.backends.numpy.helpers import copied
-from funcgrad.backends.numpy.spelling import spell
 from funcgrad.core.printing import letters
 from funcgrad.core.snapshot import snapshot
 
