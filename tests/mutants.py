@@ -78,8 +78,8 @@ def changes(tree: ast.Module) -> Iterator[tuple[ast.AST, ast.AST]]:
             new = copy.copy(node)
             new.body, new.orelse = node.orelse, node.body
             yield node, new
-        elif isinstance(node, ast.Constant) and type(node.value) in (int, bool):
-            value = not node.value if type(node.value) is bool else node.value + 1
+        elif isinstance(node, ast.Constant) and isinstance(node.value, int):
+            value = not node.value if isinstance(node.value, bool) else node.value + 1
             yield node, ast.copy_location(ast.Constant(value), node)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 
 import funcgrad as fg
 from funcgrad.backends.common.prepare import prepare
-from funcgrad.backends.loops.plan import RowPieces
 from funcgrad.backends.loops.planner import plan_program
 from funcgrad.backends.loops.sites import Lines
+from funcgrad.backends.loops.target import RowPieces
 from funcgrad.backends.loops.updates import planned_graph
 from funcgrad.backends.loops.views import View
 from funcgrad.scipy import special

@@ -21,8 +21,9 @@ from funcgrad.backends.llvm import blas, tiles
 from funcgrad.backends.llvm.flow import pieces_text
 from funcgrad.backends.llvm.frame import Frame
 from funcgrad.backends.llvm.writer import Module, Value, Writer, float_text
-from funcgrad.backends.loops.plan import MatrixProduct, RowPieces
+from funcgrad.backends.loops.plan import MatrixProduct
 from funcgrad.backends.loops.products import leading
+from funcgrad.backends.loops.target import RowPieces
 from funcgrad.backends.loops.views import View, contiguous
 from funcgrad.core.graph import Eqn
 

@@ -15,10 +15,10 @@ from funcgrad.backends.loops.nest import Index, Load
 from funcgrad.backends.loops.plan import (
     MatrixProduct,
     ProductAndKernel,
-    RowPieces,
     RunKernel,
     Step,
 )
+from funcgrad.backends.loops.target import RowPieces
 
 
 def with_epilogues(steps: Sequence[Step], limits: Limits) -> list[Step]:

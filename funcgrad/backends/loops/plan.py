@@ -9,45 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from funcgrad.backends.loops.kernels import work_of
 from funcgrad.backends.loops.memory import Buffer, Placement
 from funcgrad.backends.loops.nest import Kernel
+from funcgrad.backends.loops.target import ProductPlan
 from funcgrad.backends.loops.views import View
 from funcgrad.core.graph import Eqn, Var
 
 Buffers = Sequence[Buffer]
-
-
-class RowPieces(NamedTuple):
-    """The result's rows of which a piece of a product consists: so many in all, and in a piece."""
-
-    count: int
-    chunk: int
-
-
-class ProductPlan(Protocol):
-    """How a target computes a matrix product, as it decided itself.
-
-    Attributes:
-        rows: the pieces, where they are whole rows that a kernel may follow at once.
-        adds_in_place: what is added to lies where the result does, before the product runs.
-        products: of how many it consists.
-        work: multiplications.
-    """
-
-    @property
-    def rows(self) -> RowPieces | None: ...
-
-    @property
-    def adds_in_place(self) -> bool: ...
-
-    @property
-    def products(self) -> int: ...
-
-    @property
-    def work(self) -> int: ...
 
 
 @dataclass(frozen=True, eq=False)

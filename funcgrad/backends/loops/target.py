@@ -4,13 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from funcgrad.backends.loops.limits import Limits
-from funcgrad.backends.loops.plan import ProductPlan
 from funcgrad.backends.loops.views import View
 from funcgrad.core.graph import Eqn
+
+
+class RowPieces(NamedTuple):
+    """The result's rows of which a piece of a product consists: so many in all, and in a piece."""
+
+    count: int
+    chunk: int
+
+
+class ProductPlan(Protocol):
+    """How a target computes a matrix product, as it decided itself.
+
+    Attributes:
+        rows: the pieces, where they are whole rows that a kernel may follow at once.
+        adds_in_place: what is added to lies where the result does, before the product runs.
+        products: of how many it consists.
+        work: multiplications.
+    """
+
+    @property
+    def rows(self) -> RowPieces | None: ...
+
+    @property
+    def adds_in_place(self) -> bool: ...
+
+    @property
+    def products(self) -> int: ...
+
+    @property
+    def work(self) -> int: ...
 
 
 @dataclass(frozen=True, kw_only=True)
