@@ -15,13 +15,13 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-from benchmarks import functions, mlp, transformer
+from benchmarks import functions, mlp, transformer, unrolled
 from benchmarks.harness import Bar, Result, check_agreement
 
 CACHED = "funcgrad, from the disk cache"
 JAX = "JAX jit"
 CACHED_LIMIT_S = 30e-3
-ROUNDS = {"mlp": 7, "transformer": 3}
+ROUNDS = {"mlp": 7, "transformer": 3, "unrolled": 3}
 
 
 def measure_mlp() -> list[Result]:
@@ -50,6 +50,21 @@ def measure_transformer() -> list[Result]:
     )
     samples = _rounds("transformer", NAMES)
     what = f"first call of a jitted stack of {transformer.LAYERS} transformer blocks"
+    return _against("funcgrad", what, samples, {JAX: Bar(0.25)})
+
+
+def measure_unrolled() -> list[Result]:
+    """The gradient of a loop of a hundred rounds in Python."""
+    args = unrolled.make_parameters()
+    check_agreement(
+        [
+            functions.ours(unrolled.funcgrad_function(), *args)[0],
+            functions.jax(unrolled.jax_function(), *args),
+        ],
+        calls=1,
+    )
+    samples = _rounds("unrolled", NAMES)
+    what = f"first call of the jitted gradient of a Markov model's {unrolled.STEPS} steps, unrolled"
     return _against("funcgrad", what, samples, {JAX: Bar(0.25)})
 
 
@@ -91,7 +106,7 @@ def _against(
 def _funcgrad(workload: str, backend: str | None = None) -> Callable[[], object]:
     import funcgrad as fg
 
-    function, args = _workload(workload, mlp.funcgrad_step, transformer.funcgrad_function)
+    function, args = _workload(workload, "funcgrad")
     return lambda: fg.jit(function, backend=backend)(*args)
 
 
@@ -99,7 +114,7 @@ def _jax(workload: str) -> Callable[[], object]:
     """With arguments on the device, so that making a client of XLA is no part of the call."""
     import jax
 
-    function, args = _workload(workload, mlp.jax_step, transformer.jax_function)
+    function, args = _workload(workload, "jax")
     on_device = jax.block_until_ready(jax.tree.map(jax.numpy.asarray, args))
     return lambda: jax.block_until_ready(jax.jit(function)(*on_device))
 
@@ -109,12 +124,13 @@ def _torch(workload: str) -> Callable[[], object]:
     return mlp.torch_contender(compiled=True).call
 
 
-def _workload(
-    name: str, mlp_step: Callable[[], Any], stack: Callable[[], Any]
-) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+def _workload(name: str, library: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     if name == "mlp":
-        return mlp_step(), (mlp.make_params(), *mlp.make_batch())
-    return stack(), (transformer.make_params(), transformer.make_tokens())
+        return getattr(mlp, f"{library}_step")(), (mlp.make_params(), *mlp.make_batch())
+    if name == "unrolled":
+        return getattr(unrolled, f"{library}_function")(), unrolled.make_parameters()
+    args = transformer.make_params(), transformer.make_tokens()
+    return getattr(transformer, f"{library}_function")(), args
 
 
 # The cache is filled by the first of them, and read by the second.

@@ -33,6 +33,7 @@ ROWS = {
     "loops": "benchmarks.loops:measure",
     "first-call": "benchmarks.first_call:measure_mlp",
     "first-call-deep": "benchmarks.first_call:measure_transformer",
+    "unrolled": "benchmarks.first_call:measure_unrolled",
 }
 
 

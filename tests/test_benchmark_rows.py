@@ -23,6 +23,7 @@ from benchmarks import (
     n_body,
     scan,
     transformer,
+    unrolled,
 )
 from funcgrad.scipy import special
 
@@ -74,9 +75,14 @@ def _mixture() -> Case:
     )
 
 
+def _unrolled() -> Case:
+    ours = fg.grad(unrolled.make_loss(np, 6), argnums=(0, 1, 2))
+    return ours, unrolled.gradient_by_hand(6), unrolled.make_parameters()
+
+
 @pytest.mark.parametrize(
     "case",
-    [_fused, _cross_entropy, _layer_norm, _black_scholes, _n_body, _mixture],
+    [_fused, _cross_entropy, _layer_norm, _black_scholes, _n_body, _mixture, _unrolled],
     ids=lambda case: case.__name__.strip("_"),
 )
 def test_by_hand(case: Callable[[], Any]) -> None:
