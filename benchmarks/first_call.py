@@ -65,7 +65,7 @@ def measure_unrolled() -> list[Result]:
     )
     samples = _rounds("unrolled", NAMES)
     what = f"first call of the jitted gradient of a Markov model's {unrolled.STEPS} steps, unrolled"
-    return _against("funcgrad", what, samples, {JAX: Bar(0.25)})
+    return _against("funcgrad", what, samples, {JAX: Bar(0.35)})
 
 
 def _rounds(workload: str, names: list[str]) -> dict[str, tuple[float, ...]]:
