@@ -20,15 +20,15 @@ from funcgrad.core.graph import Graph
 from funcgrad.numpy.updates import at
 from funcgrad.transforms.checkpoint import checkpoint
 from funcgrad.transforms.checkpoint import checkpoint as remat
-from funcgrad.transforms.control import cond, fori_loop, map, scan, switch, while_loop
+from funcgrad.transforms.control_flow import cond, fori_loop, map, scan, switch, while_loop
 from funcgrad.transforms.custom import custom_jvp, custom_vjp
 from funcgrad.transforms.gradient import grad, stop_gradient, value_and_grad
 from funcgrad.transforms.higher_order import install_rules as _install_rules
 from funcgrad.transforms.inspection import ShapeDtypeStruct, eval_shape, make_graph
 from funcgrad.transforms.jacobian import hessian, jacfwd, jacrev
 from funcgrad.transforms.jit import Jitted, Lowered, export, jit
-from funcgrad.transforms.linear import jvp, linearize, vjp
-from funcgrad.transforms.vectorize import vmap
+from funcgrad.transforms.linearize import jvp, linearize, vjp
+from funcgrad.transforms.vmap import vmap
 
 _execution.backends = _BACKENDS
 _install_rules()

@@ -87,7 +87,9 @@ def test_no_circles():
     files = {_name(file): file for p in ("funcgrad", "funcgrad_nn") for file in _files(p)}
     graph: dict[str, set[str]] = {name: set() for name in files}
     for importer, imported in [*_imports("funcgrad"), *_imports("funcgrad_nn")]:
-        names = [imported, imported.rpartition(".")[0], f"{imported}.__init__"]
+        # `from a import b` imports a module b, a package b, or a name of the module or package a.
+        parent = imported.rpartition(".")[0]
+        names = [imported, f"{imported}.__init__", parent, f"{parent}.__init__"]
         found = next((name for name in names if name in files), None)
         if found and found != importer:
             graph[importer].add(found)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.core.recent import Notice, Recent
+from funcgrad.core.lru_cache import LruCache, Notice
 from funcgrad.errors import ProgramLimitWarning
 
 
@@ -134,7 +134,7 @@ def test_limits_that_make_no_sense(bad: Any) -> None:
 
 @pytest.mark.filterwarnings("ignore::funcgrad.errors.ProgramLimitWarning")
 def test_threads_share_a_full_function() -> None:
-    kept: Recent[int] = Recent(Notice("a test"))
+    kept: LruCache[int] = LruCache(Notice("a test"))
     wrong: list[Any] = []
 
     def work(seed: int) -> None:

@@ -8,9 +8,9 @@ from typing import Any, cast
 import numpy as np
 
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.lru_cache import LruCache, Notice
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.printing import Names, format_value
-from funcgrad.core.recent import Notice, Recent
 from funcgrad.errors import GraphError
 
 
@@ -97,7 +97,7 @@ class Graph:
         self.eqns = tuple(eqns)
         self.outputs = tuple(outputs)
         self.cache: dict[str, Any] = {}
-        self.derived: Recent[Any] | None = None
+        self.derived: LruCache[Any] | None = None
 
     @property
     def in_avals(self) -> tuple[Aval, ...]:
@@ -110,7 +110,7 @@ class Graph:
     def derive(self, key: Any, make: Callable[[], Any]) -> Any:
         """What `make()` derives of this graph, kept with it under `key`."""
         if self.derived is None:
-            self.derived = Recent(Notice("a function within a compiled one"))
+            self.derived = LruCache(Notice("a function within a compiled one"))
         found = self.derived.get(key)
         return self.derived.put(key, make()) if found is None else found
 

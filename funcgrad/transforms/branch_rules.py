@@ -17,6 +17,7 @@ from funcgrad.primitives.control import checkpoint, gate, switch, while_
 from funcgrad.primitives.discrete import stop_gradient
 from funcgrad.primitives.elementwise import power
 from funcgrad.primitives.structural import broadcast_to
+from funcgrad.transforms.batching import batch_graph, run_over_batch
 from funcgrad.transforms.jvp import jvp_graph
 from funcgrad.transforms.partial import Split, joint_vjp
 from funcgrad.transforms.rules import (
@@ -28,7 +29,6 @@ from funcgrad.transforms.rules import (
     spread,
 )
 from funcgrad.transforms.vjp import active_vars, vjp_graph
-from funcgrad.transforms.vmap import batch_graph, run_over_batch
 
 # --- switch ---------------------------------------------------------------------------
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.call import call
+from funcgrad.transforms.batching import batch_graph
 from funcgrad.transforms.jvp import jvp_graph
 from funcgrad.transforms.partial import joint_vjp
 from funcgrad.transforms.rules import Rules, differentiable_wrt, filled, spread
 from funcgrad.transforms.vjp import vjp_graph
-from funcgrad.transforms.vmap import batch_graph
 
 
 def _bind(params: dict, graph: Any, *operands: Any) -> Any:

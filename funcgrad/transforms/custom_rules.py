@@ -20,6 +20,7 @@ from funcgrad.errors import (
 )
 from funcgrad.primitives import control as prims
 from funcgrad.primitives.elementwise import cast
+from funcgrad.transforms.batching import batch_graph, ensure_batched, run_batched, run_over_batch
 from funcgrad.transforms.custom_calls import (
     Call,
     check_no_tracers,
@@ -32,7 +33,6 @@ from funcgrad.transforms.custom_calls import (
 from funcgrad.transforms.linearity import Obstacle, first_nonlinear, same_values
 from funcgrad.transforms.rules import Rules, spread
 from funcgrad.transforms.vjp import pullback_of
-from funcgrad.transforms.vmap import batch_graph, ensure_batched, run_batched, run_over_batch
 
 # --- custom_jvp -----------------------------------------------------------------------
 

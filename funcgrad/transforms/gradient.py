@@ -15,7 +15,7 @@ from funcgrad.core.tracer import Recorder, Tracer, bind
 from funcgrad.errors import GradDtypeError, NonScalarError, NotAnArrayError, at_line
 from funcgrad.primitives.discrete import stop_gradient as stop_gradient_p
 from funcgrad.transforms.arguments import Argnums, check_differentiable, select_arguments
-from funcgrad.transforms.linear import constants, own_cotangents, results_of
+from funcgrad.transforms.linearize import constants, own_cotangents, results_of
 from funcgrad.transforms.trace import wraps
 from funcgrad.transforms.vjp import pullback_of
 

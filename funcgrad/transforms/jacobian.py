@@ -12,9 +12,9 @@ from funcgrad.core.aval import aval_of
 from funcgrad.errors import GradDtypeError, at_line
 from funcgrad.primitives.structural import move_axis
 from funcgrad.transforms.arguments import Argnums, check_differentiable, select_arguments
-from funcgrad.transforms.linear import linearized, vjp
+from funcgrad.transforms.linearize import linearized, vjp
 from funcgrad.transforms.trace import wraps
-from funcgrad.transforms.vectorize import vmap
+from funcgrad.transforms.vmap import vmap
 
 
 def _basis(leaves: Sequence[Any]) -> list[Any]:

@@ -15,8 +15,8 @@ from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.execution import Cost, Inspection
 from funcgrad.core.graph import Graph
+from funcgrad.core.lru_cache import LruCache, Notice
 from funcgrad.core.ownership import native
-from funcgrad.core.recent import Notice, Recent
 from funcgrad.core.tracer import Recorder, Tracer, bind, deferring, is_deferring, is_staging
 from funcgrad.errors import ArgumentError, IntegerRangeError, NotAnArrayError, at_line
 from funcgrad.primitives.call import call
@@ -158,8 +158,8 @@ class Jitted:
         # Threads take no lock: at worst two of them compile the same program. A lock held while
         # user code runs could block it.
         notice = Notice(f"jit: {getattr(fun, '__qualname__', fun)}")
-        self._programs: Recent[Program] = Recent(notice)
-        self._graphs: Recent[tuple[Graph, tree.TreeDef]] = Recent(notice)
+        self._programs: LruCache[Program] = LruCache(notice)
+        self._graphs: LruCache[tuple[Graph, tree.TreeDef]] = LruCache(notice)
         self._guard: Guard | None = None
         self._last_miss: tuple[Any, list[Any]] | None = None
 

@@ -22,6 +22,7 @@ from funcgrad.core.tracer import Recorder, bind, deferred
 from funcgrad.errors import NotDifferentiableError, at_line
 from funcgrad.primitives.control import scan, while_
 from funcgrad.primitives.structural import move_axis
+from funcgrad.transforms.batching import batch_graph, ensure_batched, run_over_batch
 from funcgrad.transforms.jvp import jvp_graph
 from funcgrad.transforms.partial import (
     Split,
@@ -32,7 +33,6 @@ from funcgrad.transforms.partial import (
     without_inputs,
 )
 from funcgrad.transforms.rules import Mask, Rules, as_column, filled, spread
-from funcgrad.transforms.vmap import batch_graph, ensure_batched, run_over_batch
 
 # --- loops: forward mode --------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from typing import Any
 from funcgrad.backends.common.cost import cost_of_calls
 from funcgrad.backends.common.prepare import prepare
 from funcgrad.backends.common.structure import is_plain, render_tree
-from funcgrad.backends.numpy.control import EMITTERS
+from funcgrad.backends.numpy.control_flow import EMITTERS
 from funcgrad.backends.numpy.emit import INDENT, Body, strong_input
 from funcgrad.backends.numpy.interface import describe, identifier, unpack_lines
 from funcgrad.backends.numpy.masks import mask_by_bits

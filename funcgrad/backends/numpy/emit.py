@@ -14,7 +14,7 @@ import numpy as np
 
 from funcgrad.backends.common.cost import is_alias
 from funcgrad.backends.common.spelling import dtype_name, spell
-from funcgrad.backends.numpy.memory import Memory, memory_of
+from funcgrad.backends.numpy.liveness import Memory, memory_of
 from funcgrad.backends.numpy.module import Module
 from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph, Var

@@ -33,7 +33,7 @@ from funcgrad.transforms.trace import (
     own_results,
     trace,
 )
-from funcgrad.transforms.vectorize import vmap
+from funcgrad.transforms.vmap import vmap
 
 _LEAF = tree.structure(0)
 

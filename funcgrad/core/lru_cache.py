@@ -37,7 +37,7 @@ class Notice:
             warn_at(user_line(), ProgramLimitWarning, _message(self._what, limit))
 
 
-class Recent(Generic[_V]):
+class LruCache(Generic[_V]):
     """A dict of at most `config.max_programs` values: the least recently used one goes first.
 
     It takes no lock: entries are added whole, and at worst two threads make a value twice.
