@@ -18,6 +18,7 @@ How rules are called is said in `funcgrad.core.primitive`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -73,13 +74,13 @@ def elementwise(
     function of g it is both the jvp (g a tangent) and the vjp (g a cotangent), for the
     Jacobian is diagonal; and ``g / y`` costs less than ``g * (1 / y)``.
 
-    `dtype(*avals)` gives the result's dtype where NumPy's ufunc does not tell.
+    `dtype(*avals)` gives the result's dtype where `impl` on arrays of one element does not tell.
     """
     arity = len(partials)
     if samples is None:
         cases = [shapes] if shapes else _elementwise_shapes(arity)
         samples = [sample(*case, domain=domain) for case in cases]
-    options.setdefault("flops", one_a_result)
+    options = {"flops": one_a_result, "expansion": impl, **options}
     return declare(
         Primitive(
             name,
@@ -111,8 +112,28 @@ def _ufunc_dtype(ufunc: np.ufunc) -> Rule:
     return dtype
 
 
+def _tried_dtype(impl: Rule) -> Rule:
+    """The dtype of what an implementation gives for arrays of one element."""
+
+    @cache
+    def tried(*kinds: Any) -> np.dtype | None:
+        ones = [np.ones(1, k) if isinstance(k, np.dtype) else k(1) for k in kinds]
+        try:
+            with np.errstate(all="ignore"):
+                return np.asarray(impl(*ones)).dtype
+        except Exception:
+            # It takes no such operands, which is an error where they are given.
+            return None
+
+    def dtype(*avals: Aval, **params: Any) -> np.dtype:
+        found = None if params else tried(*map(promotion_kind, avals))
+        return result_dtype(*avals) if found is None else found
+
+    return dtype
+
+
 def _elementwise_shape(impl: Rule, dtype: Rule | None) -> Rule:
-    rule = dtype or (_ufunc_dtype(impl) if isinstance(impl, np.ufunc) else result_dtype)
+    rule = dtype or (_ufunc_dtype(impl) if isinstance(impl, np.ufunc) else _tried_dtype(impl))
 
     def shape(*avals: Aval, **params: Any) -> Aval:
         out = rule(*avals, **params)
@@ -309,7 +330,7 @@ def elementwise_nondifferentiable(
     """Declare an elementwise primitive with zero derivative: comparisons, rounding, logic."""
     if samples is None:
         samples = [sample(*case) for case in _elementwise_shapes(arity)]
-    options.setdefault("flops", one_a_result)
+    options = {"flops": one_a_result, "expansion": impl, **options}
     return nondifferentiable(
         name,
         impl,

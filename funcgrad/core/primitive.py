@@ -23,6 +23,7 @@ For primitives with several results ``ans``, ``ct``, tangents and ``batched`` ar
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -85,6 +86,11 @@ class Primitive:
     What compilers need to know:
 
     Attributes:
+        expansion: `expansion(*arrays, **params)` gives the same by simpler primitives, written in
+            NumPy calls; kernels are made of these where a backend cannot write it as it is.
+        operand_dtypes: `operand_dtypes(out, *ins)` gives the dtypes that operands are converted
+            to before it computes, from all dtypes; without it they are those of NumPy's ufunc, or
+            the result's.
         cost: what an element takes, in cheap operations: 1 is an addition or a comparison, 4 a
             division, 12 a function such as the exponential.
         flops: `flops(ins, out)` gives the operations on numbers that it takes, from the avals.
@@ -96,6 +102,7 @@ class Primitive:
         view: `view(shape, **params)` gives the `ViewMap` of its only operand that the result is.
         assembles: `assembles(*shapes, **params)` gives for each operand the `ViewMap` of the part
             of the result that it becomes, where later ones cover earlier ones; the rest is zero.
+        module: the module that declares it.
     """
 
     name: str
@@ -117,6 +124,8 @@ class Primitive:
     samples: Sequence[Sample] = field(default_factory=tuple)
     dtypes: str = "fc"
     linear_in: Groups | Callable[[int], Groups] = ()
+    expansion: Rule | None = None
+    operand_dtypes: Callable[..., Sequence[np.dtype]] | None = None
     cost: int = 12
     flops: Callable[[Sequence[Aval], Aval], int] | None = None
     reduces: str | None = None
@@ -125,6 +134,7 @@ class Primitive:
     scatters: str | None = None
     view: Callable[..., ViewMap] | None = None
     assembles: Callable[..., Sequence[ViewMap]] | None = None
+    module: str = ""
 
     def infer(self, avals: Sequence[Aval], params: dict[str, Any]) -> Sequence[Aval]:
         """The avals of the results."""
@@ -161,8 +171,17 @@ def declare(prim: Primitive) -> Primitive:
     if not prim.samples and prim.kind != "higher-order":
         raise ValueError(f"primitive {prim.name!r} has no samples")
     prim.shares = prim.shares or prim.view is not None
+    prim.module = _declaring_module()
     REGISTRY[prim.name] = prim
     return prim
+
+
+def _declaring_module() -> str:
+    """The module whose code called what this package has for declarations."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith(f"{__package__}."):
+        frame = frame.f_back
+    return frame.f_globals["__name__"]
 
 
 # --- helpers for rules ----------------------------------------------------------------

@@ -111,6 +111,7 @@ gate = elementwise(
     dtypes="fc",
     cost=1,
     linear_in=((0,),),
+    operand_dtypes=lambda out, x, mask: (out, np.dtype(bool)),
 )
 
 # --- while ----------------------------------------------------------------------------

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from funcgrad.core.declarations import elementwise_nondifferentiable
@@ -16,9 +19,29 @@ _COMPARISONS = {
     "greater": ">",
     "greater_equal": ">=",
 }
+
+
+def _expanded_comparison(ufunc: np.ufunc) -> Callable[..., Any]:
+    """A comparison of uint64 with signed integers, which no dtype holds both of."""
+
+    def expansion(x: Any, y: Any) -> Any:
+        signed = x if x.dtype.kind == "i" else y
+        same = ufunc(x.astype(np.uint64), y.astype(np.uint64))
+        below = ufunc(0, 1) if signed is x else ufunc(1, 0)
+        return np.where(signed < 0, bool(below), same)
+
+    return expansion
+
+
 comparisons = {
     name: elementwise_nondifferentiable(
-        name, getattr(np, name), arity=2, infix=infix, cost=1, dtypes="fib"
+        name,
+        getattr(np, name),
+        arity=2,
+        infix=infix,
+        expansion=_expanded_comparison(getattr(np, name)),
+        cost=1,
+        dtypes="fib",
     )
     for name, infix in _COMPARISONS.items()
 }
@@ -90,6 +113,7 @@ stop_gradient = elementwise_nondifferentiable(
     "stop_gradient",
     _stop_gradient,
     dtype=lambda x: x.dtype,
+    operand_dtypes=lambda out, x: (x,),
     source=lambda names, params: names[0],
     view=whole,
     cost=0,

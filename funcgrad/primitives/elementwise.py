@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import Aval, aval_of, result_dtype
+from funcgrad.core.aval import BOOL, Aval, aval_of, result_dtype
 from funcgrad.core.declarations import (
     batch_elementwise,
     elementwise,
@@ -474,6 +474,7 @@ where = elementwise(
     dtypes="fci",
     cost=1,
     linear_in=((1, 2),),
+    operand_dtypes=lambda out, test, x, y: (BOOL, out, out),
 )
 
 # --- complex numbers ------------------------------------------------------------------
@@ -544,6 +545,7 @@ convert = _linear_elementwise(
     source=lambda names, params: f"{names[0]}.astype(np.{params['dtype'].name})",
     dtypes="fi",
     cost=1,
+    operand_dtypes=lambda out, x: (x,),
 )
 _COMPLEX = np.array([1.0 + 2.0j, -0.5j, 3.0])
 real = _linear_elementwise(

@@ -38,6 +38,7 @@ narrow = elementwise_nondifferentiable(
         sample(np.array([-3, 5, 127]), dtype=np.dtype(np.int8)),
     ],
     dtypes="i",
+    operand_dtypes=lambda out, x: (x,),
 )
 
 

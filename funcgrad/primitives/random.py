@@ -6,18 +6,70 @@ at once along leading axes, which is what batching makes of them.
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, broadcast_shapes
 from funcgrad.core.declarations import nondifferentiable
-from funcgrad.core.primitive import pad_rank, sample, shape_of
+from funcgrad.core.primitive import Primitive, pad_rank, sample, shape_of
 from funcgrad.core.tracer import bind
 from funcgrad.primitives import _threefry
 
 _KEY = np.array([0, 42], np.uint32)
 _KEYS = np.arange(6, dtype=np.uint32).reshape(3, 2)
+
+
+# --- what kernels make of them --------------------------------------------------------
+
+
+def _never_called(*args: Any) -> Any:
+    raise NotImplementedError("it is there for native code alone")
+
+
+WORD = np.dtype(np.uint32)
+# A 64-bit counter (its high and low word) encrypted under a key of two words: the result's
+# first word, its second, one after the other in 64 bits, or folded into one.
+THREEFRY = {
+    name: Primitive(
+        name,
+        "nondifferentiable",
+        _never_called,
+        lambda *avals, dtype=dtype: Aval(broadcast_shapes(*(a.shape for a in avals)), dtype),
+        operand_dtypes=lambda out, *words: (WORD,) * len(words),
+    )
+    for name, dtype in {
+        "threefry_first": WORD,
+        "threefry_second": WORD,
+        "threefry_both": np.dtype(np.uint64),
+        "threefry_folded": WORD,
+    }.items()
+}
+
+
+def _expanded_bits(key: Any, shape: Shape, width: int) -> Any:
+    rank = len(shape)
+    k0, k1 = (key[..., i].reshape((*key.shape[:-1], *(1,) * rank)) for i in range(2))
+    low = np.arange(prod(shape), dtype=WORD).reshape(shape)
+    name = "threefry_both" if width == 64 else "threefry_folded"
+    bits = bind(THREEFRY[name], k0, k1, np.zeros((1,) * rank, WORD), low)
+    return bits if width >= 32 else bits.astype(f"u{width // 8}")
+
+
+def _expanded_split(key: Any, start: Any, shape: Shape) -> Any:
+    rank = len(shape)
+    k0, k1 = (key[..., i].reshape((*key.shape[:-1], *(1,) * rank)) for i in range(2))
+    first = start.astype(np.uint64).reshape((*start.shape, *(1,) * rank))
+    counter = first + np.arange(prod(shape), dtype=np.uint64).reshape(shape)
+    high, low = (counter >> np.uint64(32)).astype(WORD), counter.astype(WORD)
+    words = [
+        bind(THREEFRY[name], k0, k1, high, low) for name in ("threefry_first", "threefry_second")
+    ]
+    return np.concatenate([w.reshape((*w.shape, 1)) for w in words], -1)
+
+
+# --- declared -------------------------------------------------------------------------
 
 
 def _bits_shape(key: Aval, *, shape: Shape, width: int) -> Aval:
@@ -40,6 +92,7 @@ random_bits = nondifferentiable(
         sample(_KEYS, shape=(0,), width=8),
     ],
     dtypes="i",
+    expansion=_expanded_bits,
 )
 
 
@@ -70,4 +123,5 @@ random_split = nondifferentiable(
         sample(_KEYS, np.array(7, np.uint32), shape=(0,)),
     ],
     dtypes="i",
+    expansion=_expanded_split,
 )

@@ -241,6 +241,16 @@ def _softmax(x: Any, ans: Any, axes: Axes) -> Any:
     return weights / np.where(scale == 0, 1, scale)
 
 
+def _expanded_logsumexp(x: Any, axes: Any, keepdims: bool) -> Any:
+    top = np.maximum.reduce(x, axes, keepdims=True)
+    # Nothing to shift by where all are -inf or one is inf: inf - inf would be NaN.
+    shift = np.where(np.isfinite(top), top, 0)
+    total = np.add.reduce(np.exp(x - shift), axes, keepdims=True)
+    out = np.log(total) + shift
+    kept = [n for i, n in enumerate(x.shape) if i not in axes]
+    return out if keepdims else out.reshape(kept)
+
+
 def _logsumexp_jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
     weights = _softmax(ins[0], ans, params["axes"])
     return narrow(total(weights * tangents[0], **params), tangents[0].dtype)
@@ -262,6 +272,7 @@ logsumexp = custom(
     samples=[*REDUCTION_SAMPLES, EMPTY_SAMPLE],
     dtypes="f",
     flops=one_an_operand,
+    expansion=_expanded_logsumexp,
 )
 
 # --- zero derivative ------------------------------------------------------------------

@@ -18,6 +18,7 @@ from funcgrad.backends.llvm.interrupts import (
 from funcgrad.backends.llvm.kinds import memory_kind
 from funcgrad.backends.llvm.small import BOOL, Small, load_view, store_array, to_bool
 from funcgrad.backends.llvm.small import RULES as SMALL_RULES
+from funcgrad.backends.llvm.target import TARGET
 from funcgrad.backends.llvm.writer import Value, Writer
 from funcgrad.backends.loops.control import simple, slice_of
 from funcgrad.backends.loops.memory import Buffer
@@ -33,7 +34,7 @@ WriteSteps = Callable[[Frame, Sequence[Step]], None]
 
 def run_small(small: Small, graph: Graph, inputs: Iterable[Value]) -> list[Value]:
     """A graph's results for values in registers."""
-    graph = simple(graph)
+    graph = simple(graph, TARGET)
     inner = Small(small.w, small.outside, small.status)
     for var, value in zip(graph.inputs, inputs, strict=True):
         inner.env[id(var)] = value

@@ -462,9 +462,7 @@ class _KernelWriter(Access):
         args = [self._operand(a, vector) for a in s.args]
         if s.name == "convert":
             return convert(self.w, args[0], s.args[0].dtype, s.out.dtype)
-        # A choice computes in the dtype of what is chosen.
-        dtype = s.args[1 if s.name == "where" else 0].dtype
-        return apply(self.w, s.name, dtype, args)
+        return apply(self.w, s.name, [a.dtype for a in s.args], args)
 
     def _operand(self, a: Any, vector: bool = True) -> Value:
         lanes = self.lanes if vector else 1

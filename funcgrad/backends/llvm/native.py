@@ -42,7 +42,7 @@ class Native:
 
     def __init__(self, graph: Graph, single: bool, donated: Sequence[int] = ()):
         self.lines = Lines(graph)
-        self.graph = graph = planned_graph(graph)
+        self.graph = graph = planned_graph(graph, TARGET)
         self.program = found = plan_program(graph, TARGET, self.lines, donated)
         steps = found.plan.steps
         self.emitter = Emitter(steps, work(steps), engine.vector_bytes())

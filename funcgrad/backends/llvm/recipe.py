@@ -21,6 +21,7 @@ from funcgrad.backends.loops.plan import HostCall
 from funcgrad.backends.loops.sites import Lines
 from funcgrad.backends.loops.updates import planned_graph
 from funcgrad.core.graph import Eqn, Graph, graphs_in
+from funcgrad.core.primitive import Primitive
 
 # Programs with more constant data are written anew.
 _MOST_CONSTANT_BYTES = 1 << 20
@@ -35,6 +36,8 @@ def name(graph: Graph, single: bool, donated: Sequence[int]) -> str | None:
     values = [a.value for a in arrays]
     plain = all(type(v) is np.ndarray and v.dtype.kind in "fiubc" for v in values)
     if not plain or sum(v.nbytes for v in values) > _MOST_CONSTANT_BYTES:
+        return None
+    if not all(_is_known(prim) for prim in {e.prim for part in _parts(graph) for e in part.eqns}):
         return None
     params = (v for part in _parts(graph) for e in part.eqns for v in e.params.values())
     if not all(map(_is_plain, params)):
@@ -51,6 +54,13 @@ def _parts(graph: Graph) -> Iterator[Graph]:
     for eqn in graph.eqns:
         for inner in graphs_in(eqn.params):
             yield from _parts(inner)
+
+
+def _is_known(prim: Primitive) -> bool:
+    """Whether a primitive's name tells what kernels make of it: users may change their own."""
+    if not (prim.expansion or prim.view or prim.assembles or prim.reduces or prim.scatters):
+        return True
+    return prim.module.partition(".")[0] == "funcgrad"
 
 
 def _is_plain(value: Any) -> bool:
@@ -89,11 +99,13 @@ _COPY = -1
 
 def simple_equations(graph: Graph) -> list[Eqn]:
     """The equations that a program is made of, those of loops and branches behind their own."""
+    from funcgrad.backends.llvm.target import TARGET
+
     found: list[Eqn] = []
     for eqn in graph.eqns:
         found.append(eqn)
         for inner in graphs_in(eqn.params):
-            found += simple_equations(simple(inner))
+            found += simple_equations(simple(inner, TARGET))
     return found
 
 
@@ -105,7 +117,9 @@ def call_numbers(graph: Graph, calls: Sequence[HostCall]) -> list[int | None]:
 
 def host_functions(graph: Graph, numbers: Sequence[int]) -> list[Callable[..., None]]:
     """The functions of these numbers, for another graph of the same text."""
-    eqns = simple_equations(planned_graph(graph))
+    from funcgrad.backends.llvm.target import TARGET
+
+    eqns = simple_equations(planned_graph(graph, TARGET))
     return [np.copyto if n == _COPY else host_function(eqns[n]) for n in numbers]
 
 

@@ -1,14 +1,14 @@
 """Scalar operations as LLVM instructions, for any number of lanes.
 
-`SCALAR[name](w, dtype, *values)` computes in `dtype`, that of its operands; what it means is
+`SCALAR[name].write(w, dtype, *values)` computes in `dtype`, that of its operands; what it means is
 what NumPy's ufunc of that name does, NaN, infinities and signed zeros included.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from funcgrad.backends.llvm.kinds import SUPPORTED, kind_of
 from funcgrad.backends.llvm.writer import BITS, FLOATS, Value, Writer, mangled
 
 Emit = Callable[..., Value]
+BOOL = np.dtype(bool)
 # x86 gives one integer for all numbers that it cannot convert; others give the nearest.
 _INDEFINITE = platform.machine().lower() in ("x86_64", "amd64")
 
@@ -300,10 +301,6 @@ def _where(w: Writer, dtype: np.dtype, test: Value, x: Value, y: Value) -> Value
     return w.select(test, x, y)
 
 
-def _masked(w: Writer, dtype: np.dtype, x: Value, mask: Value) -> Value:
-    return w.select(mask, x, w.like(0, x))
-
-
 def _share(w: Writer, dtype: np.dtype, g: Value, x: Value, y: Value) -> Value:
     at_least = w.select(w.compare("fcmp oge", x, y), g, w.like(0, g))
     half = w.op("fmul", at_least, w.like(0.5, g))
@@ -355,106 +352,92 @@ def _words_together(w: Writer, x0: Value, x1: Value) -> Value:
     return w.op("or", w.op("shl", high, w.like(32, high)), low)
 
 
-SCALAR: dict[str, Emit] = {
-    "threefry_first": _threefry(lambda w, x0, x1: x0),
-    "threefry_second": _threefry(lambda w, x0, x1: x1),
-    "threefry_both": _threefry(_words_together),
-    "threefry_folded": _threefry(lambda w, x0, x1: w.op("xor", x0, x1)),
-    "add": _typed("fadd", "add", b="or"),
-    "sub": _typed("fsub", "sub"),
-    "mul": _typed("fmul", "mul", b="and"),
-    "div": _typed("fdiv", None),
-    "neg": _negative,
-    "square": _square,
-    "reciprocal": _reciprocal,
-    "abs": _absolute,
-    "sqrt": _intrinsic("sqrt"),
-    "root": _intrinsic("sqrt"),
-    "fma": _intrinsic("fma"),
-    "floor": _intrinsic("floor"),
-    "ceil": _intrinsic("ceil"),
-    "trunc": _intrinsic("trunc"),
-    "rint": _intrinsic("rint"),
-    "copysign": _copysign,
-    "sign": _sign,
-    "signbit": _signbit,
-    "isfinite": _isfinite,
-    "isinf": _isinf,
-    "isnan": _isnan,
-    "maximum": _extremum("gt", "ogt", False),
-    "minimum": _extremum("lt", "olt", False),
-    "fmax": _extremum("gt", "ogt", True),
-    "fmin": _extremum("lt", "olt", True),
-    "heaviside": _heaviside,
-    "where": _where,
-    "masked": _masked,
-    "share": _share,
-    "gate": _gate,
-    "equal": _comparison("oeq", "eq", "eq"),
-    "not_equal": _comparison("une", "ne", "ne"),
-    "less": _comparison("olt", "slt", "ult"),
-    "less_equal": _comparison("ole", "sle", "ule"),
-    "greater": _comparison("ogt", "sgt", "ugt"),
-    "greater_equal": _comparison("oge", "sge", "uge"),
-    "logical_and": _logical("and"),
-    "logical_or": _logical("or"),
-    "logical_xor": _logical("xor"),
-    "logical_not": _logical_not,
-    "bitwise_and": _typed(None, "and", b="and"),
-    "bitwise_or": _typed(None, "or", b="or"),
-    "bitwise_xor": _typed(None, "xor", b="xor"),
-    "invert": _invert,
-    "left_shift": _shift("shl", "shl"),
-    "right_shift": _shift("ashr", "lshr"),
-    "floor_divide": _floor_divide,
-    "remainder": _remainder,
-    "deg2rad": _scaled(np.pi / 180),
-    "rad2deg": _scaled(180 / np.pi),
-    "xlogy": _xlog("log", 1),
-    "xlog1py": _xlog("log1p", 0),
+class Operation(NamedTuple):
+    """How an operation is written, the kinds of numbers that it computes with, and the operand
+    whose dtype it computes in."""
+
+    kinds: str
+    write: Emit
+    like: int = 0
+
+
+SCALAR: dict[str, Operation] = {
+    "threefry_first": Operation("u", _threefry(lambda w, x0, x1: x0)),
+    "threefry_second": Operation("u", _threefry(lambda w, x0, x1: x1)),
+    "threefry_both": Operation("u", _threefry(_words_together)),
+    "threefry_folded": Operation("u", _threefry(lambda w, x0, x1: w.op("xor", x0, x1))),
+    "add": Operation("fiub", _typed("fadd", "add", b="or")),
+    "sub": Operation("fiu", _typed("fsub", "sub")),
+    "mul": Operation("fiub", _typed("fmul", "mul", b="and")),
+    "div": Operation("f", _typed("fdiv", None)),
+    "neg": Operation("fiu", _negative),
+    "square": Operation("fiu", _square),
+    "reciprocal": Operation("f", _reciprocal),
+    "abs": Operation("fiub", _absolute),
+    "sqrt": Operation("f", _intrinsic("sqrt")),
+    "root": Operation("f", _intrinsic("sqrt")),
+    "fma": Operation("f", _intrinsic("fma")),
+    "floor": Operation("f", _intrinsic("floor")),
+    "ceil": Operation("f", _intrinsic("ceil")),
+    "trunc": Operation("f", _intrinsic("trunc")),
+    "rint": Operation("f", _intrinsic("rint")),
+    "copysign": Operation("f", _copysign),
+    "sign": Operation("fiu", _sign),
+    "signbit": Operation("fiu", _signbit),
+    "isfinite": Operation("fiub", _isfinite),
+    "isinf": Operation("fiub", _isinf),
+    "isnan": Operation("fiub", _isnan),
+    "maximum": Operation("fiub", _extremum("gt", "ogt", False)),
+    "minimum": Operation("fiub", _extremum("lt", "olt", False)),
+    "fmax": Operation("fiub", _extremum("gt", "ogt", True)),
+    "fmin": Operation("fiub", _extremum("lt", "olt", True)),
+    "heaviside": Operation("f", _heaviside),
+    "where": Operation("fiub", _where, like=1),
+    "share": Operation("f", _share),
+    "gate": Operation("fiub", _gate),
+    "equal": Operation("fiub", _comparison("oeq", "eq", "eq")),
+    "not_equal": Operation("fiub", _comparison("une", "ne", "ne")),
+    "less": Operation("fiub", _comparison("olt", "slt", "ult")),
+    "less_equal": Operation("fiub", _comparison("ole", "sle", "ule")),
+    "greater": Operation("fiub", _comparison("ogt", "sgt", "ugt")),
+    "greater_equal": Operation("fiub", _comparison("oge", "sge", "uge")),
+    "logical_and": Operation("fiub", _logical("and")),
+    "logical_or": Operation("fiub", _logical("or")),
+    "logical_xor": Operation("fiub", _logical("xor")),
+    "logical_not": Operation("fiub", _logical_not),
+    "bitwise_and": Operation("iub", _typed(None, "and", b="and")),
+    "bitwise_or": Operation("iub", _typed(None, "or", b="or")),
+    "bitwise_xor": Operation("iub", _typed(None, "xor", b="xor")),
+    "invert": Operation("iub", _invert),
+    "left_shift": Operation("iu", _shift("shl", "shl")),
+    "right_shift": Operation("iu", _shift("ashr", "lshr")),
+    "floor_divide": Operation("fiu", _floor_divide),
+    "remainder": Operation("fiu", _remainder),
+    "deg2rad": Operation("f", _scaled(np.pi / 180)),
+    "rad2deg": Operation("f", _scaled(180 / np.pi)),
+    "xlogy": Operation("f", _xlog("log", 1)),
+    "xlog1py": Operation("f", _xlog("log1p", 0)),
+    "erfinv_of_draws": Operation("f", _function("erfinv")),
 }
-# Those that are special functions of floats and nothing else.
-_PLAIN_FUNCTIONS = (
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan sinh cosh tanh arcsin arccos arctan arctan2 "
-    "arcsinh arccosh arctanh erf erfc erfinv gammaln digamma logistic cbrt hypot logaddexp "
-    "logaddexp2 sinc fmod power"
-).split()
+# The others are functions of floats and nothing else.
+SCALAR |= {n: Operation("f", _function(n)) for n in FUNCTIONS if n not in SCALAR}
 
 
-def supports(name: str, dtype: np.dtype) -> bool:
-    """Whether an operation that computes in this dtype can be written."""
-    if dtype not in SUPPORTED or name not in SCALAR:
+def supports(name: str, *dtypes: np.dtype) -> bool:
+    """Whether an operation on operands of these dtypes can be written."""
+    operation = SCALAR.get(name)
+    if operation is None:
         return False
-    if name in ("floor_divide", "remainder"):
-        return dtype.kind in "fiu"
-    if dtype.kind == "f":
-        return name not in _INTEGER_ONLY
-    return name in _FOR_INTEGERS if dtype.kind in "iu" else name in _FOR_BOOLEANS
+    dtype = dtypes[operation.like]
+    # What it does not compute in can but choose.
+    others = all(d in (dtype, BOOL) for d in dtypes)
+    return dtype in SUPPORTED and dtype.kind in operation.kinds and others
 
 
-_INTEGER_ONLY = {n for n in SCALAR if n.startswith("bitwise") or n.endswith("_shift")} | {"invert"}
-_COMPARISONS = {n for n in SCALAR if n.startswith(("less", "greater", "equal", "not_equal"))}
-_EVERYWHERE = {
-    *_COMPARISONS,
-    *"where masked maximum minimum fmax fmin gate isfinite isinf isnan".split(),
-    *(n for n in SCALAR if n.startswith("logical")),
-}
-_FOR_INTEGERS = (
-    _EVERYWHERE
-    | {n for n in SCALAR if n.startswith("threefry")}
-    | _INTEGER_ONLY
-    | {"add", "sub", "mul", "neg", "square", "abs", "sign", "signbit"}
-)
-_FOR_BOOLEANS = _EVERYWHERE | {
-    *"add mul bitwise_and bitwise_or bitwise_xor invert abs".split(),
-}
-SCALAR["erfinv_of_draws"] = _function("erfinv")
-SCALAR.update({name: _function(name) for name in _PLAIN_FUNCTIONS})
-
-
-def apply(w: Writer, name: str, dtype: np.dtype, args: list[Value]) -> Value:
-    """The result of one operation."""
-    return SCALAR[name](w, dtype, *args)
+def apply(w: Writer, name: str, dtypes: Sequence[np.dtype], args: Sequence[Value]) -> Value:
+    """The result of one operation on operands of these dtypes."""
+    operation = SCALAR[name]
+    return operation.write(w, dtypes[operation.like], *args)
 
 
 # --- reductions -----------------------------------------------------------------------
@@ -478,4 +461,4 @@ def identity(op: str, dtype: np.dtype) -> Any:
 
 def combine(w: Writer, op: str, dtype: np.dtype, x: Value, y: Value) -> Value:
     """Two parts of a reduction as one."""
-    return apply(w, op, dtype, [x, y])
+    return apply(w, op, (dtype, dtype), (x, y))

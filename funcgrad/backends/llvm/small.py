@@ -28,7 +28,9 @@ from funcgrad.backends.loops.views import (
 )
 from funcgrad.core.graph import Const, Eqn
 from funcgrad.primitives.contraction import matmul
+from funcgrad.primitives.elementwise import convert as convert_p
 from funcgrad.primitives.indexing import block_position
+from funcgrad.primitives.integers import narrow
 
 BOOL = np.dtype(bool)
 
@@ -41,13 +43,12 @@ def is_elementwise(eqn: Eqn) -> bool:
     dtypes = [a.aval.dtype for a in (*eqn.ins, *eqn.outs)]
     if len(eqn.outs) != 1 or any(d not in SUPPORTED for d in dtypes):
         return False
-    name = eqn.prim.name
-    if name in ("convert", "narrow"):
+    if eqn.prim is convert_p or eqn.prim is narrow:
         return True
     if eqn.params or (eqn.prim.kind != "elementwise" and eqn.prim.kind != "nondifferentiable"):
         return False
-    loops = loop_dtypes(eqn) if name in SCALAR else ()
-    return bool(loops) and supports(name, loops[1 if name == "where" else 0])
+    name = eqn.prim.name
+    return name in SCALAR and supports(name, *loop_dtypes(eqn))
 
 
 def can_be_small(eqn: Eqn) -> bool:
@@ -193,10 +194,9 @@ def _elementwise(small: Small, eqn: Eqn) -> Value:
         if atom.aval.shape != out.shape:
             value = pick(w, value, np.broadcast_to(lanes_of(atom.aval.shape), out.shape))
         args.append(convert(w, value, atom.aval.dtype, dtype))
-    name = eqn.prim.name
-    if name == "convert":
+    if eqn.prim is convert_p:
         return convert(w, args[0], eqn.ins[0].aval.dtype, out.dtype)
-    return apply(w, name, loop_dtypes(eqn)[1 if name == "where" else 0], args)
+    return apply(w, eqn.prim.name, loop_dtypes(eqn), args)
 
 
 def _view(small: Small, eqn: Eqn) -> Value:
@@ -279,7 +279,7 @@ def _position(small: Small, eqn: Eqn) -> Value:
     where = w.const(0, "i64", best.lanes)
     for k, lanes in enumerate(slices[1:], 1):
         other = pick(w, x, lanes)
-        wins = apply(w, better, dtype, [other, best])
+        wins = apply(w, better, (dtype, dtype), (other, best))
         if dtype.kind == "f":
             is_nan, known = w.compare("fcmp uno", other, other), w.compare("fcmp ord", best, best)
             wins = w.op("and", w.op("or", wins, is_nan), known)

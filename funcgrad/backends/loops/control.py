@@ -23,9 +23,9 @@ from funcgrad.core.graph import Eqn, Graph
 BOOL = np.dtype(bool)
 
 
-def simple(graph: Graph) -> Graph:
+def simple(graph: Graph, target: Target) -> Graph:
     """A nested graph without composite equations."""
-    return graph.derive("decomposed", lambda: decompose(graph))
+    return graph.derive(f"decomposed for {target.name}", lambda: decompose(graph, target))
 
 
 # --- in registers ---------------------------------------------------------------------
@@ -34,7 +34,7 @@ def simple(graph: Graph) -> Graph:
 def in_registers(graph: Graph, target: Target) -> bool:
     """Whether a body can be computed in registers."""
     key = f"in registers of {target.name}"
-    return graph.derive(key, lambda: [_in_registers(simple(graph), target)])[0]
+    return graph.derive(key, lambda: [_in_registers(simple(graph, target), target)])[0]
 
 
 def _in_registers(graph: Graph, target: Target) -> bool:
@@ -132,7 +132,7 @@ def _planned_scan(
     results: Sequence[Buffer],
 ) -> Scan:
     p, n_carry = eqn.params, eqn.params["n_carry"]
-    graph = simple(p["body"])
+    graph = simple(p["body"], builder.target)
     carried = [a.aval for a in graph.outputs[:n_carry]]
     carry = _carry(builder, carried, first)
     # Checks of kernels know no elements before the first.
@@ -171,8 +171,8 @@ def _while(builder: Builder, eqn: Eqn) -> None:
     carry = _carry(builder, carried, views[n_consts:])
     inputs = [*consts, *_views(carry.now, carried)]
     flag = _given(p["cond"].outputs[0].aval)
-    test = builder.inner(simple(p["cond"]), inputs, [flag])
-    body = builder.inner(simple(p["body"]), inputs, carry.next)
+    test = builder.inner(simple(p["cond"], builder.target), inputs, [flag])
+    body = builder.inner(simple(p["body"], builder.target), inputs, carry.next)
     workspaces = _workspace(test.memory.size), _workspace(body.memory.size)
     builder.steps.append(
         While(test, body, flag, Buffer(BOOL, 1), carry, tuple(consts), tuple(results), workspaces)
@@ -182,7 +182,9 @@ def _while(builder: Builder, eqn: Eqn) -> None:
 def _switch(builder: Builder, eqn: Eqn) -> None:
     index, *operands = [builder.resolve(a) for a in eqn.ins]
     results = [builder.result(o) for o in eqn.outs]
-    branches = [builder.inner(simple(g), operands, results) for g in eqn.params["branches"]]
+    branches = [
+        builder.inner(simple(g, builder.target), operands, results) for g in eqn.params["branches"]
+    ]
     workspace = _workspace(max(b.memory.size for b in branches))
     builder.steps.append(Branch(index, tuple(branches), tuple(operands), tuple(results), workspace))
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.backends.loops.decompose import decompose
+from funcgrad.backends.loops.target import Target
 from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph, live_eqns
 from funcgrad.core.primitive import Primitive
@@ -25,9 +26,9 @@ ADD_PRODUCT = Primitive(
 )
 
 
-def planned_graph(graph: Graph) -> Graph:
+def planned_graph(graph: Graph, target: Target) -> Graph:
     """A prepared graph as it is partitioned: decomposed, its updates folded."""
-    return fold_updates(decompose(graph))
+    return fold_updates(decompose(graph, target))
 
 
 def fold_updates(graph: Graph) -> Graph:
