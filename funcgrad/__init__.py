@@ -17,6 +17,7 @@ from funcgrad.config import config, debug_nans
 from funcgrad.core import execution as _execution
 from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Graph
+from funcgrad.devices import device_get, device_put
 from funcgrad.numpy.updates import at
 from funcgrad.transforms.checkpoint import checkpoint
 from funcgrad.transforms.checkpoint import checkpoint as remat
@@ -46,6 +47,8 @@ __all__ = [
     "custom_jvp",
     "custom_vjp",
     "debug_nans",
+    "device_get",
+    "device_put",
     "errors",
     "eval_shape",
     "export",

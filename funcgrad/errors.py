@@ -137,6 +137,45 @@ class OperandTypeError(FuncgradError, TypeError):
     """
 
 
+class DeviceError(FuncgradError, TypeError):
+    """Arrays of the host and of a device meet, or arrays of two devices.
+
+    Nothing is copied from one to another unasked. Numbers, Python's and NumPy's, go anywhere.
+
+    Fails, where `x` is a CuPy array::
+
+        fg.grad(lambda x: np.sum(x * np.ones(3)))(x)
+        fg.jit(step)({"w": x}, batch)
+
+    Mended: put the arrays on one device::
+
+        ones = fg.device_put(np.ones(3), x)
+        fg.grad(lambda x: np.sum(x * ones))(x)
+        fg.jit(step)({"w": x}, fg.device_put(batch, x))
+    """
+
+    @staticmethod
+    def concerns(avals: Sequence[Any]) -> bool:
+        """Whether such a meeting is the reason why an operation was refused."""
+        return len({a.device for a in avals if a.shape or a.device != "cpu"}) > 1
+
+    @classmethod
+    def of(cls, what: str, avals: Sequence[Any], names: Sequence[str] = ()) -> DeviceError:
+        """Names each operand, or the leaves that `names` has."""
+        names = names or [f"operand {i}" for i in range(len(avals))]
+        parts = [
+            f"{name} is {aval}{' on the host' if aval.device == 'cpu' else ''}"
+            for name, aval in zip(names, avals, strict=True)
+            if aval.shape or aval.device != "cpu"
+        ]
+        return cls(
+            f"{what}: arrays of several devices meet: {', '.join(parts)}. Put them on one: "
+            f"fg.device_put(x, device) copies a tree of arrays there, device being one of its "
+            f'arrays, "cpu", or ("cuda", 0); fg.device_get(x) copies it to the host.'
+            f"{at_user_line()}"
+        )
+
+
 class IntegerRangeError(FuncgradError, OverflowError):
     """A Python integer meets a dtype that cannot hold it, where the two are not compared.
 
@@ -170,6 +209,8 @@ class PrimitiveError:
     def of(name: str, avals: Sequence[Any], cause: Exception) -> FuncgradError:
         if isinstance(cause, FuncgradError):
             return cause
+        if DeviceError.concerns(avals):
+            return DeviceError.of(name, avals)
         operands = ", ".join(map(str, avals))
         message = f"{name} of {operands}: {cause}{at_user_line()}"
         for kind, error in (

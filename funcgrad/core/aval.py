@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.device import CPU, Device, device_of, is_cupys, short_device
 from funcgrad.errors import NotAnArrayError
 
 Shape = tuple[int, ...]
@@ -23,18 +24,21 @@ BOOL = np.dtype(bool)
 
 
 class Aval:
-    """Shape, dtype and weakness of a value; immutable and hashable.
+    """Shape, dtype, weakness and device of a value; immutable and hashable.
 
     A *weak* aval stands for a Python scalar, which under NEP 50 does not widen
     the arrays it is combined with.
     """
 
-    __slots__ = ("dtype", "shape", "weak")
+    __slots__ = ("device", "dtype", "shape", "weak")
 
-    def __init__(self, shape: Shape, dtype: np.dtype, weak: bool = False):
+    def __init__(
+        self, shape: Shape, dtype: np.dtype, weak: bool = False, device: Device = CPU
+    ) -> None:
         self.shape = shape
         self.dtype = dtype
         self.weak = weak
+        self.device = device
 
     @property
     def ndim(self) -> int:
@@ -60,10 +64,15 @@ class Aval:
         return Aval(
             self.shape if shape is None else shape,
             self.dtype if dtype is None else np.dtype(dtype),
+            device=self.device,
         )
 
     def strong(self) -> Aval:
-        return Aval(self.shape, self.dtype) if self.weak else self
+        return self.update() if self.weak else self
+
+    def on(self, device: Device) -> Aval:
+        """The same aval on a device."""
+        return self if device == self.device else Aval(self.shape, self.dtype, self.weak, device)
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -71,13 +80,15 @@ class Aval:
             and self.shape == other.shape
             and self.dtype == other.dtype
             and self.weak == other.weak
+            and self.device == other.device
         )
 
     def __hash__(self) -> int:
-        return hash((self.shape, self.dtype, self.weak))
+        return hash((self.shape, self.dtype, self.weak, self.device))
 
     def __repr__(self) -> str:
-        return f"{short_dtype(self.dtype)}{'~' if self.weak else ''}{short_shape(self.shape)}"
+        kind = f"{short_dtype(self.dtype)}{'~' if self.weak else ''}{short_shape(self.shape)}"
+        return kind if self.device == CPU else f"{kind}@{short_device(self.device)}"
 
 
 def short_shape(shape: Shape) -> str:
@@ -109,10 +120,10 @@ def aval_of(value: Any) -> Aval:
     aval = value if isinstance(value, Aval) else getattr(value, "aval", None)
     if isinstance(aval, Aval):
         return aval
-    # CuPy's. Other classes that look like arrays compute something else with `*` or `+`, lose
-    # what they carry (a mask, units, an index), or both.
-    if hasattr(value, "__cuda_array_interface__"):
-        return Aval(tuple(value.shape), np.dtype(value.dtype))
+    # Other classes that look like arrays compute something else with `*` or `+`, lose what they
+    # carry (a mask, units, an index), or both.
+    if is_cupys(kind):
+        return Aval(value.shape, value.dtype, device=device_of(value))
     raise NotAnArrayError.of(value)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
 from funcgrad.config import config
+from funcgrad.core.device import CPU
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
 
@@ -103,6 +104,17 @@ class Backends(Protocol):
 backends = cast(Backends, None)
 
 
+def compiler_of(graph: Graph, name: str | None = None) -> Backend:
+    """Who compiles a graph: the backend of that name, else the default.
+
+    What runs on a device is written as calls of the array library, by "numpy", whatever is asked
+    for: the others make code for the processor.
+    """
+    if graph.device != CPU:
+        return backends.named("numpy")
+    return backends.named(name or backends.default())
+
+
 def runner(graph: Graph, backend: str | None = None) -> Runner:
     """Compiled code of a graph, made once and kept with it.
 
@@ -116,5 +128,5 @@ def runner(graph: Graph, backend: str | None = None) -> Runner:
     if found is None:
         # Without a lock: tracing the rules of a user's function may run code that waits for
         # another thread. At worst two threads compile the same graph.
-        found = graph.cache.setdefault(name, backends.named(name).compile(graph))
+        found = graph.cache.setdefault(name, compiler_of(graph, name).compile(graph))
     return found

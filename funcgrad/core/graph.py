@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.device import CPU, Device
 from funcgrad.core.lru_cache import LruCache, Notice
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.printing import Names, format_value
@@ -107,6 +108,15 @@ class Graph:
     def out_avals(self) -> tuple[Aval, ...]:
         return tuple(a.aval for a in self.outputs)
 
+    @property
+    def device(self) -> Device:
+        """Where it runs: on the device of an array in it, where there is one that has its own."""
+        made = (out for eqn in self.eqns for out in eqn.outs)
+        for atom in (*self.inputs, *self.atoms(), *made):
+            if atom.aval.device != CPU:
+                return atom.aval.device
+        return CPU
+
     def derive(self, key: Any, make: Callable[[], Any]) -> Any:
         """What `make()` derives of this graph, kept with it under `key`."""
         if self.derived is None:
@@ -166,7 +176,7 @@ class Graph:
             if len(expected) != len(eqn.outs):
                 raise GraphError(f"{where}: {len(eqn.outs)} results, rule says {len(expected)}")
             for out, aval in zip(eqn.outs, expected, strict=True):
-                if (out.aval.shape, out.aval.dtype) != (aval.shape, aval.dtype):
+                if _type(out.aval) != _type(aval):
                     raise GraphError(f"{where}: result is {out.aval}, the shape rule says {aval}")
                 _define(out, bound, where)
             for sub in graphs_in(eqn.params):
@@ -211,6 +221,10 @@ def _format_param(value: Any, indent: str, names: Names) -> str:
 
 
 # --- grammar and passes ---------------------------------------------------------------
+
+
+def _type(aval: Aval) -> Any:
+    return aval.shape, aval.dtype, aval.device
 
 
 def _define(var: Any, bound: set[Var], where: str) -> None:

@@ -7,12 +7,19 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.device import is_array, is_cupys
 
-def _owner(x: np.ndarray) -> Any:
+
+def _owner(x: Any) -> Any:
     """What the memory of an array belongs to: the array itself, or what it is a view of."""
-    while isinstance(x.base, np.ndarray):
+    while is_array(x.base):
         x = x.base
     return x
+
+
+def _is_writeable(x: Any) -> bool:
+    """Whether its elements can be written to, each alone."""
+    return 0 not in x.strides or not x.size if is_cupys(type(x)) else x.flags.writeable
 
 
 def native(x: Any) -> Any:
@@ -25,13 +32,13 @@ def native(x: Any) -> Any:
 def own_arrays(results: Iterable[Any], given: Iterable[Any]) -> list[Any]:
     """The results, copied where an array shares memory with one that is `given`, or with another
     of them, or is read-only, or of another byte order than the machine's."""
-    arrays = [x for x in given if isinstance(x, np.ndarray)]
+    arrays = list(filter(is_array, given))
     taken = {id(x if x.base is None else _owner(x)) for x in arrays}
     own: list[Any] = []
     for x in results:
-        if isinstance(x, np.ndarray):
-            if id(_owner(x)) in taken or not x.flags.writeable or not x.dtype.isnative:
-                x = np.array(native(x))
+        if is_array(x):
+            if id(_owner(x)) in taken or not _is_writeable(x) or not x.dtype.isnative:
+                x = native(x).copy("K")
             taken.add(id(_owner(x)))
         own.append(x)
     return own

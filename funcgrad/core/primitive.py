@@ -34,6 +34,7 @@ from funcgrad.core.aval import (
     Aval,
     aval_of,
 )
+from funcgrad.core.device import CPU, common_device, namespace
 from funcgrad.core.view_map import ViewMap
 
 Rule = Callable[..., Any]
@@ -139,7 +140,12 @@ class Primitive:
     def infer(self, avals: Sequence[Aval], params: dict[str, Any]) -> Sequence[Aval]:
         """The avals of the results."""
         result = self.shape(*avals, **params)
-        return result if self.multiple else (result,)
+        results = result if self.multiple else (result,)
+        # Graphs in parameters know where their results are; of all else the operands tell.
+        if self.kind == "higher-order" or all(a.device == CPU for a in avals):
+            return results
+        device = common_device(self.name, avals)
+        return [aval.on(device) for aval in results]
 
     @property
     def differentiable(self) -> bool:
@@ -194,6 +200,8 @@ def shape_of(x: Any) -> tuple[int, ...]:
 def zeros_like(x: Any) -> Any:
     """Zeros of the shape and dtype of a value, tracer or aval."""
     aval = x if isinstance(x, Aval) else aval_of(x)
+    if aval.device != CPU:
+        return namespace(aval).zeros(aval.shape, aval.dtype)
     return np.zeros(aval.shape, aval.dtype) if aval.shape else aval.dtype.type(0)
 
 

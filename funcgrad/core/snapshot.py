@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.device import is_cupys
 from funcgrad.errors import CapturedWriteError
 
 # Parts of larger arrays are copied up to this size.
@@ -20,7 +21,12 @@ _REFUSAL = re.compile("read-?only|read-write|writable|writeable")
 
 
 def snapshot(x: np.ndarray) -> np.ndarray:
-    """A read-only copy; x itself if nobody can write to it. What is repeated stays repeated."""
+    """A read-only copy; x itself if nobody can write to it. What is repeated stays repeated.
+
+    CuPy's arrays cannot be made read-only.
+    """
+    if is_cupys(type(x)):
+        return x.copy()
     if not x.flags.writeable and x.flags.owndata:
         return x
     once = tuple([slice(None) if stride else slice(0, 1) for stride in x.strides])

@@ -594,9 +594,10 @@ def check_nans(name: str, values: Sequence[Any], source: SourceLine | None) -> N
     for value in values:
         if value is None or is_abstract(value):
             continue
-        value = np.asarray(own_value(value))
-        if value.dtype.kind in "fc" and bool(np.isnan(value).any()):
-            raise NaNError.of(name, source, np.shape(value))
+        value = own_value(value)
+        aval = aval_of(value)
+        if aval.inexact and bool(np.isnan(value).any()):
+            raise NaNError.of(name, source, aval.shape)
 
 
 def is_abstract(x: Any) -> bool:

@@ -215,6 +215,7 @@ METHODS: dict[str, Any] = {
 PROPERTIES: dict[str, Callable[[Any], Any]] = {
     "T": structure.reversed_axes,
     "at": updates.At,
+    "device": lambda self: self.aval.device,
     "imag": elementary.imag,
     "itemsize": lambda self: self.dtype.itemsize,
     "mT": structure.matrix_transpose,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.core.device import is_cupys
 from funcgrad.source import define
 
 MISS = object()
@@ -116,11 +117,15 @@ def _leaf_test(i: int, leaf: Any, names: dict[str, Any]) -> str | None:
     kind = type(leaf)
     if kind in _PYTHON:
         return f"type(x{i}) is {kind.__name__}"
-    if kind is not np.ndarray and not isinstance(leaf, np.generic):
+    on_device = is_cupys(kind)
+    if kind is not np.ndarray and not isinstance(leaf, np.generic) and not on_device:
         return None
     names[f"d{i}"] = leaf.dtype
     names[f"s{i}"] = leaf.shape
-    if leaf.shape:
+    if on_device:
+        names[f"t{i}"] = kind
+        is_array = f"type(x{i}) is t{i} and x{i}.device.id == {leaf.device.id}"
+    elif leaf.shape:
         is_array = f"type(x{i}) is ndarray"
     else:
         # NumPy's own results of shape () are scalars; both run the same program.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from funcgrad.core.device import is_array
 from funcgrad.core.graph import Const, Eqn, Graph, graphs_in
 from funcgrad.core.snapshot import snapshot
 
@@ -52,7 +51,7 @@ class _Freezer:
 
 
 def _is_array(atom: Any) -> bool:
-    return type(atom) is Const and type(atom.value) is np.ndarray
+    return type(atom) is Const and is_array(atom.value)
 
 
 def _captures(graph: Graph) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.aval import aval_of
+from funcgrad.core.device import CPU, namespace
 from funcgrad.core.ownership import own_arrays
 from funcgrad.core.tracer import Recorder, Tracer, bind
 from funcgrad.errors import GradDtypeError, NonScalarError, NotAnArrayError, at_line
@@ -51,7 +52,11 @@ _ONES = {np.float64: np.float64(1), np.float32: np.float32(1)}
 
 def _one_like(x: Any) -> Any:
     one = _ONES.get(cast(Any, type(x)))
-    return aval_of(x).dtype.type(1) if one is None else one
+    if one is not None:
+        return one
+    aval = aval_of(x)
+    # Where x is on a device, a cotangent that begins as a number would be spread on the host.
+    return aval.dtype.type(1) if aval.device == CPU else namespace(aval).ones((), aval.dtype)
 
 
 def _no_gradient(n: int) -> Callable[[Any], list[Any]]:

@@ -18,7 +18,7 @@ from funcgrad.core.graph import Graph
 from funcgrad.core.lru_cache import LruCache, Notice
 from funcgrad.core.ownership import native
 from funcgrad.core.tracer import Recorder, Tracer, bind, deferring, is_deferring, is_staging
-from funcgrad.errors import ArgumentError, IntegerRangeError, NotAnArrayError, at_line
+from funcgrad.errors import ArgumentError, DeviceError, IntegerRangeError, NotAnArrayError, at_line
 from funcgrad.primitives.call import call
 from funcgrad.primitives.integers import INT64, holds
 from funcgrad.transforms.dispatch import MISS, Guard, make_guard
@@ -248,15 +248,9 @@ class Jitted:
             return None
         self._last_miss = (key, self._programs.keys())
         donated = self._donated_leaves(form, leaves)
-        # What isn't NumPy's, CuPy's arrays say, is computed by the library it comes from.
-        ours = all(map(_is_numpys, leaves))
-        backend = self._backend() if ours else "numpy"
-        run = execution.backends.named(backend).compile(graph, out_tree, donated)
+        run = execution.compiler_of(graph, self.backend).compile(graph, out_tree, donated)
         program = Program(run, make_guard(form.treedef, leaves, run))
         return self._programs.put(key, program)
-
-    def _backend(self) -> str:
-        return self.backend or execution.backends.default()
 
     def _donated_leaves(self, form: Form, leaves: Sequence[Any]) -> tuple[int, ...]:
         """The numbers of the leaves that may be overwritten."""
@@ -317,12 +311,10 @@ class Jitted:
         form, leaves = self._take_apart(args, kwargs)
         avals = _avals(form, leaves)
         graph, out_tree = self._graph(form, avals)
-        signature, backend = self._signature(form, avals), self._backend()
-        donated = self._donated_leaves(form, avals)
+        signature, donated = self._signature(form, avals), self._donated_leaves(form, avals)
+        backend = execution.compiler_of(graph, self.backend)
         return Lowered(
-            graph,
-            backend,
-            lambda: execution.backends.named(backend).inspect(graph, signature, out_tree, donated),
+            graph, backend.name, lambda: backend.inspect(graph, signature, out_tree, donated)
         )
 
     def _signature(self, form: Form, avals: Sequence[Aval]) -> Signature:
@@ -370,12 +362,17 @@ class _Bound:
 
 def _avals(form: Form, leaves: Sequence[Any]) -> tuple[Aval, ...]:
     try:
-        return tuple(map(aval_of, leaves))
+        avals = tuple(map(aval_of, leaves))
     except NotAnArrayError:
         # Once more, for a message with the leaf's path.
         return tuple(
             leaf_avals(form.treedef.unflatten(leaves), leaves, "jit: a leaf of its arguments")
         )
+    if DeviceError.concerns(avals):
+        paths = tree.flatten_with_path(form.treedef.unflatten(leaves))[0]
+        names = [f"the leaf at {tree.keystr(path)}" for path, _ in paths]
+        raise DeviceError.of("jit: the arguments", avals, names)
+    return avals
 
 
 def _located(error: OverflowError, args: Any) -> OverflowError:
@@ -389,12 +386,7 @@ def _located(error: OverflowError, args: Any) -> OverflowError:
 
 def _leaf_key(leaf: Any, leaves: Sequence[Any], form: Form) -> Any:
     _avals(form, leaves)
-    # Arrays of another library, CuPy's say, run another program.
-    return (type(leaf), aval_of(leaf))
-
-
-def _is_numpys(leaf: Any) -> bool:
-    return type(leaf) in _SCALARS or isinstance(leaf, (np.ndarray, np.generic))
+    return aval_of(leaf)
 
 
 def _captures_tracers(graph: Graph) -> bool:

@@ -38,7 +38,7 @@ class NumpyBackend:
         """
         parameters = [f"x{i}" for i in range(len(graph.inputs))]
         names = Names([*parameters, "main"])
-        module = Module(names)
+        module = Module(names, graph.device)
         native = out_tree is not None and is_plain(out_tree)
         render = (lambda texts: render_tree(out_tree, texts)) if native else _render_list
         lines = write_lines(graph, module, parameters, render, out_tree is None)
@@ -89,8 +89,8 @@ class Source:
         wanted = identifier(signature.name.replace("<lambda>", "main"))
         public = _distinct([identifier(name) for name, _ in signature.parameters])
         names = Names([*public, wanted])
-        module = Module(names)
-        inner = [names.unused(p) if p in BUILT_IN else p for p in public]
+        module = Module(names, self.graph.device)
+        inner = [names.unused(p) if p in module.namespace or p in BUILT_IN else p for p in public]
         values = [value for _, value in signature.parameters]
         unpack, leaves = unpack_lines(list(zip(inner, values, strict=True)), names)
         lines = write_lines(

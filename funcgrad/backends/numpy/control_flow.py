@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from funcgrad.backends.common.spelling import dtype_name
 from funcgrad.backends.numpy.emit import INDENT, Body
+from funcgrad.backends.numpy.module import CUPY
+from funcgrad.core.device import CPU
 from funcgrad.core.graph import Eqn
 
 
@@ -59,7 +61,8 @@ def _scan(body: Body, eqn: Eqn, ins: list[str]) -> list[str]:
     carry = _start_carry(body, ins[n_consts : n_consts + n_carry])
     stacks = [body.fresh() for _ in eqn.outs[n_carry:]]
     for stack, out in zip(stacks, eqn.outs[n_carry:], strict=True):
-        body.write(f"{stack} = np.empty({out.aval.shape}, {dtype_name(out.aval.dtype)})")
+        library = "np" if out.aval.device == CPU else CUPY
+        body.write(f"{stack} = {library}.empty({out.aval.shape}, {dtype_name(out.aval.dtype)})")
     if not eqn.outs:
         return []
     i = body.module.names.unused("i")

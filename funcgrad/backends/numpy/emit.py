@@ -15,8 +15,9 @@ import numpy as np
 from funcgrad.backends.common.cost import is_alias
 from funcgrad.backends.common.spelling import dtype_name, spell
 from funcgrad.backends.numpy.liveness import Memory, memory_of
-from funcgrad.backends.numpy.module import Module
+from funcgrad.backends.numpy.module import CUPY, Module
 from funcgrad.core.aval import Aval
+from funcgrad.core.device import CPU
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.primitives.contraction import matmul
 from funcgrad.primitives.elementwise import add, mul
@@ -126,7 +127,7 @@ class Body:
 
     def strong(self, atom: Any) -> str:
         """How an atom is written where nothing may depend on its being a Python number."""
-        if type(atom) is Const and not isinstance(atom.value, np.ndarray):
+        if type(atom) is Const and atom.is_literal:
             return self.module.constant(atom.aval.dtype.type(atom.value))
         return self.operand(atom)
 
@@ -138,7 +139,8 @@ class Body:
         strong = next((a.aval for a in eqn.ins if type(a) is Var and not a.aval.weak), None)
         if strong is None:
             return [self.operand(a) for a in eqn.ins]
-        if strong.shape and strong.dtype.kind == "f" and strong.nbytes < SCALAR_BYTES:
+        on_host = eqn.outs[0].aval.device == CPU
+        if on_host and strong.shape and strong.dtype.kind == "f" and strong.nbytes < SCALAR_BYTES:
             return [self._small_operand(a, strong.dtype) for a in eqn.ins]
         return [self.operand(a, strong.dtype) for a in eqn.ins]
 
@@ -185,7 +187,7 @@ class Body:
             return f"{ins[0]}.dot({ins[1]})"
         if prim.infix:
             return f"{ins[0]} {prim.infix} {ins[1]}" if len(ins) == 2 else f"{prim.infix}{ins[0]}"
-        if prim.source is not None:
+        if prim.source is not None and eqn.outs[0].aval.device == CPU:
             return prim.source(ins, eqn.params)
         params = [f"{k}={spell(v)}" for k, v in eqn.params.items()]
         return f"{self._callee(prim.impl)}({', '.join([*ins, *params])})"
@@ -262,8 +264,10 @@ class Body:
         results = []
         for atom, text, new in zip(self.graph.outputs, texts, fresh, strict=True):
             passed = self.memory.roots(atom) <= given and not self.memory.repeats(atom)
-            if new or passed or (type(atom) is Const and not isinstance(atom.value, np.ndarray)):
+            if new or passed or (type(atom) is Const and atom.is_literal):
                 results.append(text)
+            elif atom.aval.device != CPU:
+                results.append(f"{CUPY}.array({text})")
             else:
                 # Of shape () it is a number, which nobody can write to.
                 results.append(f"np.array({text})" if atom.aval.shape else f"{text}[()]")
@@ -288,6 +292,8 @@ def _takes_out(eqn: Eqn) -> bool:
 
 def strong_input(var: Var, text: str) -> str | None:
     """An expression that makes an input NumPy's own number, where it may be Python's."""
+    if var.aval.device != CPU:
+        return None
     if var.aval.weak or (var.aval.dtype == bool and not var.aval.shape):
         return f"{dtype_name(var.aval.dtype)}({text})"
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import keyword
+import sys
 import textwrap
 from collections.abc import Iterable, Sequence
 from types import FunctionType, ModuleType
@@ -13,11 +14,14 @@ import numpy as np
 
 from funcgrad.backends.common.spelling import spell
 from funcgrad.backends.numpy.helpers import copied
+from funcgrad.core.device import CPU, Device, is_array, is_cupys
 from funcgrad.core.printing import letters
 from funcgrad.core.snapshot import snapshot
 
 # What the lines of a program refer to besides names that are made for it.
 BUILT_IN = frozenset({"np", "range", "reversed", "complex"})
+# CuPy's name, in programs that run on a device.
+CUPY = "cp"
 WIDTH = 100
 
 
@@ -56,13 +60,17 @@ class Module:
         functions: texts of functions that the program calls.
     """
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, device: Device = CPU) -> None:
         self.names = names
         self.namespace: dict[str, Any] = {"np": np}
+        self._modules: dict[str, str] = {}
+        if device != CPU:
+            self.names.taken.add(CUPY)
+            self.namespace[CUPY] = sys.modules["cupy"]
+            self._modules[CUPY] = "cupy"
         self.functions: list[str] = []
         self._helpers: dict[FunctionType, str] = {}
         self._copies: dict[FunctionType, str] = {}
-        self._modules: dict[str, str] = {}
         self._constants: dict[str, Any] = {}
         self._named: dict[Any, str] = {}
         # What is named by its id must live as long as the names are given.
@@ -80,7 +88,7 @@ class Module:
 
     def constant(self, value: Any) -> str:
         """The name of an array or number that the program refers to."""
-        if isinstance(value, np.ndarray):
+        if is_array(value):
             name = self._named.get(id(value))
             if name is None:
                 self._kept.append(value)
@@ -117,7 +125,7 @@ class Module:
             TypeError: a constant cannot be written.
         """
         self._copy_helpers()
-        constants = [_wrap(f"{name} = {spell(value)}") for name, value in self._constants.items()]
+        constants = [_wrap(f"{name} = {_spell(value)}") for name, value in self._constants.items()]
         imports = [
             f"import {m}" if m == a else f"import {m} as {a}" for a, m in self._modules.items()
         ]
@@ -163,6 +171,10 @@ class Module:
             else:
                 self._named[key] = self._define(value, name)
         return self._named[key]
+
+
+def _spell(value: Any) -> str:
+    return f"{CUPY}.asarray({spell(value.get())})" if is_cupys(type(value)) else spell(value)
 
 
 def _wrap(line: str) -> str:

@@ -1,0 +1,61 @@
+"""Where arrays are, and which library computes with them.
+
+A `Device` is "cpu" or ("cuda", number). NumPy's arrays and all numbers are on the CPU, CuPy's
+arrays where they say. CuPy is never imported here: who has one of its arrays has done that.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from funcgrad.errors import DeviceError
+
+Device = str | tuple[str, int]
+CPU: Device = "cpu"
+
+
+@cache
+def is_cupys(kind: type) -> bool:
+    """Whether this is the class of CuPy's arrays."""
+    return kind.__name__ == "ndarray" and kind.__module__.partition(".")[0] == "cupy"
+
+
+def is_array(x: Any) -> bool:
+    """Whether x is an array of either library; a NumPy scalar is none."""
+    return isinstance(x, np.ndarray) or is_cupys(type(x))
+
+
+def device_of(x: Any) -> Device:
+    """The device of an array, number, aval or tracer."""
+    if is_cupys(type(x)):
+        return ("cuda", x.device.id)
+    return getattr(x, "device", CPU)
+
+
+def namespace(*arrays: Any) -> Any:
+    """The library that computes with these arrays, avals or tracers: the module NumPy or CuPy."""
+    on_cpu = all(device_of(x) == CPU for x in arrays)
+    return np if on_cpu else sys.modules["cupy"]
+
+
+def common_device(what: str, avals: Sequence[Any]) -> Device:
+    """Where an operation on operands of these avals is computed.
+
+    Numbers, and host arrays without axes, go anywhere.
+
+    Raises:
+        DeviceError: arrays are on several devices; the message begins with `what`.
+    """
+    if DeviceError.concerns(avals):
+        raise DeviceError.of(what, avals)
+    return next((a.device for a in avals if a.device != CPU), CPU)
+
+
+def short_device(device: Device) -> str:
+    """`cuda:0`: the spelling of printed avals."""
+    return device if isinstance(device, str) else f"{device[0]}:{device[1]}"
