@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Any, cast
 
-
 from funcgrad import tree
 from funcgrad.core.aval import aval_of
 from funcgrad.core.device import CPU, Device, short_device
@@ -95,5 +94,3 @@ def _put(leaf: Any, device: Device, path: str) -> Any:
         )
     with cupy.cuda.Device(device[1]):
         return cupy.asarray(leaf)
-
-

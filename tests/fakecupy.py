@@ -82,7 +82,7 @@ class ndarray:
     def __init__(self, host: np.ndarray, device: int, base: ndarray | None = None):
         if host.dtype.kind not in "biufc":
             raise ValueError(f"Unsupported dtype {host.dtype}")
-        self._host = host
+        self._host: Any = host
         self._number = device
         self.base = base
 
@@ -114,16 +114,18 @@ class ndarray:
         extra = set(options) - OPTIONS[method]
         if extra:
             raise TypeError(f"cupy.{name}.{method} got unexpected arguments {sorted(extra)}")
-        if not all(isinstance(x, (ndarray, np.ndarray, *SCALARS)) for x in inputs):
+        operands = (inputs[0], *inputs[2:]) if method == "at" else inputs
+        if not all(isinstance(x, (ndarray, np.ndarray, *SCALARS)) for x in operands):
             return NotImplemented
         if name in COMPARISONS:
             inputs = tuple([x.item() if _is_host_number(x) else x for x in inputs])
         out = options.get("out")
         if out is not None:
             options["out"] = tuple(map(_host, out))
-        result = getattr(ufunc, method)(*map(_host, inputs), **options)
         if method == "at":
-            return None
+            target, index, *updates = inputs
+            return ufunc.at(_host(target), _index(index), *map(_host, updates))
+        result = getattr(ufunc, method)(*map(_host, inputs), **options)
         if out is not None:
             return out[0] if len(out) == 1 else out
         return _wrap(result, _place(inputs))
@@ -131,7 +133,8 @@ class ndarray:
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         module = func.__module__.removeprefix("numpy").strip(".")
         name = f"{module}.{func.__name__}" if module in ("linalg", "fft") else func.__name__
-        if name not in FUNCTIONS or not all(issubclass(t, (ndarray, np.ndarray)) for t in types):
+        known = name in FUNCTIONS or name in UFUNCS
+        if not known or not all(issubclass(t, (ndarray, np.ndarray)) for t in types):
             return NotImplemented
         return _call(name, func, args, kwargs)
 
@@ -147,7 +150,7 @@ class ndarray:
                 whole = tuple([slice(i, i + 1 or None) for i in map(int, map(_plain, parts))])
                 return ndarray(self._host[whole].reshape(()), self._number, self)
             result = np.asarray(result)
-        return ndarray(result, self._number, (self.base or self) if view else None)
+        return ndarray(result, self._number, _root(self) if view else None)
 
     def __setitem__(self, index: Any, value: Any) -> None:
         self._host[_index(index)] = _host(value)
@@ -180,7 +183,7 @@ class ndarray:
 
     def _view(self, host: np.ndarray) -> ndarray:
         view = np.may_share_memory(host, self._host)
-        return ndarray(host, self._number, (self.base or self) if view else None)
+        return ndarray(host, self._number, _root(self) if view else None)
 
     T = property(lambda self: self._view(self._host.T))
     mT = property(lambda self: self._view(self._host.mT))
@@ -202,7 +205,12 @@ class ndarray:
         self._host.imag = _host(value)
 
     def astype(
-        self, dtype: Any, order: str = "K", casting: Any = None, subok: None = None, copy: Any = True
+        self,
+        dtype: Any,
+        order: str = "K",
+        casting: Any = None,
+        subok: None = None,
+        copy: Any = True,
     ) -> ndarray:
         host = self._host.astype(dtype, order, casting or "unsafe", copy=copy)
         return self._view(host)
@@ -364,6 +372,11 @@ def _index(index: Any) -> Any:
     return tuple(map(_plain, index)) if isinstance(index, tuple) else _plain(index)
 
 
+def _root(x: ndarray) -> ndarray:
+    """What owns the memory that x shows."""
+    return x if x.base is None else x.base
+
+
 def _arrays(x: Any) -> Iterator[ndarray]:
     if isinstance(x, ndarray):
         yield x
@@ -385,7 +398,7 @@ def _wrap(x: Any, device: int, sources: Any = ()) -> Any:
         host = np.asarray(x)
         shared = (s for s in _arrays(list(sources)) if np.may_share_memory(s._host, host))
         base = next(shared, None)
-        return ndarray(host, device, base and (base.base or base))
+        return ndarray(host, device, None if base is None else _root(base))
     if isinstance(x, (list, tuple)) and any(isinstance(y, (np.ndarray, np.generic)) for y in x):
         items = [_wrap(y, device, sources) for y in x]
         return items if isinstance(x, list) else tuple(items)
@@ -393,7 +406,7 @@ def _wrap(x: Any, device: int, sources: Any = ()) -> Any:
 
 
 def _call(name: str, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-    known = FUNCTIONS[name].split()
+    known = FUNCTIONS.get(name, "*args out dtype casting where").split()
     names = {k.lstrip("*") for k in known}
     if "**kwargs" not in known and not names.issuperset(kwargs):
         raise TypeError(f"cupy.{name} got unexpected arguments {sorted(set(kwargs) - names)}")
@@ -419,7 +432,7 @@ def asarray(a: Any, dtype: Any = None, order: Any = None) -> ndarray:
     return array(a, dtype)
 
 
-def array(obj: Any, dtype: Any = None, copy: bool = True, order: str = "K") -> ndarray:
+def array(obj: Any, dtype: Any = None, copy: bool = True, order: Any = "K") -> ndarray:
     if isinstance(obj, (list, tuple)) and any(True for _ in _arrays(obj)):
         return ndarray(np.array(_host(obj), dtype), Device.current)
     return ndarray(np.array(_plain(obj), dtype, order=order), Device.current)

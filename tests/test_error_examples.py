@@ -6,6 +6,7 @@ import ast
 import gzip
 import inspect
 import re
+import sys
 import textwrap
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fakecupy
 import funcgrad as fg
 import funcgrad.numpy as fnp
 import funcgrad_nn as nn
@@ -45,6 +47,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "CapturedWriteError": {"w": np.ones(10**6), "buffer": np.zeros(10**6), "k": 0},
     "CutDerivativeWarning": {"history": []},
     "DatasetError": {"dataset": nn.ArrayDataset(np.zeros((4, 2)))},
+    "DeviceError": {"x": fakecupy.asarray(ROW), "batch": ROW, "step": lambda p, x: p["w"] * x},
     "ExportError": {"predict": predict, "Model": Model, "w": np.eye(3), "b": ROW, "x": ROW},
     "LeakedTracerError": {"w": ROW},
     "NaNError": {"x": ROW},
@@ -78,6 +81,10 @@ def label_files(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(Path("labels").read_bytes()))
 
 
+def with_cupy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cupy", fakecupy.cupy)
+
+
 def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fg.config, "max_programs", 3)
 
@@ -86,6 +93,7 @@ def few_programs(monkeypatch: pytest.MonkeyPatch) -> None:
 PREPARED: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "BackendError": no_llvm,
     "BackendWarning": no_llvm,
+    "DeviceError": with_cupy,
     "ProgramLimitWarning": few_programs,
     "FileFormatError": label_files,
 }

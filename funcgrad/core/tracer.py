@@ -277,8 +277,7 @@ class Recorder:
             self._origin(tracer, value)
         elif self.concrete:
             if type(value) in _ARRAYS:
-                value = native(value)
-                value = value.copy("K") if value.nbytes <= KEPT_BYTES else self.hold(value)
+                value = self._as_it_is(native(value))
             tracer = Tracer(self, value)
         else:
             tracer = Tracer(self, NO_VALUE, aval_of(native(value)))
@@ -316,7 +315,7 @@ class Recorder:
                 values.append(value)
             elif type(a) in _ARRAYS:
                 # The derivative will read it when the user may have written something else.
-                values.append(a.copy("K") if a.nbytes <= KEPT_BYTES else self.hold(a))
+                values.append(self._as_it_is(a))
             else:
                 values.append(a)
         if prim.kind == "higher-order":
@@ -352,6 +351,12 @@ class Recorder:
         owner = _owner()
         # In a thread that the user's function started nothing is suspended.
         return self if self.active or owner is None else owner
+
+    def _as_it_is(self, a: np.ndarray) -> Any:
+        """An array that keeps its elements; without axes a number, which goes to any device."""
+        if a.nbytes > KEPT_BYTES:
+            return self.hold(a)
+        return a.copy("K") if a.ndim else a[()]
 
     def hold(self, a: np.ndarray) -> np.ndarray:
         """A captured array as it is now, without a copy if what is recorded is used at once."""

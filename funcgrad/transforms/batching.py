@@ -72,7 +72,7 @@ def batch_graph(
     """The graph over a batch, and which outputs are batched; those in `force` always are."""
     with deferred("vmap") as rec:
         args = [
-            rec.abstract_input(Aval((size, *v.aval.shape), v.aval.dtype) if b else v.aval)
+            rec.abstract_input(v.aval.update(shape=(size, *v.aval.shape)) if b else v.aval)
             for v, b in zip(graph.inputs, batched, strict=True)
         ]
         results, flags = run_batched(graph, args, batched, size)

@@ -18,7 +18,7 @@ from funcgrad.core.graph import Graph
 from funcgrad.core.lru_cache import LruCache, Notice
 from funcgrad.core.ownership import native
 from funcgrad.core.tracer import Recorder, Tracer, bind, deferring, is_deferring, is_staging
-from funcgrad.errors import ArgumentError, DeviceError, IntegerRangeError, NotAnArrayError, at_line
+from funcgrad.errors import ArgumentError, IntegerRangeError, NotAnArrayError, at_line
 from funcgrad.primitives.call import call
 from funcgrad.primitives.integers import INT64, holds
 from funcgrad.transforms.dispatch import MISS, Guard, make_guard
@@ -31,7 +31,7 @@ from funcgrad.transforms.static import (
     names_of_rest,
     with_static,
 )
-from funcgrad.transforms.trace import leaf_avals, trace
+from funcgrad.transforms.trace import check_devices, leaf_avals, trace
 
 _SCALARS = frozenset({float, int, complex, bool})
 
@@ -368,10 +368,7 @@ def _avals(form: Form, leaves: Sequence[Any]) -> tuple[Aval, ...]:
         return tuple(
             leaf_avals(form.treedef.unflatten(leaves), leaves, "jit: a leaf of its arguments")
         )
-    if DeviceError.concerns(avals):
-        paths = tree.flatten_with_path(form.treedef.unflatten(leaves))[0]
-        names = [f"the leaf at {tree.keystr(path)}" for path, _ in paths]
-        raise DeviceError.of("jit: the arguments", avals, names)
+    check_devices(form.treedef.unflatten(avals), avals, "jit")
     return avals
 
 

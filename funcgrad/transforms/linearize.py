@@ -9,10 +9,19 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.device import is_array
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.ownership import own_arrays
+from funcgrad.core.primitive import zeros_like
 from funcgrad.core.tracer import Recorder, Tracer
-from funcgrad.errors import ArgumentError, GradDtypeError, ShapeError, TreeMismatchError, at_line
+from funcgrad.errors import (
+    ArgumentError,
+    DeviceError,
+    GradDtypeError,
+    ShapeError,
+    TreeMismatchError,
+    at_line,
+)
 from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms.ahead import run_ahead
 from funcgrad.transforms.jvp import jvp_of, pushforward_of
@@ -49,7 +58,7 @@ def constants(leaves: Sequence[Any], where: Sequence[int]) -> list[Any]:
 
 def copies(leaves: Sequence[Any]) -> list[Any]:
     """Copies of arrays: the user may write to them before the derivative is asked for."""
-    return [leaf.copy() if type(leaf) is np.ndarray else leaf for leaf in leaves]
+    return [leaf.copy() if is_array(leaf) else leaf for leaf in leaves]
 
 
 def own_cotangents(
@@ -63,8 +72,8 @@ def own_cotangents(
     results: list[Any] = []
     for ct, leaf in zip(cts, leaves, strict=True):
         ct = match_cotangent(ct, leaf)
-        if type(ct) is np.ndarray:
-            if id(ct) in taken or (ct.base is not None and ct.ndim):
+        if is_array(ct):
+            if id(ct) in taken or ct.base is not None:
                 ct = ct.copy()
             taken.add(id(ct))
         results.append(ct)
@@ -146,6 +155,8 @@ def matching_leaves(
                 f"{what} is complex ({have_aval}), but {like} is real ({aval}); its imaginary part "
                 "would be lost. Pass its real part",
             )
+        if DeviceError.concerns((have_aval, aval)):
+            raise DeviceError.of(f"{what} and {like}", [have_aval, aval], [what, like])
         if not aval.inexact:
             out.append(None)
         elif have_aval.dtype != aval.dtype or have_aval.weak:
@@ -221,10 +232,7 @@ def _tangents(result: Any, where: Sequence[int], found: Sequence[Any], name: str
     by_position = dict(zip(where, found, strict=True))
     avals = leaf_avals(result, leaves, f"{name}: a leaf of the result")
     return treedef.unflatten(
-        [
-            by_position[i] if i in by_position else np.zeros(a.shape, a.dtype)
-            for i, a in enumerate(avals)
-        ]
+        [by_position[i] if i in by_position else zeros_like(a) for i, a in enumerate(avals)]
     )
 
 
@@ -279,10 +287,7 @@ def linearize(fun: Callable[..., Any], *primals: Any, has_aux: bool = False) -> 
         given = matching_leaves(
             tuple(tangents), treedef, avals, "linearize: the tangent", "the primal"
         )
-        filled = [
-            np.zeros(a.shape, a.dtype) if t is None else t
-            for t, a in zip(given, avals, strict=True)
-        ]
+        filled = [zeros_like(a) if t is None else t for t, a in zip(given, avals, strict=True)]
         with np.errstate(all="ignore"):
             outs = run_graph(graph, filled)
         return out_tree.unflatten(own_results(outs, filled, graph))

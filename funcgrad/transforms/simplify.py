@@ -13,6 +13,7 @@ import numpy as np
 
 from funcgrad.core.aval import aval_of, result_dtype
 from funcgrad.core.declarations import batch_elementwise
+from funcgrad.core.device import is_array
 from funcgrad.core.evaluate import read
 from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import Primitive, shape_of
@@ -97,23 +98,24 @@ def _drop_broadcasts(
 
 
 def _unbroadcast_operand(x: Any, origin: Any) -> Any:
-    if type(x) is np.ndarray:
-        return x.flat[0] if _is_uniform(x) else x
+    if is_array(x):
+        return x.dtype.type(x[(0,) * x.ndim].item()) if _is_uniform(x) else x
     made = origin(x)
     if made is not None and made[0] is st.broadcast_to:
         return made[1][0]
     return x
 
 
-def _is_uniform(x: np.ndarray) -> bool:
+def _is_uniform(x: Any) -> bool:
     """Whether a constant repeats one number, as what comes of the cotangent of a sum does."""
     if not x.ndim or x.size < 2:
         return False
-    first = x.flat[0]
     if not any(x.strides):
         return True
-    if x.dtype.kind == "c":
+    # Elements of a device are not asked for.
+    if x.dtype.kind == "c" or not isinstance(x, np.ndarray):
         return False
+    first = x.flat[0]
     # Zeros may differ in sign, and a look at the last element spares most arrays the pass.
     return bool(first) and x.flat[-1] == first and bool((x == first).all())
 

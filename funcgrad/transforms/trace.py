@@ -10,11 +10,12 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.aval import PYTHON_SCALARS, Aval, aval_of
+from funcgrad.core.device import is_array
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.core.ownership import native, own_arrays
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import Recorder, Tracer, bind, own_value, recorder_of
-from funcgrad.errors import NotAnArrayError
+from funcgrad.errors import DeviceError, NotAnArrayError
 from funcgrad.transforms import draws
 
 # Captured arrays from this size on are operands of the equations that hold graphs.
@@ -72,6 +73,18 @@ def leaf_avals(args: Any, leaves: Sequence[Any], role: str) -> list[Aval]:
     return avals
 
 
+def check_devices(args: Any, avals: Sequence[Aval], what: str) -> None:
+    """Refuse arguments that no program can read together.
+
+    Raises:
+        DeviceError: their arrays are on several devices; the message has their paths.
+    """
+    if DeviceError.concerns(avals):
+        paths = tree.flatten_with_path(args)[0]
+        names = [f"the leaf at {tree.keystr(path)}" for path, _ in paths]
+        raise DeviceError.of(f"the arguments of {what}", avals, names)
+
+
 def lift_captures(*graphs: Graph, also: Sequence[Tracer] = ()) -> tuple[list[Graph], list[Tracer]]:
     """Turn captured tracers of enclosing recordings into leading inputs, the same in each graph.
 
@@ -115,7 +128,7 @@ def own_results(results: Sequence[Any], operands: Sequence[Any], graph: Graph) -
     # Nearly always all of them have been made just now: neither views, nor what was there.
     taken = set(map(id, operands))
     for x, atom in zip(results, graph.outputs, strict=True):
-        if isinstance(x, np.ndarray):
+        if is_array(x):
             if x.base is not None or type(atom) is Const or id(x) in taken:
                 return own_arrays(results, [*operands, *(c.value for c in graph.consts())])
             taken.add(id(x))

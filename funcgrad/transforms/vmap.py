@@ -12,7 +12,7 @@ from funcgrad.core.tracer import Recorder
 from funcgrad.errors import ArgumentError, TreeMismatchError, at_line
 from funcgrad.primitives.structural import move_axis
 from funcgrad.transforms.batching import ensure_batched, run_batched
-from funcgrad.transforms.trace import leaf_avals, own_results, trace, wraps
+from funcgrad.transforms.trace import check_devices, leaf_avals, own_results, trace, wraps
 
 
 def vmap(
@@ -51,6 +51,7 @@ def vmap(
         leaves, treedef = tree.flatten(full)
         leaves = list(map(native, leaves))
         avals = leaf_avals(full, leaves, "vmap: a leaf of its arguments")
+        check_devices(full, avals, "vmap")
         axes = _input_axes(in_axes, args, kwargs)
         size = _mapped_size(full, avals, axes, axis_size)
         moved = [
@@ -59,7 +60,7 @@ def vmap(
         ]
         batched = [axis is not None for axis in axes]
         inner = [
-            Aval(tuple(n for i, n in enumerate(a.shape) if i != axis % len(a.shape)), a.dtype)
+            a.update(shape=tuple(n for i, n in enumerate(a.shape) if i != axis % len(a.shape)))
             if axis is not None
             else a
             for a, axis in zip(avals, axes, strict=True)

@@ -153,7 +153,7 @@ def write_lines(
     body = Body(mask_by_bits(prepare(graph)), module, lines, EMITTERS)
     inputs = list(leaves)
     for i, (var, leaf) in enumerate(zip(graph.inputs, leaves, strict=True)):
-        strong = strong_input(var, leaf)
+        strong = strong_input(var, leaf, graph.device)
         if strong is not None:
             inputs[i] = body.fresh()
             body.write(f"{inputs[i]} = {strong}")

@@ -17,7 +17,7 @@ from funcgrad.backends.common.spelling import dtype_name, spell
 from funcgrad.backends.numpy.liveness import Memory, memory_of
 from funcgrad.backends.numpy.module import CUPY, Module
 from funcgrad.core.aval import Aval
-from funcgrad.core.device import CPU
+from funcgrad.core.device import CPU, Device
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.primitives.contraction import matmul
 from funcgrad.primitives.elementwise import add, mul
@@ -290,10 +290,13 @@ def _takes_out(eqn: Eqn) -> bool:
     )
 
 
-def strong_input(var: Var, text: str) -> str | None:
-    """An expression that makes an input NumPy's own number, where it may be Python's."""
+def strong_input(var: Var, text: str, device: Device) -> str | None:
+    """An expression that makes an input NumPy's own number, where it may be Python's.
+
+    In a program of a device it may not be an array without axes either.
+    """
     if var.aval.device != CPU:
         return None
     if var.aval.weak or (var.aval.dtype == bool and not var.aval.shape):
         return f"{dtype_name(var.aval.dtype)}({text})"
-    return None
+    return f"{text}[()]" if device != CPU and not var.aval.shape else None

@@ -1,0 +1,249 @@
+"""Arrays of a device, here a stand-in for CuPy's: what is computed of them stays where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fakecupy
+import funcgrad as fg
+from conftest import HAS_LLVM
+from contract import cases, directions, function_of, operands
+from funcgrad.transforms.dispatch import MISS
+
+NEEDS_LLVM = pytest.mark.skipif(not HAS_LLVM, reason="llvmlite is not installed")
+ALL = list(cases())
+INEXACT = list(cases("fc"))
+
+
+@pytest.fixture(autouse=True)
+def _cupy() -> Iterator[None]:
+    with fakecupy.installed():
+        yield
+
+
+def to_device(x: Any) -> Any:
+    """Arrays on a device; numbers as they are."""
+    return fakecupy.asarray(x) if isinstance(x, np.ndarray) else x
+
+
+def to_host(x: Any) -> Any:
+    assert type(x) is fakecupy.ndarray
+    return x.get()
+
+
+def assert_same(found: list[Any], expected: list[Any]) -> None:
+    """Arrays of the device, equal to the host's in shape and dtype, and up to rounding."""
+    assert len(found) == len(expected)
+    for f, e in zip(map(to_host, found), map(np.asarray, expected), strict=True):
+        assert f.shape == e.shape
+        assert f.dtype == e.dtype
+        if e.dtype.kind in "fc":
+            rtol = 1e-5 if e.dtype.itemsize <= 4 else 1e-10
+            np.testing.assert_allclose(f, e, rtol=rtol, atol=rtol)
+        else:
+            np.testing.assert_array_equal(f, e)
+
+
+def check(
+    prim: Any, number: int, dtype: Any, transform: Any, where: Any = None, batch: Any = ()
+) -> None:
+    """The same transformation of a sample on the device and on the host."""
+    sample = prim.samples[number]
+    args = operands(sample, dtype, batch=batch)
+    chosen = range(len(args)) if where is None else where(args)
+    on_host = function_of(prim, args, sample.params, chosen)
+    on_device = function_of(prim, list(map(to_device, args)), sample.params, chosen)
+    given = [args[i] for i in chosen]
+    expected = transform(on_host, given)
+    found = transform(on_device, list(map(to_device, given)))
+    assert_same(found, expected)
+
+
+def pulled(function: Any, args: list[Any]) -> list[Any]:
+    """The function's values and its gradient along random cotangents."""
+    outs, pullback = fg.vjp(lambda *xs: [o for o in function(*xs) if o.dtype.kind in "fc"], *args)
+    cts = directions([np.empty(o.shape, o.dtype) for o in outs], 1)
+    if any(type(a) is fakecupy.ndarray for a in args):
+        cts = list(map(to_device, cts))
+    return [*outs, *pullback(cts)]
+
+
+def of_sum(function: Any, args: list[Any]) -> list[Any]:
+    """The gradient of the sum of the results' real parts."""
+
+    def total(*xs: Any) -> Any:
+        outs = [np.sum(np.real(o)) for o in function(*xs) if o.dtype.kind in "fc"]
+        return sum(outs) if outs else np.sum(np.real(xs[0]))
+
+    return list(fg.grad(total, argnums=tuple(range(len(args))))(*args))
+
+
+def jvp_of(function: Any, args: list[Any]) -> list[Any]:
+    tangents = directions([np.empty(a.shape, a.dtype) for a in args], 2)
+    if any(type(a) is fakecupy.ndarray for a in args):
+        tangents = list(map(to_device, tangents))
+    outs, found = fg.jvp(function, tuple(args), tuple(tangents))
+    return [*outs, *[t for t in found if t.dtype.kind in "fc"]]
+
+
+# --- where things are -----------------------------------------------------------------
+
+X = np.array([1.0, 2.0, 3.0])
+
+
+def on(number: int, x: Any = X) -> Any:
+    with fakecupy.Device(number):
+        return fakecupy.asarray(x)
+
+
+def wave(x: Any) -> Any:
+    return np.sum(np.sin(x) * x)
+
+
+def test_printed_avals_tell_the_device() -> None:
+    graph = fg.make_graph(np.sin)(on(1))
+    assert str(graph) == ("graph(a: f64[3]@cuda:1) {\n  b: f64[3]@cuda:1 = sin(a)\n  return b\n}")
+    assert graph.check().device == ("cuda", 1)
+    assert fg.make_graph(np.sin)(X).device == "cpu"
+
+
+def test_tracers_tell_the_device() -> None:
+    seen: list[Any] = []
+    for x in (X, on(0), on(1)):
+        fg.jit(lambda x: seen.append(x.device) or x * 2)(x)
+        fg.grad(lambda x: seen.append(x.device) or np.sum(x))(x)
+    assert seen == ["cpu", "cpu", ("cuda", 0), ("cuda", 0), ("cuda", 1), ("cuda", 1)]
+
+
+def test_jit_makes_a_program_for_each_device() -> None:
+    traced: list[Any] = []
+    f = fg.jit(lambda x: traced.append(x.device) or np.sin(x))
+    for _ in range(2):
+        for x in (X, on(0), on(1)):
+            assert fg.device_get(f(x)).tolist() == np.sin(X).tolist()
+    assert traced == ["cpu", ("cuda", 0), ("cuda", 1)]
+    f(on(1, X[:2]))
+    assert f.explain() == (
+        "retraced: [0] is f64[2]@cuda:1; it was f64[3]@cuda:1 in the nearest earlier call"
+    )
+
+
+def test_a_guard_knows_the_device() -> None:
+    f = fg.jit(lambda tree: tree["x"] * 2)
+    f({"x": on(0)})
+    guard = f._guard
+    assert guard is not None
+    assert fakecupy.asnumpy(guard(({"x": on(0)},))).tolist() == [2.0, 4.0, 6.0]
+    for other in (X, on(1), on(0, X[:2]), on(0, X.astype(np.float32)), 1.0):
+        assert guard(({"x": other},)) is MISS
+
+
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("llvm", marks=NEEDS_LLVM)])
+def test_programs_of_a_device_call_the_array_library(backend: str) -> None:
+    lowered = fg.jit(fg.grad(wave), backend=backend).lower(on(0))
+    assert lowered.backend == "numpy"
+    namespace: dict[str, Any] = {}
+    exec(lowered.text, namespace)
+    found = namespace["grad_wave"](on(0))
+    np.testing.assert_allclose(to_host(found), fg.grad(wave)(X), rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    "number", [2.0, 2, np.float64(2.0), np.float32(2.0), np.array(2.0)], ids=lambda x: type(x)
+)
+def test_numbers_go_anywhere(number: Any) -> None:
+    expected = fg.value_and_grad(lambda x: np.sum(np.sin(x * number) + number / x))(X)
+    for f in (lambda x, y: np.sum(np.sin(x * y) + y / x),):
+        for transform in (fg.value_and_grad(f), fg.jit(fg.value_and_grad(f))):
+            found = transform(on(0), number)
+            np.testing.assert_allclose(to_host(found[0]), expected[0], rtol=1e-7)
+            np.testing.assert_allclose(to_host(found[1]), expected[1], rtol=1e-7)
+
+
+def test_a_captured_array_is_as_it_was_when_it_was_captured() -> None:
+    w = on(0)
+    f = fg.jit(lambda x: x * w)
+    f(on(0))
+    w[0] = 100.0
+    assert to_host(f(on(0))).tolist() == [1.0, 4.0, 9.0]
+
+
+def test_results_are_the_callers() -> None:
+    x, w = on(0), on(0)
+    f = fg.jit(lambda x: (x, x[0], w, np.broadcast_to(x[1], (2,)), x.T, x[:2]))
+    for result in [*f(x), *fg.vmap(lambda x: (x, x * 1))(x), fg.grad(np.sum)(x)]:
+        result[...] = 7.0
+    assert to_host(x).tolist() == to_host(w).tolist() == X.tolist()
+
+
+# --- host arrays and device arrays ----------------------------------------------------
+
+MEETINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "grad": (
+        lambda: fg.grad(lambda x: np.sum(x * X))(on(0)),
+        ("mul:", "operand 0 is f64[3]@cuda:0, operand 1 is f64[3] on the host"),
+    ),
+    "grad by two": (
+        lambda: fg.grad(lambda x, y: np.sum(x + y), argnums=(0, 1))(on(0), X),
+        ("add:", "operand 1 is f64[3] on the host"),
+    ),
+    "jit, captured": (lambda: fg.jit(lambda x: X - x)(on(0)), ("sub:", "operand 0 is f64[3] on")),
+    "jit, a leaf": (
+        lambda: fg.jit(lambda p, x: p["w"] * x)({"w": on(0)}, X),
+        (
+            "the arguments of jit:",
+            "the leaf at [0]['w'] is f64[3]@cuda:0",
+            "the leaf at [1] is f64[3]",
+        ),
+    ),
+    "vmap": (
+        lambda: fg.vmap(lambda x, y: x * y)(on(0), X),
+        ("the arguments of vmap:", "the leaf at [0][1] is f64[3] on the host"),
+    ),
+    "two devices": (
+        lambda: fg.jit(lambda x, y: x * y)(on(0), on(1)),
+        ("the leaf at [0] is f64[3]@cuda:0, the leaf at [1] is f64[3]@cuda:1",),
+    ),
+    "two devices, grad": (
+        lambda: fg.grad(lambda x: np.sum(x * on(1)))(on(0)),
+        ("operand 0 is f64[3]@cuda:0, operand 1 is f64[3]@cuda:1",),
+    ),
+    "a cotangent": (
+        lambda: fg.vjp(np.sin, on(0))[1](X),
+        ("vjp: the cotangent", "f64[3] on the host"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MEETINGS)
+def test_arrays_of_several_devices_do_not_meet(name: str) -> None:
+    call, parts = MEETINGS[name]
+    with pytest.raises(fg.errors.DeviceError) as caught:
+        call()
+    for part in (*parts, "fg.device_put(x, device)", "test_devices.py"):
+        assert part in str(caught.value)
+
+
+def test_device_put_and_device_get() -> None:
+    tree = {"w": X, "n": [3, np.float32(2.0)]}
+    put = fg.device_put(tree, ("cuda", 1))
+    assert put["w"].device.id == 1
+    assert all(type(leaf) is fakecupy.ndarray for leaf in fg.tree.leaves(put))
+    assert fg.device_put(put, on(1))["w"] is put["w"]
+    back = fg.device_get(put)
+    assert type(back["w"]) is np.ndarray
+    assert back["w"].tolist() == X.tolist()
+    assert fg.device_put(tree, "cpu")["w"] is X
+    assert fg.device_put(put, X)["n"][1].dtype == np.float32
+    for wrong in ("gpu", ("cuda", "0"), ("tpu", 0), None, 1j.__class__):
+        with pytest.raises(fg.errors.ArgumentError, match="there is no device"):
+            fg.device_put(X, wrong)
+    with pytest.raises(fg.errors.NotAnArrayError, match="device_put: a leaf at"):
+        fg.device_put({"w": "text"}, "cpu")
+    with pytest.raises(fg.errors.DeviceError, match="a traced array is on cuda:0, not on cpu"):
+        fg.jit(lambda x: fg.device_put(x, "cpu"))(on(0))
+    assert to_host(fg.jit(lambda x: fg.device_put(x, on(0)) * 2)(on(0))).tolist() == [2, 4, 6]
