@@ -177,7 +177,7 @@ class ndarray:
         return repr(self._host)
 
     def __copy__(self) -> ndarray:
-        return self.copy()
+        return ndarray(self._host.copy(), self._number)
 
     # -- parts that may be written to -------------------------------------------------
 

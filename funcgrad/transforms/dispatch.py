@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.device import is_cupys
+from funcgrad.core.device import device_of, is_cupys
 from funcgrad.source import define
 
 MISS = object()
@@ -124,7 +124,7 @@ def _leaf_test(i: int, leaf: Any, names: dict[str, Any]) -> str | None:
     names[f"s{i}"] = leaf.shape
     if on_device:
         names[f"t{i}"] = kind
-        is_array = f"type(x{i}) is t{i} and x{i}.device.id == {leaf.device.id}"
+        is_array = f"type(x{i}) is t{i} and x{i}.device.id == {device_of(leaf)[1]}"
     elif leaf.shape:
         is_array = f"type(x{i}) is ndarray"
     else:
