@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.core.aval import Aval
 from funcgrad.core.evaluate import read
 from funcgrad.core.graph import Const, Graph, Var
 from funcgrad.core.primitive import shape_of
