@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.llvm import engine, entry, linked
-from funcgrad.backends.loops import planner
-from funcgrad.backends.loops.memory import Buffer, Placement, place
+from funcgrad.backends.llvm.program import entry, linked
+from funcgrad.backends.llvm.runtime import engine
+from funcgrad.backends.loops.nests.memory import Buffer, Placement, place
+from funcgrad.backends.loops.planning import planner
 
 PAGE = mmap.PAGESIZE
 _UNTOUCHABLE, _POISON = 0, 0xFF

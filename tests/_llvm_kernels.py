@@ -9,8 +9,8 @@ from functools import cache
 import llvmlite.binding as llvm
 import numpy as np
 
-from funcgrad.backends.llvm.functions import FUNCTIONS
-from funcgrad.backends.llvm.writer import Module, Value, Writer
+from funcgrad.backends.llvm.ir.functions import FUNCTIONS
+from funcgrad.backends.llvm.ir.writer import Module, Value, Writer
 
 KINDS = {"float32": "float", "float64": "double"}
 

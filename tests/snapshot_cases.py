@@ -11,11 +11,11 @@ import numpy as np
 
 import funcgrad as fg
 from funcgrad.backends.common.prepare import prepare
-from funcgrad.backends.loops.planner import plan_program
-from funcgrad.backends.loops.sites import Lines
-from funcgrad.backends.loops.target import RowPieces
-from funcgrad.backends.loops.updates import planned_graph
-from funcgrad.backends.loops.views import View
+from funcgrad.backends.loops.fusion.target import RowPieces
+from funcgrad.backends.loops.fusion.updates import planned_graph
+from funcgrad.backends.loops.nests.views import View
+from funcgrad.backends.loops.planning.planner import plan_program
+from funcgrad.backends.loops.planning.sites import Lines
 from funcgrad.scipy import special
 from funcgrad.transforms.simplify import simplify
 
@@ -260,11 +260,11 @@ def fixed_product(x: View, y: View, dtype: np.dtype, scale: float, adds: bool) -
 
 def plan_of(function: Callable[..., Any], *args: Any, donated: tuple[int, ...] = ()) -> str:
     """A function's plan for a processor in general."""
-    from funcgrad.backends.llvm.target import TARGET
+    from funcgrad.backends.llvm.program.target import TARGET
 
     target = replace(TARGET, product=fixed_product, can_multiply=lambda eqn: True)
     graph = prepare(fg.jit(function).lower(*args).graph)
-    return str(plan_program(planned_graph(graph), target, Lines(graph), donated))
+    return str(plan_program(planned_graph(graph, target), target, Lines(graph), donated))
 
 
 def texts() -> dict[str, str]:

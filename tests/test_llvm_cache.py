@@ -19,7 +19,7 @@ from _processes import run_python
 
 pytest.importorskip("llvmlite")
 
-from funcgrad.backends.llvm import cache, contents
+from funcgrad.backends.llvm.runtime import cache, contents
 
 PACKAGE = Path(fg.__file__).parent
 POSIX = pytest.mark.skipif(os.name != "posix", reason="needs POSIX files")
@@ -53,8 +53,9 @@ def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Pat
     found = [tmp_path / "own" / str(n) for n in range(len(contents._FOLDERS))]
     for original, copy in zip(contents._FOLDERS, found, strict=True):
         shutil.copytree(original, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    own = contents._FOLDERS.index(contents._HERE)
     monkeypatch.setattr(contents, "_FOLDERS", tuple(map(str, found)))
-    monkeypatch.setattr(contents, "_HERE", str(found[0]))
+    monkeypatch.setattr(contents, "_HERE", str(found[own]))
     forget()
     yield found
     forget()
@@ -68,6 +69,13 @@ def changed(path: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+def test_names_cover_every_folder_of_the_compiler() -> None:
+    package = Path(fg.__file__).parent
+    folders = {path.parent for path in (package / "backends").rglob("*.py")}
+    others = {package / "backends", package / "backends" / "numpy"}
+    assert {*map(Path, contents._FOLDERS)} == folders - others | {package / "primitives"}
+
+
 def test_names_cover_what_the_compilers_files_contain(copies: list[Path]) -> None:
     seen = {contents.compiler()}
     for count, place in enumerate(copies, 2):
@@ -76,7 +84,7 @@ def test_names_cover_what_the_compilers_files_contain(copies: list[Path]) -> Non
         seen.add(contents.compiler())
         assert len(seen) == count
     key = cache.key("a")
-    changed(copies[0] / "codegen.py")
+    changed(Path(contents._HERE) / "codegen.py")
     forget()
     assert cache.key("a") != key
 
@@ -129,7 +137,7 @@ assert np.allclose(fg.vmap(fg.grad(f))(x), 1 - np.tanh(x) ** 2)
 assert not fg.__file__.startswith({package!r})
 import sys
 from funcgrad.backends.registry import BACKENDS
-print(BACKENDS.default(), "funcgrad.backends.llvm.native" in sys.modules)
+print(BACKENDS.default(), "funcgrad.backends.llvm.program.native" in sys.modules)
 """
 
 
@@ -233,7 +241,7 @@ IN_FOLDER = """
 import sys, pathlib
 sys.path.insert(0, {tests!r})
 import test_llvm_cache
-from funcgrad.backends.llvm import cache
+from funcgrad.backends.llvm.runtime import cache
 assert test_llvm_cache.runs()
 place = pathlib.Path(cache.folder())
 for entry in list(place.iterdir()):

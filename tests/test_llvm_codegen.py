@@ -17,8 +17,9 @@ from _processes import run_python
 
 pytest.importorskip("llvmlite")
 
-from funcgrad.backends.llvm import codegen, engine, parts
-from funcgrad.backends.llvm.writer import Module
+from funcgrad.backends.llvm.ir.writer import Module
+from funcgrad.backends.llvm.program import parts
+from funcgrad.backends.llvm.runtime import codegen, engine
 
 
 @pytest.fixture(autouse=True)
@@ -146,7 +147,8 @@ def test_a_fork_while_code_is_made() -> None:
         """
 import os, sys
 import funcgrad as fg
-from funcgrad.backends.llvm import codegen, engine
+from funcgrad.backends.llvm.runtime import codegen
+from funcgrad.backends.llvm.runtime import engine
 sys.path.insert(0, "tests")
 fg.config.num_threads = 3
 def text(n):
@@ -229,7 +231,7 @@ def test_an_interrupt_ends_compilation_at_once() -> None:
     said = run_python(
         HANDLER
         + """
-from funcgrad.backends.llvm import codegen
+from funcgrad.backends.llvm.runtime import codegen
 emit, made = codegen.emit, []
 def counted(part):
     made.append(part)
@@ -309,7 +311,8 @@ def test_a_process_may_end_while_code_is_made() -> None:
     run_python(
         """
 import funcgrad as fg
-from funcgrad.backends.llvm import codegen, engine
+from funcgrad.backends.llvm.runtime import codegen
+from funcgrad.backends.llvm.runtime import engine
 fg.config.num_threads = 2
 lines = "\\n".join(f"  %a{k + 1} = xor i64 %a{k}, {k}" for k in range(5000))
 engine.compile_soon(engine.source([codegen.Part(

@@ -12,7 +12,7 @@ import funcgrad as fg
 
 pytest.importorskip("llvmlite")
 
-from funcgrad.backends.loops.counts import counted_axis, is_iota
+from funcgrad.backends.loops.nests.iota import counted_axis, is_iota
 from funcgrad.core.graph import Const
 
 ROWS, COLUMNS = 100, 130

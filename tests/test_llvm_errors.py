@@ -138,7 +138,7 @@ def test_a_recipe_names_the_lines_of_the_graph_at_hand(tmp_path):
         fg.jit(f, backend="llvm")(np.ones(500), np.full(600, 3), np.full(600, 501))
     except IndexError as error:
         print(error)
-    print("funcgrad.backends.llvm.native" in sys.modules)
+    print("funcgrad.backends.llvm.program.native" in sys.modules)
     """
 
     def run(name, above):

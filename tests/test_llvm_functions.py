@@ -15,8 +15,8 @@ import mpmath as mp
 from scipy import special
 
 from _llvm_kernels import compiled
-from funcgrad.backends.llvm.functions import FUNCTIONS
-from funcgrad.backends.llvm.writer import Module, Value, Writer
+from funcgrad.backends.llvm.ir.functions import FUNCTIONS
+from funcgrad.backends.llvm.ir.writer import Module, Value, Writer
 from funcgrad.primitives import _gamma
 
 DTYPES = ("float32", "float64")

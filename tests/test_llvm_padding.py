@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.backends.loops.tiling import Tiling, refined, whole, wish
+from funcgrad.backends.loops.nests.tiling import Tiling, refined, whole, wish
 
 pytest.importorskip("llvmlite")
 
@@ -314,7 +314,7 @@ def test_random_programs(seed: int) -> None:
 
 def test_tilings() -> None:
     # Each position is computed once, whatever has been wished.
-    from funcgrad.backends.loops.nest import Axis, Index
+    from funcgrad.backends.loops.nests.nest import Axis, Index
 
     for extent in range(1, 40):
         for step in (1, 2, 3):

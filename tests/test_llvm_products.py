@@ -9,7 +9,8 @@ import funcgrad as fg
 
 pytest.importorskip("llvmlite")
 
-from funcgrad.backends.llvm import engine, host, tile_code, tiles
+from funcgrad.backends.llvm.products import tile_code, tiles
+from funcgrad.backends.llvm.runtime import engine, host
 
 RTOL = {np.float32: 3e-5, np.float64: 1e-12}
 

@@ -16,7 +16,7 @@ import funcgrad as fg
 pytest.importorskip("llvmlite")
 
 from funcgrad.backends.common.prepare import prepare
-from funcgrad.backends.llvm import native, recipe
+from funcgrad.backends.llvm.program import native, recipe
 
 
 @pytest.fixture(autouse=True)
@@ -132,7 +132,7 @@ def test_large_constants_have_no_recipe() -> None:
 
 _LAYER = """
 import numpy as np, funcgrad as fg
-from funcgrad.backends.llvm import loader
+from funcgrad.backends.llvm.runtime import loader
 if {by_llvm}:
     def unknown(*args):
         raise loader.UnknownObjectError

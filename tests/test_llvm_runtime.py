@@ -17,7 +17,7 @@ from _processes import run_python
 
 pytest.importorskip("llvmlite")
 
-from funcgrad.backends.llvm import cache, codegen, engine, host, loader
+from funcgrad.backends.llvm.runtime import cache, codegen, engine, host, loader
 
 OWN_LOADER = sys.platform == "linux" and host.platform.machine() == "x86_64"
 POSIX = os.name == "posix"
@@ -212,14 +212,15 @@ def test_several_threads_may_compile_at_once() -> None:
 
 
 def test_llvm_is_not_needed_before_it_is_used() -> None:
-    text = "import sys; import funcgrad.backends.llvm.blas, funcgrad.backends.llvm.pool; "
-    assert run_python(text + "print('llvmlite' in sys.modules)") == "False"
+    text = "import sys; from funcgrad.backends.llvm.products import blas; "
+    text += "from funcgrad.backends.llvm.runtime import pool; print('llvmlite' in sys.modules)"
+    assert run_python(text) == "False"
 
 
 def test_without_llvmlite_there_is_a_reason() -> None:
     text = (
         "import sys; sys.modules['llvmlite'] = None\n"
-        "from funcgrad.backends.llvm import engine; print(engine.available())"
+        "from funcgrad.backends.llvm.runtime import engine; print(engine.available())"
     )
     assert run_python(text) == "llvmlite is not installed"
 
@@ -227,7 +228,7 @@ def test_without_llvmlite_there_is_a_reason() -> None:
 def test_a_broken_llvmlite_is_a_reason() -> None:
     text = (
         "import sys; sys.modules['llvmlite.binding'] = None\n"
-        "from funcgrad.backends.llvm import engine; print(engine.available())"
+        "from funcgrad.backends.llvm.runtime import engine; print(engine.available())"
     )
     assert "llvmlite cannot be imported" in run_python(text, FUNCGRAD_CACHE_DIR="off")
     text = (
@@ -248,7 +249,7 @@ def test_refused_memory_is_a_reason() -> None:
     text = (
         "import ctypes, funcgrad\n"
         "refused = ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)\n"
-        "from funcgrad.backends.llvm import engine, loader\n"
+        "from funcgrad.backends.llvm.runtime import engine, loader\n"
         "if refused:\n"  # An older kernel.
         "    loader._mprotect = lambda: lambda *args: -1\n"
         "print(engine.available())"
@@ -280,7 +281,8 @@ def test_code_is_kept_and_found_again(own_cache: Path, monkeypatch: pytest.Monke
 @pytest.mark.skipif(not OWN_LOADER, reason="elsewhere LLVM loads the code")
 def test_another_process_finds_it_without_llvm(own_cache: Path) -> None:
     text = (
-        "import sys; from funcgrad.backends.llvm import engine, pool, blas\n"
+        "import sys; from funcgrad.backends.llvm.products import blas\n"
+        "from funcgrad.backends.llvm.runtime import engine, pool\n"
         "assert engine.available() is None; pool.load(); blas.find()\n"
         "print('llvmlite.binding' in sys.modules)"
     )
@@ -400,7 +402,7 @@ def test_the_cache_keeps_what_was_used_last(own_cache: Path) -> None:
 
 def test_processes_may_share_the_cache(own_cache: Path) -> None:
     text = (
-        "from funcgrad.backends.llvm import engine; import ctypes\n"
+        "from funcgrad.backends.llvm.runtime import engine; import ctypes\n"
         "for n in list(range(12)) * 2:\n"
         "    ir = 'define i64 @f() {\\n  ret i64 %d\\n}\\n' % n\n"
         "    code = engine.compile_ir(ir, 0)\n"

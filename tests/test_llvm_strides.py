@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.backends.loops.nest import Combine
+from funcgrad.backends.loops.nests.nest import Combine
 
 pytest.importorskip("llvmlite")
 

@@ -17,7 +17,8 @@ from funcgrad.config import _cpu_quota, config, threads
 
 pytest.importorskip("llvmlite")
 
-from funcgrad.backends.llvm import blas, engine, pool
+from funcgrad.backends.llvm.products import blas
+from funcgrad.backends.llvm.runtime import engine, pool
 
 # Adds `args[2]` to the integers of a range, and counts in `args[1]` how often it is called.
 KERNEL = """

@@ -20,11 +20,11 @@ import funcgrad as fg
 pytest.importorskip("llvmlite")
 
 from funcgrad.backends.common.prepare import prepare
-from funcgrad.backends.llvm.main import MOST_LINES
-from funcgrad.backends.llvm.native import Native
-from funcgrad.backends.loops.cuts import LONG, cuts
-from funcgrad.backends.loops.memory import MOST_COMPARED, Buffer, place
-from funcgrad.backends.loops.partition import MOST_EQNS
+from funcgrad.backends.llvm.program.main import MOST_LINES
+from funcgrad.backends.llvm.program.native import Native
+from funcgrad.backends.loops.fusion.cuts import LONG, cuts
+from funcgrad.backends.loops.fusion.partition import MOST_EQNS
+from funcgrad.backends.loops.nests.memory import MOST_COMPARED, Buffer, place
 
 Function = Callable[..., Any]
 X = np.linspace(0.1, 0.9, 1000)

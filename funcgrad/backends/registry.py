@@ -81,13 +81,14 @@ def _load_llvm() -> Backend:
         )
     reason = _why_not_native()
     if reason is None:
-        from funcgrad.backends.llvm import engine, entry
+        from funcgrad.backends.llvm.program import entry
+        from funcgrad.backends.llvm.runtime import engine
 
         reason = entry.probe()
     if reason is None:
         # What follows is imported while LLVM works.
         starting = engine.begin()
-        from funcgrad.backends.llvm import pool
+        from funcgrad.backends.llvm.runtime import pool
 
         if starting:
             pool.begin()

@@ -7,8 +7,9 @@ from typing import Any
 
 from funcgrad.backends.common.prepare import prepare
 from funcgrad.backends.common.structure import is_plain, render_tree
-from funcgrad.backends.llvm import recipe, tiles
-from funcgrad.backends.llvm.kinds import SUPPORTED
+from funcgrad.backends.llvm.ir.types import SUPPORTED
+from funcgrad.backends.llvm.products import tiles
+from funcgrad.backends.llvm.program import recipe
 from funcgrad.core import execution
 from funcgrad.core.aval import Aval
 from funcgrad.core.execution import Inspection, Runner
@@ -35,7 +36,7 @@ class LlvmBackend:
     ) -> Inspection:
         if not _is_native(graph):
             return execution.backends.named("numpy").inspect(graph, signature, out_tree)
-        from funcgrad.backends.llvm.native import Native
+        from funcgrad.backends.llvm.program.native import Native
 
         return Native(prepare(graph), _is_leaf(out_tree), donated)
 
@@ -46,7 +47,7 @@ def _function(graph: Graph, single: bool, donated: Sequence[int]) -> Any:
     if found is None:
         tiles.begin_for(graph)
         # What writes programs is not loaded where all of them are known.
-        from funcgrad.backends.llvm.native import Native
+        from funcgrad.backends.llvm.program.native import Native
 
         native = Native(graph, single, donated)
         found = native.function()

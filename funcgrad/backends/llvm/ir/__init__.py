@@ -1,0 +1,1 @@
+"""LLVM's text: values, types, scalar operations, loops and branches."""

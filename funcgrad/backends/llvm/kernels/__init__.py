@@ -1,0 +1,1 @@
+"""Loop nests and small arrays as machine code."""

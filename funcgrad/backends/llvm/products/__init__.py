@@ -1,0 +1,1 @@
+"""Matrix products: tiles of our own, and the library."""

@@ -1,0 +1,47 @@
+"""Which tiles of a matrix product this processor's registers hold."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from funcgrad.backends.llvm.runtime import engine
+
+
+class Shape(NamedTuple):
+    """A tile has `rows` of `across` vectors, which leave registers for what is read.
+
+    Attributes:
+        group: so many rows of a are reached from one pointer.
+        low: the rows of a tile below the last whole one.
+    """
+
+    rows: int
+    across: int
+    group: int
+    low: int
+
+
+# By the bytes of a vector.
+SHAPES = {64: Shape(16, 1, 4, 4), 32: Shape(6, 2, 3, 2)}
+BYTES = {"float": 4, "double": 8}
+
+
+def symbol(part: str, kind: str) -> str:
+    return f"fg_{part}_{kind}"
+
+
+def available() -> bool:
+    return engine.vector_bytes() in SHAPES
+
+
+def shape() -> Shape:
+    return SHAPES[engine.vector_bytes()]
+
+
+def width(kind: str) -> int:
+    """The columns of a tile."""
+    return shape().across * lanes(kind)
+
+
+def lanes(kind: str) -> int:
+    return engine.vector_bytes() // BYTES[kind]

@@ -1,0 +1,188 @@
+"""From a plan to LLVM's text: each step is a call of a function, or some instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from funcgrad.backends.llvm.ir.frame import Frame, call_kernel
+from funcgrad.backends.llvm.ir.writer import GLUE, KERNEL, Module, Value, Writer
+from funcgrad.backends.llvm.kernels.nests import write_kernel
+from funcgrad.backends.llvm.kernels.registers import Small, load_view, store_array
+from funcgrad.backends.llvm.products import gemm as products
+from funcgrad.backends.llvm.program import joined
+from funcgrad.backends.llvm.program import loops as control
+from funcgrad.backends.llvm.program.parts import LARGE_WORK
+from funcgrad.backends.loops.nests.memory import Buffer
+from funcgrad.backends.loops.nests.nest import Kernel
+from funcgrad.backends.loops.nests.views import View
+from funcgrad.backends.loops.planning.plan import (
+    Branch,
+    HostCall,
+    MatrixProduct,
+    ProductAndKernel,
+    RegisterLoop,
+    Registers,
+    RunKernel,
+    RunTogether,
+    Scan,
+    Step,
+    While,
+    Zero,
+    kernel_runs,
+    walk,
+)
+from funcgrad.core.graph import Var
+
+Layout = tuple[np.dtype, tuple[int, ...]]
+
+
+class Emitter:
+    """Writes the steps of one program into a module.
+
+    Args:
+        steps: all of them.
+        work: about how many scalar operations they take.
+
+    Attributes:
+        kernels: each kernel's name by its text, equal ones once.
+        calls: the calls of Python functions.
+        layouts: the dtypes, dimensions and strides in bytes of the arrays it calls them with.
+    """
+
+    def __init__(self, steps: Sequence[Step], work: int, vector_bytes: int):
+        self.module = Module()
+        self.kernels: dict[str, tuple[str, Kernel]] = {}
+        self.layouts: list[Layout] = []
+        self._work = work
+        self._functions: dict[str, str] = {}
+        self.calls = [s for s in walk(steps) if isinstance(s, HostCall)]
+        self._call_numbers = {id(s): n for n, s in enumerate(self.calls)}
+        for step in walk(steps):
+            for run in kernel_runs(step):
+                self._define_kernel(run.kernel, vector_bytes)
+
+    def _define_kernel(self, kernel: Kernel, vector_bytes: int) -> None:
+        key = str(kernel)
+        if key not in self.kernels:
+            name = f"kernel{len(self.kernels)}"
+            self.kernels[key] = (name, kernel)
+            self.module.define(name, write_kernel(self.module, name, kernel, vector_bytes))
+
+    def kernel_name(self, run: RunKernel) -> str:
+        return self.kernels[str(run.kernel)][0]
+
+    def steps(self, frame: Frame, steps: Sequence[Step]) -> None:
+        for step in steps:
+            self._step(frame, step)
+
+    def _step(self, frame: Frame, step: Step) -> None:
+        match step:
+            case RunKernel():
+                frame.run_site(step.site)
+                name = self.kernel_name(step)
+                call_kernel(frame, name, step.reads, step.count, step.chunk)
+            case RunTogether():
+                joined.run_together(frame, step, self.kernel_name(step.runs[0]))
+            case MatrixProduct():
+                _product(frame, step)
+            case ProductAndKernel():
+                joined.product_and_kernel(frame, step, self.kernel_name(step.run))
+            case Registers():
+                self._registers(frame, step)
+            case RegisterLoop():
+                self._register_loop(frame, step)
+            case HostCall():
+                layouts = [self._layout(v) for v in step.views]
+                frame.call_host(self._call_numbers[id(step)], step.views, layouts)
+            case Zero():
+                _zero(frame, step.buffer)
+            case Scan():
+                control.planned_scan(frame, step, self.steps)
+            case While():
+                control.planned_while(frame, step, self.steps)
+            case Branch():
+                control.planned_branch(frame, step, self.steps)
+
+    # -- in registers -------------------------------------------------------------------
+
+    def _registers(self, frame: Frame, step: Registers) -> None:
+        places = {id(var): view for var, view in step.operands}
+
+        def write(inner: Frame) -> None:
+            def outside(atom: Var) -> Value:
+                view = places[id(atom)]
+                return load_view(inner.w, inner.address(view.buffer), view, atom.aval.dtype)
+
+            small = Small(inner.w, outside, inner.status)
+            small.write(step.eqns)
+            for var, buffer in step.results:
+                store_array(inner.w, small.value(var), inner.address(buffer), var.aval.dtype)
+
+        self._outlined(frame, "small", write, step)
+
+    def _register_loop(self, frame: Frame, step: RegisterLoop) -> None:
+        scan = step.eqn.prim.name == "scan"
+        write = control.register_scan if scan else control.register_while
+        self._outlined(frame, step.eqn.prim.name, lambda inner: write(inner, step), step)
+        control.end_if_reported(frame)
+
+    def _outlined(
+        self,
+        frame: Frame,
+        prefix: str,
+        write: Callable[[Frame], None],
+        step: Registers | RegisterLoop,
+    ) -> None:
+        """Instructions as a function of their own; equal ones are written once."""
+        buffers = list(dict.fromkeys([*step.reads, *step.writes]))
+        inner = Frame(Writer(self.module), Value("%status", "ptr"), frame.scratch)
+        args = Value("%args", "ptr")
+        for k, buffer in enumerate(buffers):
+            place = inner.w.offset(args, "ptr", inner.w.const(k, "i64"))
+            inner.addresses[buffer] = inner.w.load(place, "ptr")
+        place = inner.w.offset(args, "ptr", inner.w.const(len(buffers), "i64"))
+        inner.status = inner.w.load(place, "ptr")
+        write(inner)
+        inner.w.line("ret void")
+        name = self._function(prefix, [*inner.w.rooms, *inner.w.lines])
+        frame.run_site(step.site)
+        frame.pass_arguments([*(frame.address(b) for b in buffers), frame.status])
+        frame.w.line(f"call void @{name}(ptr {frame.scratch.ref})")
+
+    def _function(self, prefix: str, lines: Sequence[str]) -> str:
+        """The name of a function `void f(ptr args)` of these instructions."""
+        body = "\n".join(lines)
+        if body not in self._functions:
+            name = self._functions[body] = f"{prefix}{len(self._functions)}"
+            # What runs once a call is of no weight in a large program.
+            mark = GLUE if prefix == "small" and self._work > LARGE_WORK else KERNEL
+            head = f"define internal void @{name}(ptr %args) {mark} {{"
+            self.module.define(name, f"{head}\nentry:\n{body}\n}}")
+        return self._functions[body]
+
+    def _layout(self, view: View) -> int:
+        """The number of a view's dtype, dimensions and strides in bytes, for array objects."""
+        size = view.buffer.dtype.itemsize
+        found = (view.buffer.dtype, (*view.shape, *(s * size for s in view.strides)))
+        if found not in self.layouts:
+            self.layouts.append(found)
+        return self.layouts.index(found)
+
+
+def _product(frame: Frame, step: MatrixProduct) -> None:
+    assert isinstance(step.how, products.Product)
+    name, sharing = products.define(frame.w.module, step.how), products.sharing(step.how)
+    frame.pass_arguments(products.arguments(frame, step))
+    if sharing.call:
+        frame.share(name, sharing.pieces, sharing.chunk, sharing.call)
+    else:
+        frame.w.line(f"call void @{name}(ptr {frame.scratch.ref}, i64 0, i64 {sharing.pieces})")
+
+
+def _zero(frame: Frame, buffer: Buffer) -> None:
+    w = frame.w
+    w.module.declare("llvm.memset.p0.i64", "declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)")
+    address = frame.address(buffer).ref
+    w.line(f"call void @llvm.memset.p0.i64(ptr {address}, i8 0, i64 {buffer.nbytes}, i1 false)")

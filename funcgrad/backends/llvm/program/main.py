@@ -1,0 +1,86 @@
+"""A program's steps as its main function, and as others that it calls where they are many.
+
+LLVM takes longer for each instruction of a long function than of a short one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from funcgrad.backends.llvm.ir.frame import Frame
+from funcgrad.backends.llvm.ir.writer import GLUE, Module, Value, Writer
+from funcgrad.backends.llvm.program.emit import Emitter
+from funcgrad.backends.llvm.program.interrupts import end_if
+from funcgrad.backends.loops.nests.memory import Buffer, Placement
+from funcgrad.backends.loops.planning.plan import Plan
+from funcgrad.backends.loops.planning.sites import CODE, LOOKED
+
+# A function ends behind the step with which it has so many lines.
+MOST_LINES = 1000
+
+_TABLE, _SCRATCH = Value("%table", "ptr"), Value("%scratch", "ptr")
+
+
+class _Addresses:
+    """Where buffers lie: `fg_main(ptr table)` gets a table that holds the addresses of `given`,
+    then those of the arena, the context and the report on errors."""
+
+    def __init__(self, given: Sequence[Buffer], memory: Placement):
+        self.given: Mapping[Buffer, int] = {b: k for k, b in enumerate(given)}
+        self.memory = memory
+
+    def frame(self, module: Module) -> Frame:
+        """A function to be written, which begins with what these addresses take."""
+        w = Writer(module)
+        arena, context, status = (self._entry(w, len(self.given) + k) for k in range(3))
+
+        def find(buffer: Buffer) -> Value:
+            number = self.given.get(buffer)
+            if number is not None:
+                return self._entry(w, number)
+            with w.at_start():
+                return w.offset(arena, "i8", w.const(self.memory.offsets[buffer], "i64"))
+
+        frame = Frame(w, status, _SCRATCH, find)
+        frame.context = context
+        return frame
+
+    @staticmethod
+    def _entry(w: Writer, number: int) -> Value:
+        with w.at_start():
+            return w.load(w.offset(_TABLE, "ptr", w.const(number, "i64")), "ptr")
+
+
+def define_main(emitter: Emitter, plan: Plan, given: Sequence[Buffer], first_host: int) -> None:
+    """Enter `fg_main`, which returns the code of the program's end, and what it calls."""
+    module, addresses = emitter.module, _Addresses(given, plan.memory)
+
+    def begin() -> Frame:
+        frame = addresses.frame(module)
+        frame.first_host, frame.first_layout = first_host, first_host + len(emitter.calls)
+        return frame
+
+    main = begin()
+    w = main.w
+    for word in (CODE, LOOKED):
+        w.store(w.const(0, "i64"), w.offset(main.status, "i64", w.const(word, "i64")))
+    pieces = [main]
+    for step in plan.steps:
+        if len(pieces[-1].w.lines) >= MOST_LINES:
+            pieces.append(begin())
+        emitter.steps(pieces[-1], [step])
+    for number, piece in enumerate(pieces[1:], 1):
+        name = f"fg_steps{number}"
+        piece.w.line("ret i64 0")
+        module.define(name, _text(piece.w, f"i64 @{name}(ptr %table, ptr %scratch)"))
+        code = w.call(name, "i64", 1, [_TABLE, _SCRATCH])
+        end_if(w, w.compare("icmp ne", code, w.const(0, "i64")))
+    code = w.load(main.status, "i64")
+    w.line(f"ret i64 {code.ref}")
+    room = max([1, *(p.most_arguments for p in pieces)])
+    w.rooms.insert(0, f"  {_SCRATCH.ref} = alloca [{room} x i64], align 16")
+    module.define("fg_main", _text(w, "i64 @fg_main(ptr %table)"))
+
+
+def _text(w: Writer, head: str) -> str:
+    return "\n".join([f"define internal {head} {GLUE} {{", "entry:", *w.rooms, *w.lines, "}"])

@@ -1,0 +1,1 @@
+"""Where machine code is made, kept, loaded and run."""

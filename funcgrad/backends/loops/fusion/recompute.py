@@ -1,0 +1,198 @@
+"""Values that are computed where they are read rather than written to memory and read back.
+
+Those of a few operations are computed again by each reader. Others go to their only reader, which
+reads them by a view: a part of an array that is put together, say, goes right into its place.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import numpy as np
+
+from funcgrad.backends.loops.fusion.partition import MOST_EQNS, Cluster, Partition
+from funcgrad.backends.loops.nests.views import map_of
+from funcgrad.core.graph import Eqn, Var
+from funcgrad.core.primitive import Primitive
+
+# The readers of a value, and the views by which they read it.
+Uses = dict[int, list[tuple[Eqn, Any]]]
+
+
+def recomputed(partition: Partition, read_outside: set[int]) -> dict[int, list[Eqn]]:
+    """The equations that each reader of a value computes it by, by the value's id.
+
+    Such a value is read by loops alone. It follows by a few operations from arrays that are in
+    memory anyway, or has one reader.
+    """
+    kept = {id(partition.root(a)) for a in partition.graph.outputs}
+    uses: Uses = {}
+    for eqn in partition.graph.eqns:
+        home = partition.home.get(id(eqn.outs[0])) if eqn.outs else None
+        if eqn.prim.view:
+            if not _keeps_axes(eqn):
+                kept.add(id(partition.root(eqn.ins[0])))
+            continue
+        for atom in eqn.ins:
+            uses.setdefault(id(partition.root(atom)), []).append((eqn, atom))
+        if home is None or home.kind != "loops":
+            kept.update(id(partition.root(a)) for a in eqn.ins)
+    found: dict[int, list[Eqn]] = {}
+    small = partition.limits.small
+    for eqn in partition.graph.eqns:
+        home = partition.home.get(id(eqn.outs[0])) if eqn.outs else None
+        if home is None or home.kind != "loops":
+            continue
+        for var in eqn.outs:
+            if id(var) in read_outside and id(var) not in kept and var.aval.size > small:
+                steps = _steps(partition, eqn, uses, read_outside, found)
+                if steps is None:
+                    steps = _moved(partition, eqn, uses, read_outside, found)
+                if steps is not None:
+                    found[id(var)] = steps
+    return found
+
+
+def _keeps_axes(eqn: Eqn) -> bool:
+    """Whether each axis of a view's operand has places that follow from those of one axis."""
+    before, after = eqn.ins[0].aval.shape, map_of(eqn).source
+    return [n for n in before if n != 1] == [n for n in after if n != 1]
+
+
+def _steps(
+    partition: Partition,
+    last: Eqn,
+    uses: Uses,
+    read_outside: set[int],
+    found: dict[int, list[Eqn]],
+) -> list[Eqn] | None:
+    """The equations from arrays in memory to this one's result; None if they are too many."""
+    steps, arrays = _closure(partition, last, read_outside, found)
+    work = [e.prim for e in steps if not (e.prim.view or e.prim.assembles)]
+    limits = partition.limits
+    if not all(prim.cheap for prim in work) or len(arrays) > limits.again_arrays:
+        return None
+    if len(work) > limits.again_operations:
+        home = partition.home[id(last.outs[0])]
+        readers = [(e, a) for e, a in uses[id(last.outs[0])] if _home(partition, e) is not home]
+        # Each puts the value at another place, while others that read one view meet.
+        times = len({id(e) if e.prim.assembles else id(a) for e, a in readers})
+        if len(work) > limits.again_more_operations or len(work) * times > limits.again_work:
+            return None
+    return steps
+
+
+def _closure(
+    partition: Partition, last: Eqn, read_outside: set[int], found: dict[int, list[Eqn]]
+) -> tuple[list[Eqn], set[int]]:
+    """The equations from arrays in memory to this one's result, and these arrays."""
+    steps: dict[int, Eqn] = {}
+    arrays: set[int] = set()
+    waiting = [last]
+    while waiting:
+        eqn = waiting.pop()
+        if id(eqn) in steps:
+            continue
+        steps[id(eqn)] = eqn
+        home = partition.home.get(id(eqn.outs[0]))
+        for atom in eqn.ins:
+            made = partition.made_by.get(id(atom))
+            if type(atom) is not Var:
+                if isinstance(atom.value, np.ndarray):
+                    arrays.add(id(atom.value))
+            elif made is not None and _goes_on(partition, home, made, atom, read_outside, found):
+                waiting.append(made)
+            else:
+                # Of an array's parts each element reads one.
+                whole = eqn.prim.assembles and len(eqn.ins) > 1
+                arrays.add(id(eqn) if whole else id(partition.root(atom)))
+    return list(steps.values()), arrays
+
+
+def _moved(
+    partition: Partition,
+    last: Eqn,
+    uses: Uses,
+    read_outside: set[int],
+    found: dict[int, list[Eqn]],
+) -> list[Eqn] | None:
+    """The equations that go with a value to its only reader; None if something else needs them,
+    or would then be computed more than once."""
+    (var,) = last.outs
+    readers = uses.get(id(var), [])
+    if len(readers) != 1 or not _takes(partition, *readers[0]):
+        return None
+    steps, arrays = _closure(partition, last, read_outside, found)
+    if len(arrays) > _most_arrays(partition, last, read_outside):
+        return None
+    if len(steps) + len(partition.home[id(readers[0][0].outs[0])].eqns) > MOST_EQNS:
+        return None
+    inside = set(map(id, steps))
+    beside = readers[0][0]
+    if _has_equal_parts(beside):
+        for atom in beside.ins:
+            made = partition.made_by.get(id(partition.root(atom)))
+            if made is not None and len(uses[id(made.outs[0])]) == 1:
+                inside.update(map(id, _closure(partition, made, read_outside, found)[0]))
+    costly: set[int] = set()
+    for eqn in sorted(steps, key=lambda e: partition.order[id(e)]):
+        if _never_moves(eqn.prim) or len(eqn.outs) != 1:
+            return None
+        if eqn.prim.cheap and not any(id(a) in costly for a in eqn.ins):
+            continue
+        costly.add(id(eqn.outs[0]))
+        if eqn is not last and not eqn.prim.view:
+            if any(id(reader) not in inside for reader, _ in uses[id(eqn.outs[0])]):
+                return None
+    return steps
+
+
+def _never_moves(prim: Primitive) -> bool:
+    return bool(prim.reduces or prim.gathers or prim.scatters)
+
+
+def _takes(partition: Partition, reader: Eqn, atom: Any) -> bool:
+    """Whether a reader uses each element of a value at most once, in one pass."""
+    home, prim = _home(partition, reader), reader.prim
+    if home is None or home.kind != "loops" or home.split is not None or _never_moves(prim):
+        return False
+    if atom.aval.size > partition.root(atom).aval.size:
+        return False
+    return prim.assembles is not None or reader.outs[0].aval.size == atom.aval.size
+
+
+def _most_arrays(partition: Partition, last: Eqn, read_outside: set[int]) -> float:
+    """How many arrays may be read elsewhere for a value: any number if for nothing else here."""
+    home = partition.home[id(last.outs[0])]
+    others = (o for e in home.eqns if e is not last for o in e.outs)
+    return partition.limits.again_arrays if any(id(o) in read_outside for o in others) else inf
+
+
+def _has_equal_parts(eqn: Eqn) -> bool:
+    """Whether an array is put together of parts that are computed side by side."""
+    if not eqn.prim.assembles or not 1 < len(eqn.ins) <= 4:
+        return False
+    return len({a.aval.shape for a in eqn.ins}) == 1
+
+
+def _home(partition: Partition, eqn: Eqn) -> Cluster | None:
+    return partition.home.get(id(eqn.outs[0]))
+
+
+def _goes_on(
+    partition: Partition,
+    home: Cluster | None,
+    made: Eqn,
+    atom: Any,
+    read_outside: set[int],
+    found: dict[int, list[Eqn]],
+) -> bool:
+    """Whether an operand is itself nowhere in memory, or computed in the same cluster."""
+    if id(partition.root(atom)) in found:
+        return True
+    if partition.home.get(id(atom)) is not home:
+        return False
+    if made.prim.view:
+        return home is not None and id(atom) in home.labels
+    return id(atom) not in read_outside

@@ -1,0 +1,67 @@
+"""What a backend can do, and from where on it pays: all that partition and plan ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from funcgrad.backends.loops.nests.limits import Limits
+from funcgrad.backends.loops.nests.views import View
+from funcgrad.core.graph import Eqn
+
+
+class RowPieces(NamedTuple):
+    """The result's rows of which a piece of a product consists: so many in all, and in a piece."""
+
+    count: int
+    chunk: int
+
+
+class ProductPlan(Protocol):
+    """How a target computes a matrix product, as it decided itself.
+
+    Attributes:
+        rows: the pieces, where they are whole rows that a kernel may follow at once.
+        adds_in_place: what is added to lies where the result does, before the product runs.
+        products: of how many it consists.
+        work: multiplications.
+    """
+
+    @property
+    def rows(self) -> RowPieces | None: ...
+
+    @property
+    def adds_in_place(self) -> bool: ...
+
+    @property
+    def products(self) -> int: ...
+
+    @property
+    def work(self) -> int: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A backend as partition and plan see it.
+
+    Attributes:
+        name: the backend's.
+        dtypes: those that its code computes with; others are left to NumPy.
+        limits: where one way of computing something becomes better than another.
+        can_loop: whether an equation can be written inside a loop nest.
+        can_be_small: whether an equation on small arrays can be computed in registers.
+        can_multiply: whether it has products of such operands, an equation's last two.
+        product: how it computes the product of two stacks of matrices, times a scale, and
+            whether something is added: `product(x, y, dtype, scale, adds)`.
+    """
+
+    name: str
+    dtypes: Collection[np.dtype]
+    limits: Limits
+    can_loop: Callable[[Eqn], bool]
+    can_be_small: Callable[[Eqn], bool]
+    can_multiply: Callable[[Eqn], bool]
+    product: Callable[[View, View, np.dtype, float, bool], ProductPlan]

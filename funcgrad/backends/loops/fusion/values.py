@@ -1,0 +1,408 @@
+"""Scalar values at places, written as statements where something asks for them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from funcgrad.backends.loops.nests.dtypes import BOOL, INT64, loop_dtypes, narrow_code, narrow_range
+from funcgrad.backends.loops.nests.iota import counted_axis, is_iota, one_hot_rows
+from funcgrad.backends.loops.nests.nest import (
+    Axis,
+    Check,
+    Index,
+    Kernel,
+    Literal,
+    Load,
+    Op,
+    Operand,
+    Param,
+    Position,
+    Ref,
+    affine,
+)
+from funcgrad.backends.loops.nests.places import (
+    ZERO,
+    Place,
+    broadcast,
+    mapped,
+    through_view,
+    unmapped,
+)
+from funcgrad.backends.loops.nests.tiling import Wish, wish
+from funcgrad.backends.loops.nests.views import View, parts_of, row_major
+from funcgrad.core.graph import Const, Eqn
+from funcgrad.core.view_map import ViewMap
+from funcgrad.primitives.indexing import block_position
+
+INT32 = np.dtype(np.int32)
+
+
+def reduction_of(eqn: Eqn) -> str:
+    """The scalar operation that a reduction combines elements by."""
+    assert eqn.prim.reduces is not None
+    return eqn.prim.reduces
+
+
+class Values:
+    """Writes values into a kernel: those of the whole kernel, of a row, and of a pass over it.
+
+    Args:
+        eqns: what values are computed by; all others are loaded.
+        resolve: where a variable of another cluster lies in memory.
+        target: the buffer that an output is written to.
+
+    Attributes:
+        body: the statements of a row; `block`: those of the loop that is being written.
+        memo, pass_memo: values that are known in the row, and in the loop alone.
+        rows: reductions of the row.
+        kept: where values lie that an earlier pass has written to scratch rows.
+        reach: the range of an axis' positions.
+        rounds: what axis of the space an axis is, and the round of the tiling it starts at.
+        wishes: what would have told statically whether a position lies within a range.
+    """
+
+    def __init__(
+        self,
+        eqns: Iterable[Eqn],
+        resolve: Callable[[Any], View],
+        target: Callable[[Any], Any],
+    ):
+        self.made_by: dict[int, Eqn] = {id(e.outs[0]): e for e in eqns}
+        self.resolve = resolve
+        self.target = target
+        self.kernel = Kernel()
+        self.body: list[Any] = self.kernel.body
+        self.block: list[Any] = []
+        self.buffers: list[Any] = []
+        self.numbers: dict[Any, int] = {}
+        self.memo: dict[Any, Operand] = {}
+        self.pass_memo: dict[Any, Operand] = {}
+        self.rows: dict[Any, Operand] = {}
+        self.kept: dict[Any, tuple[int, Index]] = {}
+        self.reach: dict[Axis, tuple[int, int]] = {}
+        self.rounds: dict[Axis, tuple[int, int]] = {}
+        self.wishes: list[Wish] = []
+
+    def value(self, atom: Any, places: tuple[Place, ...]) -> Operand:
+        """A value's element at these places."""
+        if type(atom) is Const and not isinstance(atom.value, np.ndarray):
+            return Literal(atom.value, atom.aval.dtype)
+        key = (id(atom), places)
+        found = self.memo.get(key) or self.pass_memo.get(key) or self.rows.get(key)
+        if found is None:
+            kept = self.kept.get(key)
+            if kept is not None:
+                found = self._emit_new(Load, atom.aval.dtype, 2, *kept)
+            else:
+                found = self._computed(atom, places)
+            (self.pass_memo if found.level == 2 else self.memo)[key] = found
+        return found
+
+    def _computed(self, atom: Any, places: tuple[Place, ...]) -> Operand:
+        eqn = self.made_by.get(id(atom))
+        if eqn is None:
+            return self._counted(atom, places) if is_iota(atom) else self._load(atom, places)
+        prim, name = eqn.prim, eqn.prim.name
+        if prim.view:
+            return self.value(eqn.ins[0], through_view(eqn, places))
+        if prim.reduces:
+            return self._unrolled(eqn, places)
+        if prim.gathers:
+            return self._gather(eqn, places)
+        if prim.scatters:
+            return self._one_hot(eqn, places)
+        if prim.assembles:
+            return self._assembled(eqn, places)
+        args = []
+        for a, dtype in zip(eqn.ins, loop_dtypes(eqn), strict=True):
+            args.append(self._converted(self.value(a, broadcast(a, places)), dtype))
+        dtype = eqn.outs[0].aval.dtype
+        return (
+            self._narrowed(args[0], dtype)
+            if name == "narrow"
+            else self._operation(name, args, dtype, prim.cost)
+        )
+
+    def _narrowed(self, value: Operand, dtype: np.dtype) -> Operand:
+        """A Python integer, checked to be one of the dtype's."""
+        least, count = narrow_range(dtype)
+        value = self._converted(value, INT64)
+        above = self._operation("sub", [value, Literal(least, INT64)], INT64)
+        assert type(above) is Ref
+        self._emit(Check(above, count, narrow_code(dtype)), above.level)
+        return self._converted(value, dtype)
+
+    def _operation(self, name: str, args: list[Operand], dtype: np.dtype, cost: int = 1) -> Operand:
+        if name == "convert":
+            return self._converted(args[0], dtype)
+        level = max(a.level for a in args)
+        out = Ref(dtype, level)
+        self._emit(Op(out, name, tuple(args), cost), level)
+        return out
+
+    def _converted(self, value: Operand, dtype: np.dtype) -> Operand:
+        if value.dtype == dtype:
+            return value
+        if type(value) is Literal:
+            return Literal(np.asarray(value.value).astype(dtype)[()], dtype)
+        key = ("as", value, dtype)
+        memo = self.pass_memo if value.level == 2 else self.memo
+        if key not in memo:
+            out = Ref(dtype, value.level)
+            self._emit(Op(out, "convert", (value,)), value.level)
+            memo[key] = out
+        return memo[key]
+
+    def _load(self, atom: Any, places: tuple[Place, ...]) -> Operand:
+        view = self.resolve(atom)
+        index = self._linear(places, view.strides, view.offset)
+        number = self._param(view.buffer, atom.aval.dtype, view.buffer.size, "in")
+        key = ("load", number, index)
+        memo = self.pass_memo if index.level == 2 else self.memo
+        if key not in memo:
+            memo[key] = self._emit_new(Load, atom.aval.dtype, index.level, number, index)
+        return memo[key]
+
+    def _counted(self, atom: Any, places: tuple[Place, ...]) -> Operand:
+        """An element of a constant that counts its elements: its own number."""
+        index = self._linear(places, row_major(atom.aval.shape), 0)
+        if index.dynamic:
+            return self._load(atom, places)
+        return self._converted(self._position(index), atom.aval.dtype)
+
+    def _unrolled(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
+        """A reduction over a short axis: its elements one after the other."""
+        axes, keep = eqn.params["axes"], eqn.params["keepdims"]
+        shape, dtype = eqn.ins[0].aval.shape, eqn.outs[0].aval.dtype
+        rest = iter(p for i, p in enumerate(places) if not (keep and i in axes))
+        around = [None if i in axes else next(rest) for i in range(len(shape))]
+        total: Operand | None = None
+        for chosen in itertools.product(*(range(shape[a]) for a in axes)):
+            supply = iter(chosen)
+            full = tuple(Index(next(supply)) if p is None else p for p in around)
+            value = self._converted(self.value(eqn.ins[0], full), dtype)
+            total = (
+                value
+                if total is None
+                else self._operation(reduction_of(eqn), [total, value], dtype)
+            )
+        assert total is not None
+        return total
+
+    def _gather(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
+        x, *indices = eqn.ins
+        axes = eqn.params["axes"]
+        block = np.broadcast_shapes(*(i.aval.shape for i in indices))
+        start = block_position(axes)
+        own = places[start : start + len(block)]
+        rest = iter((*places[:start], *places[start + len(block) :]))
+        found = []
+        for axis, n in enumerate(x.aval.shape):
+            if axis in axes:
+                i = indices[axes.index(axis)]
+                found.append(self._indexed(i, broadcast(i, own), n))
+            else:
+                found.append(next(rest))
+        return self.value(x, tuple(found))
+
+    def _indexed(self, atom: Any, places: tuple[Place, ...], n: int) -> Place:
+        """The place that an element of an index array names."""
+        axis = counted_axis(atom, n)
+        if axis is not None:
+            return places[axis]
+        index = self._index(self.value(atom, places), n)
+        return Index(index) if isinstance(index, int) else Index(0, (), ((index, 1),))
+
+    def _one_hot(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
+        """The updates where the one index that is no count of rows names the place, else 0."""
+        updates, *indices = eqn.ins
+        axes, shape, dtype = eqn.params["axes"], eqn.params["shape"], eqn.outs[0].aval.dtype
+        rows = one_hot_rows(eqn)
+        assert rows is not None
+        block: list[Place] = [ZERO] * len(updates.aval.shape)
+        for axis, row in rows.items():
+            block[row] = places[axis]
+        (chosen,) = {*axes} - {*rows}
+        atom = indices[axes.index(chosen)]
+        index = self._index(self.value(atom, broadcast(atom, tuple(block))), shape[chosen])
+        value = self.value(updates, broadcast(updates, tuple(block)))
+        here = self._position(places[chosen])
+        if isinstance(index, int):
+            there: Operand = Literal(index, INT32)
+        else:
+            there = self._converted(index, INT32)
+        hit = self._operation("equal", [here, there], BOOL)
+        return self._operation("where", [hit, value, Literal(0, dtype)], dtype)
+
+    def _position(self, place: Place) -> Operand:
+        """A place as a number."""
+        total: Operand | None = None
+        for ref, step in place.dynamic:
+            term = self._converted(ref, INT32)
+            if step != 1:
+                term = self._operation("mul", [term, Literal(step, INT32)], INT32)
+            total = term if total is None else self._operation("add", [total, term], INT32)
+        index = affine(place.const, place.terms)
+        if total is not None and index == ZERO:
+            return total
+        key = ("position", index)
+        memo = self.pass_memo if index.level == 2 else self.memo
+        if key not in memo:
+            memo[key] = self._emit_new(Position, INT32, index.level, index)
+        return memo[key] if total is None else self._operation("add", [memo[key], total], INT32)
+
+    def _index(self, value: Operand, n: int) -> Ref | int:
+        """An index counted from the start, checked."""
+        if type(value) is Literal:
+            return int(value.value) % n
+        if value.dtype.kind == "i":
+            value = self._converted(value, INT64)
+            below = self._operation("less", [value, Literal(0, INT64)], BOOL)
+            wrapped = self._operation("add", [value, Literal(n, INT64)], INT64)
+            value = self._operation("where", [below, wrapped, value], INT64)
+        else:
+            value = self._converted(value, np.dtype(np.uint64))
+        assert type(value) is Ref
+        self._emit(Check(value, n), value.level)
+        # Where the check fails the result does not matter, but the memory must exist.
+        limit = Literal(n, value.dtype)
+        inside = self._operation("less", [value, limit], BOOL)
+        if value.dtype == INT64:
+            positive = self._operation("greater_equal", [value, Literal(0, INT64)], BOOL)
+            inside = self._operation("logical_and", [inside, positive], BOOL)
+        safe = self._operation("where", [inside, value, Literal(0, value.dtype)], value.dtype)
+        assert type(safe) is Ref
+        return safe
+
+    # -- arrays put together ------------------------------------------------------------
+
+    def _assembled(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
+        """The element of the operand that lies there, or else 0."""
+        dtype = eqn.outs[0].aval.dtype
+        covered = sum(a.aval.size for a in eqn.ins) == eqn.outs[0].aval.size
+        found: Operand | None = None if covered else Literal(dtype.type(0), dtype)
+        for atom, part in zip(eqn.ins, parts_of(eqn), strict=True):
+            where = self._inside(part, atom.aval.shape, places)
+            if where is None:
+                continue
+            own, tests = where
+            value = self._converted(self.value(atom, own), dtype)
+            if found is not None:
+                for test in tests:
+                    value = self._operation("where", [test, value, found], dtype)
+            found = value
+            if not tests:
+                break
+        assert found is not None
+        return found
+
+    def _inside(
+        self, part: ViewMap, shape: tuple[int, ...], places: tuple[Place, ...]
+    ) -> tuple[tuple[Place, ...], list[Operand]] | None:
+        """Where places of the whole lie in a part, and tests of whether they do; None if not."""
+        ranges = {axis: range(p, p + 1) for axis, p in part.fixed}
+        for n, along in zip(shape, part.axes, strict=True):
+            assert along is not None
+            first, step = along.start, along.step
+            ranges[along.axis] = range(first, first + step * n, step)
+        own, tests = {}, []
+        for axis, (n, place) in enumerate(zip(part.source, places, strict=True)):
+            inside = True
+            if ranges[axis] != range(n):
+                inside, place = self._within(place, ranges[axis])
+            if inside is False:
+                return None
+            if inside is not True:
+                tests.append(inside)
+            own[axis] = ZERO if len(ranges[axis]) == 1 else place
+        return tuple([own[along.axis] for along in part.axes if along is not None]), tests
+
+    def _within(self, place: Place, within: range) -> tuple[bool | Operand, Place]:
+        """Whether a place lies within a range, and where in it; known for all of the pass, or
+        else a value that tells it, and a place that exists in any case."""
+        place = self._settled(place)
+        up = within if within.step > 0 else within[::-1]
+        if not place.dynamic:
+            ends = [(s * self.reach[a][0], s * (self.reach[a][1] - 1)) for a, s in place.terms]
+            low = place.const + sum(map(min, ends))
+            high = place.const + sum(map(max, ends))
+            even = all(s % up.step == 0 for _, s in place.terms)
+            if high < up[0] or low > up[-1] or (even and (place.const - up[0]) % up.step):
+                return False, ZERO
+            if even and low >= up[0] and high <= up[-1]:
+                return True, unmapped(place, within.start, within.step)
+            if len(place.terms) == 1:
+                self._wish(place, up)
+        return self._test(place, within, up)
+
+    def _settled(self, place: Place) -> Place:
+        """The place without axes that have one position."""
+        const, terms = place.const, []
+        for axis, step in place.terms:
+            begin, end = self.reach[axis]
+            if end - begin == 1:
+                const += step * begin
+            else:
+                terms.append((axis, step))
+        return Index(const, tuple(terms), place.dynamic)
+
+    def _wish(self, place: Place, within: range) -> None:
+        ((axis, step),) = place.terms
+        number, begin = self.rounds[axis]
+        self.wishes.append(wish(number, place._replace(const=place.const - step * begin), within))
+
+    def _test(self, place: Place, within: range, up: range) -> tuple[Operand, Place]:
+        here = self._position(place)
+        above = self._operation("greater_equal", [here, Literal(up[0], INT32)], BOOL)
+        below = self._operation("less_equal", [here, Literal(up[-1], INT32)], BOOL)
+        inside = self._operation("logical_and", [above, below], BOOL)
+        count = self._operation("sub", [here, Literal(up[0], INT32)], INT32)
+        if up.step > 1:
+            step = Literal(up.step, INT32)
+            rest = self._operation("remainder", [count, step], INT32)
+            hit = self._operation("equal", [rest, Literal(0, INT32)], BOOL)
+            inside = self._operation("logical_and", [inside, hit], BOOL)
+            count = self._operation("floor_divide", [count, step], INT32)
+        safe = self._operation("where", [inside, count, Literal(0, INT32)], INT32)
+        number = self._converted(safe, INT64)
+        assert type(number) is Ref
+        there = Index(0, (), ((number, 1),))
+        return inside, there if up is within else mapped(there, len(up) - 1, -1)
+
+    # -- writing ------------------------------------------------------------------------
+
+    def _emit(self, statement: Any, level: int) -> None:
+        if level == 2:
+            self.block.append(statement)
+        elif level == 1:
+            self.body.append(statement)
+        else:
+            self.kernel.setup.append(statement)
+
+    def _emit_new(self, kind: Any, dtype: np.dtype, level: int, *args: Any) -> Ref:
+        out = Ref(dtype, level)
+        self._emit(kind(out, *args), level)
+        return out
+
+    def _param(self, buffer: Any, dtype: np.dtype, size: int, role: str) -> int:
+        if buffer not in self.numbers:
+            self.numbers[buffer] = len(self.kernel.params)
+            self.kernel.params.append(Param(dtype, size, role))
+            self.buffers.append(buffer)
+        return self.numbers[buffer]
+
+    def _result(self, var: Any) -> int:
+        return self._param(self.target(var), var.aval.dtype, max(prod(var.aval.shape), 1), "out")
+
+    def _linear(self, places: Sequence[Place], strides: Sequence[int], offset: int) -> Index:
+        const, terms, dynamic = offset, [], []
+        for place, stride in zip(places, strides, strict=True):
+            const += place.const * stride
+            terms += [(axis, step * stride) for axis, step in place.terms]
+            dynamic += [(ref, step * stride) for ref, step in place.dynamic]
+        return affine(const, terms)._replace(dynamic=tuple(dynamic))

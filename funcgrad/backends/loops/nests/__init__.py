@@ -1,0 +1,1 @@
+"""Loop nests: what kernels are made of, and what is known of memory."""

@@ -1,0 +1,1 @@
+"""From clusters to a plan: steps as data."""

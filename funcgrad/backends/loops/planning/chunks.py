@@ -1,0 +1,54 @@
+"""A pass: kernels are cut into chunks of rows, each of which accumulates in a part of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from funcgrad.backends.loops.nests.kernels import chunking
+from funcgrad.backends.loops.nests.limits import Limits
+from funcgrad.backends.loops.nests.memory import Buffer
+from funcgrad.backends.loops.nests.partials import combine_nest, in_order
+from funcgrad.backends.loops.planning.plan import ProductAndKernel, RunKernel, Step
+
+
+def chunked(steps: Sequence[Step], limits: Limits) -> list[Step]:
+    """The steps, all kernels with chunks and buffers, followed by what combines their parts."""
+    found: list[Step] = []
+    for step in steps:
+        if isinstance(step, RunKernel):
+            run, combining = _bound(_cut(step, limits), limits)
+            found += [run, *combining]
+        elif isinstance(step, ProductAndKernel):
+            run, combining = _bound(step.run, limits)
+            found += [replace(step, run=run), *combining]
+        else:
+            found.append(step)
+    return found
+
+
+def _cut(run: RunKernel, limits: Limits) -> RunKernel:
+    count, chunk = chunking(run.kernel, limits)
+    return replace(run, count=count, chunk=chunk)
+
+
+def _bound(run: RunKernel, limits: Limits) -> tuple[RunKernel, list[RunKernel]]:
+    """A run with buffers for what is the kernel's own, and the runs that combine its parts."""
+    chunks = -(-run.count // run.chunk)
+    kernel, steps = in_order(run.kernel)
+    buffers: list[Any] = list(run.buffers)
+    combining: list[RunKernel] = []
+    for i, p in enumerate(kernel.params):
+        if p.role == "scratch":
+            buffers[i] = Buffer(p.dtype, p.size * chunks)
+        elif p.role == "partial":
+            into = buffers[p.into]
+            if chunks == 1 and i not in steps:
+                buffers[i] = into
+                continue
+            buffers[i] = Buffer(p.dtype, p.size * chunks)
+            combine = RunKernel(combine_nest(p, chunks, steps.get(i, 1)), (buffers[i], into))
+            first, more = _bound(_cut(combine, limits), limits)
+            combining += [first, *more]
+    return replace(run, kernel=kernel, buffers=tuple(buffers)), combining
