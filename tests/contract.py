@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import funcgrad as fg
-from funcgrad.core.primitive import REGISTRY, Primitive, Sample
+from funcgrad.core.primitive import REGISTRY, Drawn, Primitive, Sample
 from funcgrad.core.tracer import bind
 
 DTYPES = {
@@ -55,20 +55,28 @@ def draw(shape: tuple[int, ...], dtype: type, domain: tuple[float, float], rng: 
 
 
 def operands(sample: Sample, dtype: type, seed: int = 0, batch: Sequence[bool] = ()) -> list[Any]:
-    """A sample's operands; those in `batch` have a leading axis of length 2."""
+    """A sample's operands, before they are `finished`; those in `batch` have a leading axis of
+    length 2."""
     rng = np.random.default_rng(seed)
     found = []
     for i, arg in enumerate(sample.args):
         lead = (2,) if batch and batch[i] else ()
-        if isinstance(arg, tuple):
-            found.append(draw((*lead, *arg), dtype, sample.domain, rng))
+        if isinstance(arg, (tuple, Drawn)):
+            shape = arg.shape if isinstance(arg, Drawn) else arg
+            found.append(draw((*lead, *shape), dtype, sample.domain, rng))
         else:
             found.append(np.stack([arg] * 2) if lead else arg)
     return found
 
 
+def finished(sample: Sample, args: Sequence[Any]) -> list[Any]:
+    """Operands with the structure that they should have."""
+    pairs = zip(sample.args, args, strict=True)
+    return [arg.finish(x) if isinstance(arg, Drawn) else x for arg, x in pairs]
+
+
 def function_of(
-    prim: Primitive, args: Sequence[Any], params: dict[str, Any], where: Sequence[int]
+    prim: Primitive, args: Sequence[Any], sample: Sample, where: Sequence[int]
 ) -> Callable[..., list[Any]]:
     """The primitive as a function of the operands at `where`; its results as a list."""
 
@@ -76,8 +84,9 @@ def function_of(
         full = list(args)
         for i, x in zip(where, chosen, strict=True):
             full[i] = x
-        out = bind(prim, *full, **params)
-        return list(out) if prim.multiple else [out]
+        out = bind(prim, *finished(sample, full), **sample.params)
+        outs = list(out) if prim.multiple else [out]
+        return outs if prim.determined is None else list(prim.determined(*outs))
 
     return function
 

@@ -17,6 +17,7 @@ from contract import (
     cases,
     differentiable,
     directions,
+    finished,
     function_of,
     inexact,
     loop,
@@ -43,7 +44,7 @@ def differentiated(prim: Any, number: int, dtype: Any) -> tuple[Any, list[Any]]:
     where = differentiable(full)
     if not where:
         pytest.skip("no operand to differentiate by")
-    return function_of(prim, full, sample.params, where), [full[i] for i in where]
+    return function_of(prim, full, sample, where), [full[i] for i in where]
 
 
 def assert_same(found: Any, expected: Any, dtype: Any) -> None:
@@ -69,7 +70,7 @@ def assert_near(found: Any, numeric: Any) -> None:
 @parametrize(ALL)
 def test_shape_rule(prim: Any, number: int, dtype: Any) -> None:
     sample = prim.samples[number]
-    args = operands(sample, dtype)
+    args = finished(sample, operands(sample, dtype))
     expected = prim.infer([aval_of(a) for a in args], sample.params)
     out = prim.impl(*args, **sample.params)
     outs = out if prim.multiple else [out]
@@ -126,7 +127,7 @@ def test_transposition_at_ties(prim: Any, number: int, dtype: Any) -> None:
     low, high = sample.domain
     if not args or not low <= 1.0 <= high:
         pytest.skip("1 is outside the domain")
-    assert_transposed(function_of(prim, full, sample.params, where), args, 1e-10)
+    assert_transposed(function_of(prim, full, sample, where), args, 1e-10)
 
 
 @parametrize([c for c in ALL if c[2] is not np.float32])
@@ -134,7 +135,7 @@ def test_batching(prim: Any, number: int, dtype: Any) -> None:
     sample = prim.samples[number]
     for batch in batchings(operands(sample, dtype)):
         args = operands(sample, dtype, batch=batch)
-        function = function_of(prim, args, sample.params, range(len(args)))
+        function = function_of(prim, args, sample, range(len(args)))
         axes = tuple(0 if b else None for b in batch)
         found = fg.vmap(function, in_axes=axes)(*args)
         for f, e in zip(found, loop(function, args, batch), strict=True):
@@ -151,7 +152,7 @@ def test_compiled(prim: Any, number: int, dtype: Any, backend: str) -> None:
     sample = prim.samples[number]
     args = operands(sample, dtype)
     arrays = [i for i, a in enumerate(args) if isinstance(a, (np.ndarray, np.generic))]
-    function = function_of(prim, args, sample.params, arrays)
+    function = function_of(prim, args, sample, arrays)
     compiled = fg.jit(function, backend=backend)
     given = [args[i] for i in arrays]
     expected = function(*given)
@@ -176,7 +177,7 @@ def test_compiled_for_many_examples(prim: Any, number: int, dtype: Any) -> None:
     arrays = [i for i, a in enumerate(examples[0]) if isinstance(a, (np.ndarray, np.generic))]
     if not arrays:
         pytest.skip("no arrays")
-    function = fg.vmap(function_of(prim, examples[0], sample.params, arrays))
+    function = fg.vmap(function_of(prim, examples[0], sample, arrays))
     given = [np.stack([e[i] for e in examples]) for i in arrays]
     expected = fg.jit(function, backend="numpy")(*given)
     for f, e in zip(fg.jit(function, backend="llvm")(*given), expected, strict=True):
@@ -200,6 +201,6 @@ def test_narrow_dtypes_stay(prim: Any, number: int, dtype: Any) -> None:
         pytest.skip("another dtype is asked for")
     args = [full[i] for i in where]
     outs, tangents = fg.jvp(
-        function_of(prim, full, sample.params, where), tuple(args), tuple(directions(args, 1))
+        function_of(prim, full, sample, where), tuple(args), tuple(directions(args, 1))
     )
     assert {np.asarray(out).dtype.type for out in inexact([*outs, *tangents])} <= NARROW[dtype]

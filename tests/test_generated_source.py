@@ -42,7 +42,7 @@ def test_every_primitive(family: str, tmp_path: Path) -> None:
         sample = prim.samples[number]
         args = operands(sample, dtype)
         where = differentiable(args) or [i for i, a in enumerate(args) if np.ndim(a)]
-        function = function_of(prim, args, sample.params, where)
+        function = function_of(prim, args, sample, where)
         chosen = [args[i] for i in where]
         found.append(Case(f"{prim.name} {number} {dtype.__name__}", function, chosen))
     assert found

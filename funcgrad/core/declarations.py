@@ -213,7 +213,8 @@ def linear(
 
     `transpose(ct, *ins, **params)` gives the cotangents of those operands, in order (one
     operand: the cotangent itself). Of the operands it may read only shape and dtype where
-    they are linear. `over` may be a function of the number of operands.
+    they are linear. `over` may be a function of the number of operands. Of several results (then
+    `multiple=True`) `ct` is the sequence, with zeros for those that nothing depends on.
     `tangent(t, **params)` is for a primitive that rounds where rules must not.
     """
     single = over == (0,)
@@ -226,13 +227,15 @@ def linear(
             return tangent(tangents[0], **params)
         where = positions(len(ins))
         if all(tangents[i] is None for i in where):
-            return None
+            return [None] * len(ans) if prim.multiple else None
         args = list(ins)
         for i in where:
             args[i] = zeros_like(ins[i]) if tangents[i] is None else tangents[i]
         return bind(prim, *args, **params)
 
     def vjp(ct: Any, ans: Any, ins: Sequence[Any], params: dict, need: Sequence[bool]) -> list:
+        if prim.multiple:
+            ct = [zeros_like(a) if c is None else c for c, a in zip(ct, ans, strict=True)]
         result = transpose(ct, *ins, **params)
         if single:
             return [result, *[None] * (len(ins) - 1)]

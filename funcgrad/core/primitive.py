@@ -42,11 +42,46 @@ Partial = Callable[..., Any] | None
 Groups = Sequence[Sequence[int]]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A sample's operand with a structure: `finish` of a random array of this shape.
+
+    It is written in NumPy calls, as derivatives are tried through it: the operand keeps its
+    structure wherever the random array goes.
+    """
+
+    shape: tuple[int, ...]
+    finish: Callable[[Any], Any]
+
+
+def positive_definite(*shape: int) -> Drawn:
+    """Symmetric matrices whose eigenvalues are 1 at least."""
+    return Drawn(shape, lambda x: x @ np.swapaxes(x, -1, -2) + np.eye(shape[-1], dtype=x.dtype))
+
+
+def triangular(*shape: int) -> Drawn:
+    """Lower triangular matrices with a diagonal that is no smaller than 3 or so."""
+    return Drawn(shape, lambda x: np.tril(x) + 5 * np.eye(shape[-1], dtype=x.dtype))
+
+
+def distinct(*shape: int) -> Drawn:
+    """Numbers that differ along the last axis, by 1 at least."""
+    steps = np.arange(shape[-1])
+    return Drawn(shape, lambda x: np.tanh(x) + 3 * steps.astype(x.dtype))
+
+
+def symmetric(*shape: int) -> Drawn:
+    """Symmetric matrices whose eigenvalues are distinct: near 0, 10, 20 ..."""
+    steps = 10 * np.diag(np.arange(shape[-1]))
+    return Drawn(shape, lambda x: x + np.swapaxes(x, -1, -2) + steps.astype(x.dtype))
+
+
 class Sample(NamedTuple):
     """Inputs on which the contract test tries a primitive.
 
     `args`: a shape (tuple) stands for a random array of the dtype under test, drawn from
-    `domain`; arrays and scalars are passed as they are. `params`: the equation's parameters.
+    `domain`, and a `Drawn` for one with a structure; arrays and scalars are passed as they are.
+    `params`: the equation's parameters.
     """
 
     args: tuple[Any, ...]
@@ -77,6 +112,8 @@ class Primitive:
         simplify: `simplify(ins, params)` gives an equal value that exists already, or None;
             only identities exact in IEEE arithmetic.
         dtypes: the dtype kinds the contract test tries ("f", "c", "i", "b").
+        determined: `determined(*results)` gives what results have in common that are equally
+            right: of eigenvectors what their signs leave. The contract is kept by these.
 
     What the derivative's structure is read off:
 
@@ -124,6 +161,7 @@ class Primitive:
     simplify: Rule | None = None
     samples: Sequence[Sample] = field(default_factory=tuple)
     dtypes: str = "fc"
+    determined: Rule | None = None
     linear_in: Groups | Callable[[int], Groups] = ()
     expansion: Rule | None = None
     operand_dtypes: Callable[..., Sequence[np.dtype]] | None = None
