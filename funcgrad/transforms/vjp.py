@@ -128,11 +128,12 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
     if tape.asks or config.debug_nans:
         return _backward_pulls(tape, outputs, cts)
     pending = Cotangents()
+    add, take = pending.add, pending.take
     for tracer, ct in zip(outputs, cts, strict=True):
         if ct is not None and type(tracer) is Tracer:
-            pending.add(tracer, ct)
+            add(tracer, ct)
     for eqn in reversed(tape.eqns):
-        prim, ct = eqn.prim, pending.take(eqn)
+        prim, ct = eqn.prim, take(eqn)
         if ct is None or prim.vjp is None:
             continue
         ins = eqn.ins
@@ -151,7 +152,11 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
             continue
         for tracer, wanted, term in zip(ins, need, terms, strict=False):
             if wanted and term is not None:
-                pending.add(tracer, term)
+                # Most have one term, for which a call would take longer than what it does.
+                if id(tracer) in pending:
+                    add(tracer, term)
+                else:
+                    pending[id(tracer)] = term
     return pending.of(tape.inputs)
 
 
