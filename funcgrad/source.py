@@ -45,7 +45,7 @@ def user_line() -> SourceLine | None:
     """The innermost frame outside funcgrad and NumPy, or None if there is none."""
     frame = sys._getframe(1)
     while frame is not None:
-        if not frame.f_code.co_filename.startswith(_INTERNAL):
+        if not is_internal(frame.f_code.co_filename):
             return line_of(frame)
         frame = frame.f_back
     return None
@@ -54,11 +54,13 @@ def user_line() -> SourceLine | None:
 def user_frame() -> FrameType | None:
     """The innermost frame outside funcgrad and NumPy, or None if there is none."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_INTERNAL):
+    while frame is not None and is_internal(frame.f_code.co_filename):
         frame = frame.f_back
     return frame
 
 
+# Each operation that is recorded asks, of all frames down to the user's.
+@lru_cache(maxsize=4096)
 def is_internal(filename: str) -> bool:
     """Whether a file is funcgrad's or NumPy's."""
     return filename.startswith(_INTERNAL)

@@ -93,6 +93,11 @@ class Tracer:
         return aval
 
     @property
+    def inexact(self) -> bool:
+        dtype = getattr(self.value, "dtype", None)
+        return (self.aval.dtype if dtype is None else dtype).kind in "fc"
+
+    @property
     def has_value(self) -> bool:
         return self.value is not NO_VALUE
 
@@ -297,7 +302,7 @@ class Recorder:
         self.inputs.append(tracer)
         return tracer
 
-    def record(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
+    def record(self, prim: Primitive, args: tuple[Any, ...], params: dict[str, Any]) -> Any:
         if not self.active:
             recorder = self.now(prim.name)
             if recorder is not self:
@@ -368,7 +373,7 @@ class Recorder:
         self, prim: Primitive, args: tuple, values: Sequence[Any], params: dict[str, Any]
     ) -> list[Tracer]:
         """Record a primitive that holds graphs, with what reverse mode will need of its run."""
-        need = [type(a) is Tracer and a.rec is self and a.aval.inexact for a in args]
+        need = [type(a) is Tracer and a.rec is self and a.inexact for a in args]
         wanted = self.reverse and prim.pullback is not None and any(need)
         result, pull = with_pullback(prim, values, params, need) if wanted else (None, None)
         if result is None:

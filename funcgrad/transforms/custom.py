@@ -11,7 +11,7 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.primitive import Primitive, zeros_like
-from funcgrad.core.tracer import Tracer, bind, is_abstract, recorder_of
+from funcgrad.core.tracer import NO_VALUE, Tracer, bind
 from funcgrad.errors import ArgumentError, CustomRuleError, at_line
 from funcgrad.primitives import control as prims
 from funcgrad.transforms.custom_calls import ClosesOverTracers
@@ -64,12 +64,18 @@ class _CustomFunction:
         self._check_defined()
         args = self._positional(args, kwargs)
         call = self._call_type(self, args)
-        if not any(type(x) is Tracer for x in call.operands):
+        rec, rides = None, True
+        for x in call.operands:
+            if type(x) is Tracer:
+                rides = rides and x.value is not NO_VALUE
+                if rec is None or x.rec.level > rec.level:
+                    rec = x.rec
+        if rec is None:
             return self.fun(*args)
-        rec = recorder_of(call.operands, self.name)
-        if rec is not None and rec.concrete and not any(map(is_abstract, call.operands)):
+        rec = rec if rec.active else rec.now(self.name)
+        if rides and rec.concrete:
             try:
-                outs = bind(self._prim, *call.operands, graph=None, rule=call)
+                outs = rec.record(self._prim, tuple(call.operands), {"graph": None, "rule": call})
                 return call.out_tree.unflatten(outs)
             except ClosesOverTracers:
                 pass

@@ -214,6 +214,9 @@ def flat_result(out: Any, name: str) -> tuple[list[Any], Any]:
 
 def is_like(x: Any, y: Any) -> bool:
     """Whether one surely has the shape and dtype of the other, that of a float."""
+    kind = type(y)
+    if kind in _SCALARS and type(x) is kind:
+        return True
     x, y = own_value(x), own_value(y)
     kind = type(y)
     if type(x) is not kind:
@@ -224,8 +227,9 @@ def is_like(x: Any, y: Any) -> bool:
 
 
 def check_no_tracers(outs: Sequence[Any], operands: Sequence[Any]) -> None:
-    if any(type(x) is Tracer for x in outs) and not any(type(x) is Tracer for x in operands):
-        raise ClosesOverTracers
+    for x in outs:
+        if type(x) is Tracer and not any(type(y) is Tracer for y in operands):
+            raise ClosesOverTracers
 
 
 def recorded_by(rec: Recorder, leaves: Sequence[Any]) -> list[int]:

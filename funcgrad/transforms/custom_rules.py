@@ -184,12 +184,8 @@ class _VjpRule:
 class VjpCall(Call, _VjpRule):
     def forward(self, operands: Sequence[Any]) -> tuple[list[Any], Any]:
         """Results, and whatever the user's forward rule keeps."""
-        name = self.custom.name
-
-        def rule(args: Any) -> Any:
-            return self.custom._fwd(*args)
-
-        pair = self.within(operands, rule, self.arguments(operands))
+        name, args = self.custom.name, self.arguments(operands)
+        pair = self.within(operands, lambda args: self.custom._fwd(*args), args)
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise at_line(
                 CustomRuleError,
@@ -214,12 +210,12 @@ class VjpCall(Call, _VjpRule):
             return self.custom._bwd(*fixed, kept, self.out_tree.unflatten(leaves))
 
         found = self.within(operands, rule, (self.fixed(operands), residuals, list(cts)))
-        leaves = self._argument_leaves(found)
-        free = operands[self.n_closed :]
-        checked = [
-            self._cotangent(i, c, x) for i, (c, x) in enumerate(zip(leaves, free, strict=True))
-        ]
-        return [*[None] * self.n_closed, *checked]
+        leaves, n = self._argument_leaves(found), self.n_closed
+        free = operands[n:] if n else operands
+        for i, (ct, x) in enumerate(zip(leaves, free, strict=True)):
+            if not is_like(ct, x):
+                leaves[i] = self._cotangent(i, ct, x)
+        return [*[None] * n, *leaves] if n else leaves
 
     def _argument_leaves(self, found: Any) -> list[Any]:
         """The leaves of what bwd returned, None for all of an argument that got None."""
@@ -251,8 +247,6 @@ class VjpCall(Call, _VjpRule):
         return leaves
 
     def _cotangent(self, i: int, ct: Any, x: Any) -> Any:
-        if is_like(ct, x):
-            return ct
         like = aval_of(x)
         if ct is None or not like.inexact:
             return None
@@ -391,7 +385,8 @@ def _vjp_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any
     avals = [aval_of(o) for o in outs] if len(outs) > 1 else []
 
     def pull(cts: Sequence[Any], need: Sequence[bool]) -> list[Any]:
-        rule.check_closed(need)
+        if rule.n_closed:
+            rule.check_closed(need)
         if avals:
             cts = [zeros_like(a) if c is None else c for c, a in zip(cts, avals, strict=True)]
         found = rule.backward(ins, residuals, cts)

@@ -61,8 +61,15 @@ class Cotangents(dict[int, Any]):
         if not eqn.prim.multiple:
             return self.pop(id(eqn.outs[0]), None)
         # Integers get cotangents from the floats made of them; none goes on from there.
-        found = [self.pop(id(o), None) if o.aval.inexact else None for o in eqn.outs]
-        return None if all(c is None for c in found) else found
+        found, nothing = [], True
+        for out in eqn.outs:
+            ct = self.pop(id(out), None)
+            if ct is not None and out.aval.inexact:
+                nothing = False
+                found.append(ct)
+            else:
+                found.append(None)
+        return None if nothing else found
 
     def of(self, inputs: Iterable[Any]) -> list[Any]:
         """Those of the inputs, when all equations have been passed."""
