@@ -137,8 +137,12 @@ def _elementwise_shape(impl: Rule, dtype: Rule | None) -> Rule:
 
     def shape(*avals: Aval, **params: Any) -> Aval:
         out = rule(*avals, **params)
-        weak = out != BOOL and all(a.weak for a in avals)
-        return Aval(broadcast_shapes(*(a.shape for a in avals)), out, weak)
+        first = avals[0].shape
+        same, weak = True, out != BOOL
+        for aval in avals:
+            weak = weak and aval.weak
+            same = same and aval.shape == first
+        return Aval(first if same else broadcast_shapes(*(a.shape for a in avals)), out, weak)
 
     return shape
 

@@ -179,8 +179,13 @@ class Primitive:
         """The avals of the results."""
         result = self.shape(*avals, **params)
         results = result if self.multiple else (result,)
+        for aval in avals:
+            if aval.device != CPU:
+                break
+        else:
+            return results
         # Graphs in parameters know where their results are; of all else the operands tell.
-        if self.kind == "higher-order" or all(a.device == CPU for a in avals):
+        if self.kind == "higher-order":
             return results
         device = common_device(self.name, avals)
         return [aval.on(device) for aval in results]

@@ -400,7 +400,7 @@ class Recorder:
         key = (prim, *[self._key(a) for a in args], *params.items())
         outs = self.memo.get(key)
         if outs is None:
-            avals = [aval_of(a) for a in args]
+            avals = [a.aval if type(a) is Tracer else aval_of(a) for a in args]
             try:
                 out_avals = prim.infer(avals, params)
             except (ValueError, TypeError, IndexError) as error:
