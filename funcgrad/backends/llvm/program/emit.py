@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from funcgrad.backends.llvm.kernels.registers import Small, load_view, store_arr
 from funcgrad.backends.llvm.products import gemm as products
 from funcgrad.backends.llvm.program import joined
 from funcgrad.backends.llvm.program import loops as control
+from funcgrad.backends.llvm.program.forms import form_of
 from funcgrad.backends.llvm.program.parts import LARGE_WORK
 from funcgrad.backends.loops.nests.memory import Buffer
 from funcgrad.backends.loops.nests.nest import Kernel
@@ -34,6 +36,9 @@ from funcgrad.backends.loops.planning.plan import (
     walk,
 )
 from funcgrad.core.graph import Var
+
+# From so many groups of equations in registers on, those that are alike are looked for.
+REPETITIVE = 8
 
 Layout = tuple[np.dtype, tuple[int, ...]]
 
@@ -57,6 +62,8 @@ class Emitter:
         self.layouts: list[Layout] = []
         self._work = work
         self._functions: dict[str, str] = {}
+        self._forms: dict[Hashable, str] = {}
+        self._is_repetitive = sum(type(s) is Registers for s in steps) >= REPETITIVE
         self.calls = [s for s in walk(steps) if isinstance(s, HostCall)]
         self._call_numbers = {id(s): n for n, s in enumerate(self.calls)}
         for step in walk(steps):
@@ -108,6 +115,8 @@ class Emitter:
     # -- in registers -------------------------------------------------------------------
 
     def _registers(self, frame: Frame, step: Registers) -> None:
+        if self._is_repetitive:
+            step = self._from_starts(frame, step)
         places = {id(var): view for var, view in step.operands}
 
         def write(inner: Frame) -> None:
@@ -120,7 +129,24 @@ class Emitter:
             for var, buffer in step.results:
                 store_array(inner.w, small.value(var), inner.address(buffer), var.aval.dtype)
 
-        self._outlined(frame, "small", write, step)
+        self._outlined(frame, "small", write, step, form_of(step) if self._is_repetitive else None)
+
+    def _from_starts(self, frame: Frame, step: Registers) -> Registers:
+        """The same, but each view from an address of its own: where rounds of a loop that was
+        unrolled read other elements, their functions are equal."""
+        starts: dict[tuple[Buffer, int], Buffer] = {}
+        operands: list[tuple[Var, View]] = []
+        for var, view in step.operands:
+            buffer, offset = view.buffer, view.offset
+            if offset:
+                key = buffer, offset
+                if key not in starts:
+                    start = starts[key] = Buffer(buffer.dtype, buffer.size - offset, "given")
+                    place = frame.w.const(offset * buffer.dtype.itemsize, "i64")
+                    frame.addresses[start] = frame.w.offset(frame.address(buffer), "i8", place)
+                view = view._replace(buffer=starts[key], offset=0)
+            operands.append((var, view))
+        return replace(step, operands=tuple(operands))
 
     def _register_loop(self, frame: Frame, step: RegisterLoop) -> None:
         scan = step.eqn.prim.name == "scan"
@@ -134,9 +160,26 @@ class Emitter:
         prefix: str,
         write: Callable[[Frame], None],
         step: Registers | RegisterLoop,
+        form: Hashable = None,
     ) -> None:
-        """Instructions as a function of their own; equal ones are written once."""
+        """Instructions as a function of their own; equal ones are written once.
+
+        Args:
+            form: all that the instructions follow from, if it is known.
+        """
         buffers = list(dict.fromkeys([*step.reads, *step.writes]))
+        name = self._forms.get(form)
+        if name is None:
+            name = self._written(frame, prefix, write, buffers)
+            if form is not None:
+                self._forms[form] = name
+        frame.run_site(step.site)
+        frame.pass_arguments([*(frame.address(b) for b in buffers), frame.status])
+        frame.w.line(f"call void @{name}(ptr {frame.scratch.ref})")
+
+    def _written(
+        self, frame: Frame, prefix: str, write: Callable[[Frame], None], buffers: Sequence[Buffer]
+    ) -> str:
         inner = Frame(Writer(self.module), Value("%status", "ptr"), frame.scratch)
         args = Value("%args", "ptr")
         for k, buffer in enumerate(buffers):
@@ -146,10 +189,7 @@ class Emitter:
         inner.status = inner.w.load(place, "ptr")
         write(inner)
         inner.w.line("ret void")
-        name = self._function(prefix, [*inner.w.rooms, *inner.w.lines])
-        frame.run_site(step.site)
-        frame.pass_arguments([*(frame.address(b) for b in buffers), frame.status])
-        frame.w.line(f"call void @{name}(ptr {frame.scratch.ref})")
+        return self._function(prefix, [*inner.w.rooms, *inner.w.lines])
 
     def _function(self, prefix: str, lines: Sequence[str]) -> str:
         """The name of a function `void f(ptr args)` of these instructions."""

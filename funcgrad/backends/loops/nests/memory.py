@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 ALIGNMENT = 64
-MOST_COMPARED = 1024
+MOST_COMPARED = 256
 
 
 class Buffer:
