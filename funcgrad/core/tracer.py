@@ -320,7 +320,8 @@ class Recorder:
                 values.append(value)
             elif type(a) in _ARRAYS:
                 # The derivative will read it when the user may have written something else.
-                values.append(self._as_it_is(a))
+                small = a.nbytes <= KEPT_BYTES and a.ndim
+                values.append(a.copy("K") if small else self._as_it_is(a))
             else:
                 values.append(a)
         if prim.kind == "higher-order":

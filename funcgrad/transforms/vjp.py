@@ -135,12 +135,14 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
     if tape.asks or config.debug_nans:
         return _backward_pulls(tape, outputs, cts)
     pending = Cotangents()
-    add, take = pending.add, pending.take
+    add, take, pop, get = pending.add, pending.take, pending.pop, pending.get
     for tracer, ct in zip(outputs, cts, strict=True):
         if ct is not None and type(tracer) is Tracer:
             add(tracer, ct)
     for eqn in reversed(tape.eqns):
-        prim, ct = eqn.prim, take(eqn)
+        prim = eqn.prim
+        # Most have one result, for which a call would take longer than what it does.
+        ct = take(eqn) if prim.multiple or pending.wide else pop(id(eqn.outs[0]), None)
         if ct is None or prim.vjp is None:
             continue
         ins = eqn.ins
@@ -159,11 +161,11 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
             continue
         for tracer, wanted, term in zip(ins, need, terms, strict=False):
             if wanted and term is not None:
-                # Most have one term, for which a call would take longer than what it does.
-                if id(tracer) in pending:
-                    add(tracer, term)
+                key = id(tracer)
+                if get(key) is None:
+                    pending[key] = term
                 else:
-                    pending[id(tracer)] = term
+                    add(tracer, term)
     return pending.of(tape.inputs)
 
 
