@@ -20,7 +20,10 @@ from typing import Any
 import numpy as np
 
 NAMES = json.loads((Path(__file__).parent / "data" / "cupy_names.json").read_text())
-UFUNCS = frozenset(NAMES["ufuncs"])
+# Of each ufunc the dtypes of operands that it has a loop for; matmul has its own rules.
+UFUNCS: dict[str, str] = NAMES["ufuncs"]
+# What CUDA adds and compares atomically.
+ATOMIC = {"add": "fdeFDILQi", "maximum": "fdILQi", "minimum": "fdILQi"}
 FUNCTIONS: dict[str, str] = NAMES["functions"]
 COMPARISONS = frozenset("equal not_equal less less_equal greater greater_equal".split())
 METHODS = {
@@ -117,6 +120,8 @@ class ndarray:
         operands = (inputs[0], *inputs[2:]) if method == "at" else inputs
         if not all(isinstance(x, (ndarray, np.ndarray, *SCALARS)) for x in operands):
             return NotImplemented
+        if UFUNCS[name] and method == "__call__":
+            _check_loop(name, inputs)
         if name in COMPARISONS:
             inputs = tuple([x.item() if _is_host_number(x) else x for x in inputs])
         out = options.get("out")
@@ -124,6 +129,8 @@ class ndarray:
             options["out"] = tuple(map(_host, out))
         if method == "at":
             target, index, *updates = inputs
+            if target.dtype.char not in ATOMIC.get(name, ""):
+                raise TypeError(f"cupy.{name}.at has no atomic operation on {target.dtype}")
             return ufunc.at(_host(target), _index(index), *map(_host, updates))
         result = getattr(ufunc, method)(*map(_host, inputs), **options)
         if out is not None:
@@ -153,7 +160,16 @@ class ndarray:
         return ndarray(result, self._number, _root(self) if view else None)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._host[_index(index)] = _host(value)
+        index, value = _index(index), _host(value)
+        parts = index if isinstance(index, tuple) else (index,)
+        if not any(isinstance(p, np.ndarray) and p.dtype != bool for p in parts):
+            self._host[index] = value
+            return
+        # Of values for one place any may stay: here it is the first.
+        places = np.arange(self.size).reshape(self.shape)[index]
+        values = np.broadcast_to(value, places.shape)
+        for place, element in zip(places.ravel()[::-1], values.ravel()[::-1], strict=True):
+            self._host.flat[place] = element
 
     def __len__(self) -> int:
         return len(self._host)
@@ -346,6 +362,15 @@ _add_operators()
 
 
 # --- in and out -----------------------------------------------------------------------
+
+
+def _check_loop(name: str, inputs: Any) -> None:
+    """Refuse dtypes that CuPy has no loop for, as NumPy may."""
+    given = [x.dtype if isinstance(x, (ndarray, np.generic)) else None for x in inputs]
+    for loop in UFUNCS[name].split():
+        if all(d is None or np.can_cast(d, c) for d, c in zip(given, loop, strict=False)):
+            return
+    raise TypeError(f"Wrong type {given} of arguments for cupy_{name}")
 
 
 def _is_host_number(x: Any) -> bool:

@@ -43,6 +43,18 @@ def namespace(*arrays: Any) -> Any:
     return np if on_cpu else sys.modules["cupy"]
 
 
+def is_numpys(x):
+    """Whether an implementation may call of NumPy's what CuPy's arrays do not answer."""
+    return isinstance(x, (np.ndarray, np.generic))
+
+
+def zeros_beside(x, shape, dtype):
+    """Zeros where the array x is."""
+    if is_numpys(x):
+        return np.zeros(shape, dtype)
+    return np.zeros_like(x, dtype, order="C", shape=shape)
+
+
 def common_device(what: str, avals: Sequence[Any]) -> Device:
     """Where an operation on operands of these avals is computed.
 
@@ -54,6 +66,20 @@ def common_device(what: str, avals: Sequence[Any]) -> Device:
     if DeviceError.concerns(avals):
         raise DeviceError.of(what, avals)
     return next((a.device for a in avals if a.device != CPU), CPU)
+
+
+def as_numbers(operands: list[Any]) -> bool:
+    """Replace host arrays without axes by numbers, in place, where those go to a device.
+
+    CuPy takes numbers, but no such arrays. Whether there were any.
+    """
+    hosts = [i for i, x in enumerate(operands) if isinstance(x, np.ndarray)]
+    on_device = any(is_cupys(type(x)) for x in operands)
+    if not hosts or not on_device or any(operands[i].shape for i in hosts):
+        return False
+    for i in hosts:
+        operands[i] = operands[i][()]
+    return True
 
 
 def short_device(device: Device) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 
 from funcgrad.config import config
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.device import as_numbers
 from funcgrad.core.graph import Const, Eqn, Graph, Var, live_eqns
 from funcgrad.core.ownership import native
 from funcgrad.core.primitive import Primitive
@@ -282,7 +283,8 @@ class Recorder:
             self._origin(tracer, value)
         elif self.concrete:
             if type(value) in _ARRAYS:
-                value = self._as_it_is(native(value))
+                value = native(value)
+                value = value.copy("K") if value.nbytes <= KEPT_BYTES else self.hold(value)
             tracer = Tracer(self, value)
         else:
             tracer = Tracer(self, NO_VALUE, aval_of(native(value)))
@@ -320,8 +322,7 @@ class Recorder:
                 values.append(value)
             elif type(a) in _ARRAYS:
                 # The derivative will read it when the user may have written something else.
-                small = a.nbytes <= KEPT_BYTES and a.ndim
-                values.append(a.copy("K") if small else self._as_it_is(a))
+                values.append(a.copy("K") if a.nbytes <= KEPT_BYTES else self.hold(a))
             else:
                 values.append(a)
         if prim.kind == "higher-order":
@@ -329,7 +330,9 @@ class Recorder:
         try:
             result = prim.impl(*values, **params) if params else prim.impl(*values)
         except (ValueError, TypeError, IndexError) as error:
-            raise PrimitiveError.of(prim.name, list(map(aval_of, args)), error) from error
+            if not as_numbers(values):
+                raise PrimitiveError.of(prim.name, list(map(aval_of, args)), error) from error
+            result = prim.impl(*values, **params)
         source = None
         if config.debug_nans:
             source = _recorders.source or user_line()
@@ -357,12 +360,6 @@ class Recorder:
         owner = _owner()
         # In a thread that the user's function started nothing is suspended.
         return self if self.active or owner is None else owner
-
-    def _as_it_is(self, a: np.ndarray) -> Any:
-        """An array that keeps its elements; without axes a number, which goes to any device."""
-        if a.nbytes > KEPT_BYTES:
-            return self.hold(a)
-        return a.copy("K") if a.ndim else a[()]
 
     def hold(self, a: np.ndarray) -> np.ndarray:
         """A captured array as it is now, without a copy if what is recorded is used at once."""

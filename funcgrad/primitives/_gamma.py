@@ -182,7 +182,8 @@ def _factorial_zeta(n: int, a: np.ndarray) -> np.ndarray:
         power = power * t
     total = series * b ** -float(n)
     # NaN have no number of steps.
-    most = int(np.max(steps, initial=0.0, where=steps == steps))
+    known = steps[steps == steps]
+    most = int(known.max()) if known.size else 0
     for k in range(most - 1, -1, -1):
         total = total + np.where(k < steps, (a + k) ** -(n + 1.0), 0.0)
     factorial = 1

@@ -115,10 +115,11 @@ def erfc(x: np.ndarray) -> np.ndarray:
 def erfinv(x: np.ndarray) -> np.ndarray:
     """The inverse of erf; computed in float64, rounded to the dtype of `x`."""
     wide, dtype = _widen(x)
+    wide = wide.reshape(-1)
     out = np.empty_like(wide)
     with np.errstate(divide="ignore", invalid="ignore"):
         for some in _pieces(wide.size):
-            out.flat[some] = _erfinv_accurate(wide.flat[some])
+            out[some] = _erfinv_accurate(wide[some])
     return _infinite_at_ends(out, wide).astype(dtype).reshape(np.shape(x))
 
 
@@ -128,16 +129,16 @@ def erfinv_of_draws(x: np.ndarray) -> np.ndarray:
     x^2 is rounded before log(1 - x^2) is taken, and all arithmetic is in the dtype of `x`. That
     loses digits where |x| is near 1: the price of the same numbers as other libraries give.
     """
-    x = np.asarray(x)
-    wide = np.atleast_1d(x if x.dtype == np.float32 else x.astype(np.float64))
+    x = x if hasattr(x, "dtype") else np.asarray(x)
+    wide = (x if x.dtype == np.float32 else x.astype(np.float64)).reshape(-1)
     out = np.empty_like(wide)
     with np.errstate(divide="ignore", invalid="ignore"):
         for some in _pieces(wide.size):
-            draws = wide.flat[some]
+            draws = wide[some]
             if x.dtype == np.float32:
-                out.flat[some] = _erfinv_single(draws)
+                out[some] = _erfinv_single(draws)
             else:
-                out.flat[some] = _erfinv_double(draws, _log_of_draws(draws * draws))
+                out[some] = _erfinv_double(draws, _log_of_draws(draws * draws))
     return _infinite_at_ends(out, wide).astype(x.dtype).reshape(x.shape)
 
 
@@ -149,7 +150,7 @@ def fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     while nothing overflows or underflows; float16 is rounded twice.
     """
     dtype = np.result_type(x, y, z)
-    x, y, z = (np.asarray(a, dtype) for a in (x, y, z))
+    x, y, z = (a.astype(dtype) if hasattr(a, "dtype") else dtype.type(a) for a in (x, y, z))
     if dtype == np.float32:
         return _fma_single(x, y, z)
     if dtype != np.float64:
@@ -160,16 +161,19 @@ def fma(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def _fma_single(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    x, y, z = (a.astype(np.float64) for a in np.broadcast_arrays(x, y, z))
-    total = np.atleast_1d(x * y + z)
+    x, y, z = (a.astype(np.float64) for a in (x, y, z))
+    product = x * y
+    sums = product + z
+    total = sums.reshape(-1)
     # Rounding twice errs only where the first rounding lands midway between two float32.
     midway = np.flatnonzero(total.view(np.int64) & 0x1FFFFFFF == 0x10000000)
     if midway.size:
-        _, error = _two_sum(*(a.reshape(-1)[midway] for a in (x * y, z)))
+        parts = (np.broadcast_to(a, sums.shape).reshape(-1)[midway] for a in (product, z))
+        _, error = _two_sum(*parts)
         nudge = np.where(error == 0, 0.0, np.copysign(np.inf, error))
-        kept = total.flat[midway]
-        total.flat[midway] = np.where(nudge == 0, kept, np.nextafter(kept, nudge))
-    return total.astype(np.float32).reshape(x.shape)
+        kept = total[midway]
+        total[midway] = np.where(nudge == 0, kept, np.nextafter(kept, nudge))
+    return total.astype(np.float32).reshape(sums.shape)
 
 
 def _two_sum(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -196,7 +200,7 @@ def _halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _widen(x: np.ndarray) -> tuple[np.ndarray, np.dtype]:
     """`x` as float64 with an axis at least, and the dtype of the result."""
-    x = np.asarray(x)
+    x = x if hasattr(x, "dtype") else np.asarray(x)
     dtype = x.dtype if x.dtype.kind == "f" else np.dtype(np.float64)
     return np.atleast_1d(x).astype(np.float64), dtype
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from funcgrad.core.device import is_numpys, zeros_beside
+
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA  # Skein's key schedule constant, its low 32 bits
 _MASK = 0xFFFFFFFF
@@ -35,10 +37,10 @@ def random_bits(key: np.ndarray, *, shape: tuple[int, ...], width: int) -> np.nd
     counter encrypts to are put one after the other for a width of 64, and xor-ed, then
     truncated, for less.
     """
-    out = np.empty((*key.shape[:-1], *shape), f"u{width // 8}")
+    out = zeros_beside(key, (*key.shape[:-1], *shape), f"u{width // 8}")
     if out.size:
-        keys = np.ascontiguousarray(key).reshape(-1, 2)
-        _fill(out.reshape(len(keys), -1), keys, np.zeros(len(keys), np.uint64))
+        keys = key.reshape(-1, 2)
+        _fill(out.reshape(len(keys), -1), keys, zeros_beside(key, len(keys), np.uint64))
     return out
 
 
@@ -49,10 +51,10 @@ def random_split(key: np.ndarray, start: np.ndarray, *, shape: tuple[int, ...]) 
     the result is uint32[*batch, *shape, 2].
     """
     batch = np.broadcast_shapes(key.shape[:-1], np.shape(start))
-    out = np.empty((*batch, *shape, 2), np.uint32)
+    out = zeros_beside(key, (*batch, *shape, 2), np.uint32)
     if out.size:
         keys = np.broadcast_to(key, (*batch, 2)).reshape(-1, 2)
-        starts = np.broadcast_to(np.asarray(start, np.uint64), batch).reshape(-1)
+        starts = (zeros_beside(key, batch, np.uint64) + start).reshape(-1)
         _fill(out.reshape(len(keys), -1, 2), keys, starts)
     return out
 
@@ -72,7 +74,7 @@ def block(k0: int, k1: int, x0: int, x1: int) -> tuple[int, int]:
 
 def _fill(out: np.ndarray, keys: np.ndarray, starts: np.ndarray) -> None:
     """Write to out[i, j] what the counter starts[i] + j encrypts to under keys[i]."""
-    if out.shape[0] * out.shape[1] <= _FEW:
+    if is_numpys(out) and out.shape[0] * out.shape[1] <= _FEW:
         _fill_few(out, keys, starts)
     else:
         _fill_blocks(out, keys, starts)
@@ -91,8 +93,8 @@ def _fill_blocks(out: np.ndarray, keys: np.ndarray, starts: np.ndarray) -> None:
     rows, columns = out.shape[:2]
     width = min(columns, _COUNTERS_AT_ONCE)
     height = min(rows, _COUNTERS_AT_ONCE // width)
-    offsets = np.arange(width, dtype=np.uint64)
-    scratch = np.empty((3, height * width), np.uint32)
+    offsets = np.arange(width, dtype=np.uint64, like=out)
+    scratch = zeros_beside(out, (3, height * width), np.uint32)
     for top in range(0, rows, height):
         some = slice(top, top + height)
         schedule = _key_words(keys[some], width)

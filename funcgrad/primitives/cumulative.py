@@ -14,6 +14,7 @@ import numpy as np
 
 from funcgrad.core.aval import Aval
 from funcgrad.core.declarations import custom, linear, one_an_operand
+from funcgrad.core.device import is_numpys, namespace, zeros_beside
 from funcgrad.core.primitive import (
     narrow,
     sample,
@@ -31,7 +32,7 @@ def shifted(x: Any, axis: int, fill: float, reverse: bool = False) -> Any:
     shape = shape_of(x)
     if shape[axis] == 0:
         return x
-    first = np.full((*shape[:axis], 1, *shape[axis + 1 :]), fill, x.dtype)
+    first = namespace(x).full((*shape[:axis], 1, *shape[axis + 1 :]), fill, x.dtype)
     if reverse:
         return bind(concatenate, slice_axis(x, axis, 1, None), first, axis=axis)
     return bind(concatenate, first, slice_axis(x, axis, 0, shape[axis] - 1), axis=axis)
@@ -98,7 +99,7 @@ def _recurrence(a, b, axis, reverse):
     a, b = np.moveaxis(a, axis, 0), np.moveaxis(b, axis, 0)
     out = np.empty_like(b)
     # In float16 a sum of ones stops growing at 2048.
-    state = np.zeros(b.shape[1:], np.float32 if b.dtype == np.float16 else b.dtype)
+    state = zeros_beside(b, b.shape[1:], np.float32 if b.dtype == np.float16 else b.dtype)
     for i in range(len(b))[:: -1 if reverse else 1]:
         state = a[i] * state + b[i]
         out[i] = state
@@ -174,7 +175,7 @@ def _running(
         by_state, by_x = partials(shifted(ans, axis, fill), x, ans)
         length = shape_of(x)[axis]
         column = (-1,) + (1,) * (len(shape_of(x)) - axis - 1)
-        first = (np.arange(length) == 0).reshape(column)
+        first = (namespace(ans).arange(length) == 0).reshape(column)
         return np.where(first, 0, by_state), np.where(first, 1, by_x)
 
     def jvp(tangents: Any, ans: Any, ins: Any, params: Any) -> Any:
@@ -192,20 +193,32 @@ def _cumprod(x, axis):
     return np.multiply.accumulate(x, axis)
 
 
+def _accumulate(ufunc, x, axis):
+    if is_numpys(x):
+        return ufunc.accumulate(x, axis)
+    # CuPy accumulates sums and products alone: each round doubles how far back a result reaches.
+    out, reach, before = x.copy(), 1, (slice(None),) * axis
+    while reach < x.shape[axis]:
+        later = (*before, slice(reach, None))
+        out[later] = ufunc(out[later], out[(*before, slice(None, -reach))])
+        reach *= 2
+    return out
+
+
 def _cummax(x, axis):
-    return np.maximum.accumulate(x, axis)
+    return _accumulate(np.maximum, x, axis)
 
 
 def _cummin(x, axis):
-    return np.minimum.accumulate(x, axis)
+    return _accumulate(np.minimum, x, axis)
 
 
 def _cumlogsumexp(x, axis):
-    return np.logaddexp.accumulate(x, axis)
+    return _accumulate(np.logaddexp, x, axis)
 
 
 def _share(mine: Any, tie: Any, like: Any) -> Any:
-    one = np.ones((), like.dtype)
+    one = like.dtype.type(1)
     return np.where(mine, one, np.where(tie, one * 0.5, 0))
 
 

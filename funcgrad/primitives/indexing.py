@@ -8,12 +8,14 @@ neighbours, else first. Updates have the layout of the result.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, broadcast_shapes
 from funcgrad.core.declarations import custom, linear
+from funcgrad.core.device import is_numpys, namespace, zeros_beside
 from funcgrad.core.primitive import (
     narrow,
     pad_rank,
@@ -101,9 +103,9 @@ def _align(indices: Any, batched: Any) -> tuple[list[Any], int]:
     return aligned, rank
 
 
-def _row_of_each(size: int, rank: int) -> Any:
+def _row_of_each(size: int, rank: int, beside: Sequence[Any]) -> Any:
     """An index that pairs each example's positions with the example's own row."""
-    return np.arange(size).reshape((size,) + (1,) * rank)
+    return namespace(*beside).arange(size).reshape((size,) + (1,) * rank)
 
 
 def _batched(x: Any, is_batched: bool, size: int) -> Any:
@@ -121,7 +123,7 @@ def _gather_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) ->
     if not batched[0]:
         out = bind(gather, x, *indices, axes=axes)
         return move_block(out, position, 1, 0), True
-    out = bind(gather, x, _row_of_each(size, rank), *indices, axes=(0, *moved))
+    out = bind(gather, x, _row_of_each(size, rank, args), *indices, axes=(0, *moved))
     return move_block(out, 1, rank, position + 1), True
 
 
@@ -132,7 +134,7 @@ def _batched_update(updates: Any, indices: Any, batched: Any, axes: Axes, size: 
     if not any(batched):
         return move_block(updates, position + 1, rank, block_position(moved)), indices, moved
     updates = move_block(updates, position + 1, rank, 1)
-    return updates, [_row_of_each(size, rank), *indices], (0, *moved)
+    return updates, [_row_of_each(size, rank, indices), *indices], (0, *moved)
 
 
 def _scatter_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) -> Any:
@@ -219,13 +221,14 @@ def gather_at(x: Any, indices: Any, axes: Axes) -> Any:
 # --- scatter: sums --------------------------------------------------------------------
 
 
-def flat_positions(shape, indices, axes):
-    """Where in the flattened array the elements `x[:, i, :, j]` lie, in that layout."""
+def flat_positions(x, indices, axes):
+    """Where in the flattened array x the elements `x[:, i, :, j]` lie, in that layout."""
+    shape = x.shape
     strides = np.cumprod((1, *shape[:0:-1]))[::-1]
     block = 0
     for axis, i in zip(axes, indices, strict=True):
         # Indexing checks the range, and wraps negative indices.
-        block = block + (np.arange(shape[axis]) * strides[axis])[i]
+        block = block + (np.arange(shape[axis], like=x) * strides[axis])[i]
     neighbours = axes[-1] - axes[0] == len(axes) - 1
     before = [a for a in range(len(shape)) if neighbours and a < axes[0]]
     after = [a for a in range(len(shape)) if a not in axes and a not in before]
@@ -234,7 +237,8 @@ def flat_positions(shape, indices, axes):
     for place, axis in [*enumerate(before), *enumerate(after, rank - len(after))]:
         lengths = [1] * rank
         lengths[place] = -1
-        positions = positions + (np.arange(shape[axis]) * strides[axis]).reshape(lengths)
+        rows = np.arange(shape[axis], like=x) * strides[axis]
+        positions = positions + rows.reshape(lengths)
     return positions
 
 
@@ -246,17 +250,35 @@ def update_at(ufunc, out, indices, axes, updates):
     dtype = out.dtype
     if dtype == np.float16:
         out = out.astype(np.float32)
-    if out.ndim == 1 or updates.size < 2048:
+    if not is_numpys(out):
+        _update_on_device(ufunc, out, flat_positions(out, indices, axes), updates)
+    elif out.ndim == 1 or updates.size < 2048:
         ufunc.at(out, at_axes(indices, axes), updates)
     else:
         # ufunc.at is several times as fast on one axis.
-        positions = flat_positions(out.shape, indices, axes)
+        positions = flat_positions(out, indices, axes)
         ufunc.at(out.reshape(-1), positions.reshape(-1), updates.reshape(-1))
     return out if out.dtype == dtype else out.astype(dtype)
 
 
+def _update_on_device(ufunc, out, positions, updates):
+    """What `ufunc.at` does on the flattened array, which has no order for what it overwrites."""
+    flat, places = out.reshape(-1), positions.reshape(-1)
+    updates = np.broadcast_to(updates, positions.shape).reshape(-1)
+    if ufunc is not np.multiply and out.dtype.kind in "fcu":
+        ufunc.at(flat, places, updates)
+        return
+    # CuPy has no atomic products, and none of int64: one update of each place, then the next.
+    order = np.argsort(places, kind="stable")
+    places = places[order]
+    turns = np.arange(len(places), like=places) - np.searchsorted(places, places)
+    for turn in range(int(turns.max()) + 1 if len(places) else 0):
+        now = turns == turn
+        flat[places[now]] = ufunc(flat[places[now]], updates[order[now]])
+
+
 def _scatter_zeros(x, *indices, shape, axes):
-    return update_at(np.add, np.zeros(shape, x.dtype), indices, axes, x)
+    return update_at(np.add, zeros_beside(x, shape, x.dtype), indices, axes, x)
 
 
 def _scatter_zeros_shape(x: Aval, *indices: Aval, shape: Shape, axes: Axes) -> Aval:
@@ -327,7 +349,16 @@ scatter_add = linear(
 
 def _scatter_set(x, updates, *indices, axes):
     out = x.copy()
-    out[at_axes(indices, axes)] = updates
+    if is_numpys(out):
+        out[at_axes(indices, axes)] = updates
+        return out
+    # Of the updates at one place CuPy takes any: the last one has to be the only one.
+    positions = flat_positions(out, indices, axes)
+    updates = np.broadcast_to(updates, positions.shape).reshape(-1)
+    order = np.argsort(positions.reshape(-1), kind="stable")
+    places = positions.reshape(-1)[order]
+    last = np.concatenate([places[1:] != places[:-1], places[:1] == places[:1]])
+    out.reshape(-1)[places[last]] = updates[order[last]]
     return out
 
 
@@ -337,10 +368,11 @@ def _winners(shape: Shape, indices: Any, axes: Axes) -> Any:
     count = int(np.prod(block))
     if count <= 1:
         return None
-    turn = np.arange(count).reshape(block)
+    library = namespace(*indices)
+    turn = library.arange(count).reshape(block)
     lengths = tuple(shape[a] for a in axes)
     own = tuple(range(len(axes)))
-    last = bind(scatter_set, np.zeros(lengths, turn.dtype), turn, *indices, axes=own)
+    last = bind(scatter_set, library.zeros(lengths, turn.dtype), turn, *indices, axes=own)
     stays = gather_at(last, indices, own) == turn
     after = len(shape) - len(axes) - block_position(axes)
     return stays.reshape(block + (1,) * after)
@@ -349,7 +381,7 @@ def _winners(shape: Shape, indices: Any, axes: Axes) -> Any:
 def _scatter_set_transpose(ct: Any, x: Any, updates: Any, *indices: Any, axes: Axes) -> Any:
     read = gather_at(ct, indices, axes)
     stays = _winners(shape_of(x), indices, axes)
-    zeros = np.zeros(shape_of(updates), ct.dtype)
+    zeros = namespace(ct).zeros(shape_of(updates), ct.dtype)
     kept = bind(scatter_set, ct, zeros, *indices, axes=axes)
     return kept, read if stays is None else np.where(stays, read, 0)
 
@@ -370,7 +402,7 @@ scatter_set = linear(
 
 
 def _index_set(x, updates, idx):
-    out = np.array(x)
+    out = x.copy("K")
     out[tuple([slice(*e) if type(e) is tuple else e for e in idx])] = updates
     return out
 
@@ -381,7 +413,7 @@ def _index_set_shape(x: Aval, updates: Aval, idx: Any) -> Aval:
 
 
 def _index_set_transpose(ct: Any, x: Any, updates: Any, idx: Any) -> Any:
-    zeros = np.zeros(shape_of(updates), ct.dtype)
+    zeros = namespace(ct).zeros(shape_of(updates), ct.dtype)
     return bind(index_set, ct, zeros, idx=idx), bind(index, ct, idx=idx)
 
 
@@ -430,7 +462,7 @@ def _product_slopes(ans: Any, x: Any, updates: Any, indices: Any, axes: Axes) ->
     rest = bind(scatter_mul, x, factors, *indices, axes=axes)
     of_zero = gather_at(rest, indices, axes) * np.where(count == 1, 1, other * (count == 2))
     slope = np.where(zero, of_zero, gather_at(ans, indices, axes) / factors)
-    by_x = bind(scatter_mul, np.ones(shape, x.dtype), updates, *indices, axes=axes)
+    by_x = bind(scatter_mul, namespace(x).ones(shape, x.dtype), updates, *indices, axes=axes)
     return by_x, slope
 
 

@@ -21,7 +21,7 @@ def _narrow(x, dtype):
     limits = np.iinfo(dtype)
     if np.any(x < limits.min) or np.any(x > limits.max):
         raise OverflowError(f"Python integer {x} out of bounds for {dtype}")
-    return np.asarray(x).astype(dtype)[()]
+    return (x if hasattr(x, "astype") else np.asarray(x)).astype(dtype)[()]
 
 
 def _narrow_dtype(x: Aval, dtype: np.dtype) -> np.dtype:

@@ -13,6 +13,7 @@ from funcgrad.core.declarations import (
     nondifferentiable,
     one_an_operand,
 )
+from funcgrad.core.device import is_numpys
 from funcgrad.core.primitive import (
     narrow,
     sample,
@@ -159,12 +160,17 @@ prod = custom(
 # --- extrema --------------------------------------------------------------------------
 
 
+# CuPy reduces by add and multiply; for the rest it has methods, which cost more in NumPy.
 def _max(x, axes, keepdims):
-    return np.maximum.reduce(x, axes, keepdims=keepdims)
+    if is_numpys(x):
+        return np.maximum.reduce(x, axes, keepdims=keepdims)
+    return x.max(axes, keepdims=keepdims)
 
 
 def _min(x, axes, keepdims):
-    return np.minimum.reduce(x, axes, keepdims=keepdims)
+    if is_numpys(x):
+        return np.minimum.reduce(x, axes, keepdims=keepdims)
+    return x.min(axes, keepdims=keepdims)
 
 
 def _extremum_shape(x: Aval, axes: Axes, keepdims: bool) -> Aval:
@@ -221,7 +227,7 @@ def _logsumexp(x, axes, keepdims):
     dtype = x.dtype
     if dtype == np.float16:
         x = x.astype(np.float32)
-    top = np.maximum.reduce(x, axes, keepdims=True, initial=-np.inf)
+    top = x.max(axes, keepdims=True) if x.size else np.add.reduce(x, axes, keepdims=True)
     # Nothing to shift by where all are -inf or one is inf: inf - inf would be NaN.
     top = np.where(np.isfinite(top), top, 0)
     total = np.add.reduce(np.exp(x - top), axes, keepdims=keepdims)
@@ -279,11 +285,15 @@ logsumexp = custom(
 
 
 def _any(x, axes, keepdims):
-    return np.logical_or.reduce(x, axes, keepdims=keepdims)
+    if is_numpys(x):
+        return np.logical_or.reduce(x, axes, keepdims=keepdims)
+    return x.any(axes, keepdims=keepdims)
 
 
 def _all(x, axes, keepdims):
-    return np.logical_and.reduce(x, axes, keepdims=keepdims)
+    if is_numpys(x):
+        return np.logical_and.reduce(x, axes, keepdims=keepdims)
+    return x.all(axes, keepdims=keepdims)
 
 
 def _truth_shape(x: Aval, axes: Axes, keepdims: bool) -> Aval:

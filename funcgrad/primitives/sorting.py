@@ -8,6 +8,7 @@ import numpy as np
 
 from funcgrad.core.aval import Aval
 from funcgrad.core.declarations import custom, nondifferentiable
+from funcgrad.core.device import namespace, zeros_beside
 from funcgrad.core.primitive import sample, shape_of
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.indexing import gather, scatter_zeros
@@ -18,8 +19,11 @@ INDEX = np.dtype(np.intp)
 
 def positions_along(indices: Any, axis: int) -> tuple[Any, ...]:
     """An index array per axis, so that `x[...]` picks `indices` along one of them."""
-    shape = shape_of(indices)
-    mesh: list[Any] = list(np.ogrid[tuple(slice(n) for n in shape)])
+    shape, library = shape_of(indices), namespace(indices)
+    mesh: list[Any] = [
+        library.arange(n).reshape((1,) * i + (n,) + (1,) * (len(shape) - i - 1))
+        for i, n in enumerate(shape)
+    ]
     mesh[axis] = indices
     return tuple(mesh)
 
@@ -89,7 +93,7 @@ def _searchsorted(a, v, side):
     if a.ndim == 1:
         return np.searchsorted(a, v, side)
     lead = a.shape[:-1]
-    out = np.empty(v.shape, np.intp)
+    out = zeros_beside(v, v.shape, np.intp)
     for i in np.ndindex(lead):
         out[i] = np.searchsorted(a[i], v[i], side)
     return out

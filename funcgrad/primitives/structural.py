@@ -11,6 +11,7 @@ import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, aval_of, result_dtype
 from funcgrad.core.declarations import linear
+from funcgrad.core.device import is_numpys, zeros_beside
 from funcgrad.core.primitive import (
     pad_rank,
     sample,
@@ -211,6 +212,12 @@ concatenate = linear(
 
 
 def _pack(*xs):
+    for x in xs:
+        if hasattr(x, "dtype") and not is_numpys(x):
+            out = zeros_beside(x, len(xs), np.result_type(*xs))
+            for i, element in enumerate(xs):
+                out[i] = element
+            return out
     return np.array(xs)
 
 
