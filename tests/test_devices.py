@@ -118,8 +118,7 @@ def test_contract(name: str, mode: str) -> None:
         if not arrays:
             continue
         functions = (
-            function_of(prim, given, sample.params, arrays)
-            for given in (args, list(map(to_device, args)))
+            function_of(prim, given, sample, arrays) for given in (args, list(map(to_device, args)))
         )
         on_host, on_device = functions
         chosen = [args[i] for i in arrays]
@@ -137,7 +136,7 @@ def test_contract_of_vmap(name: str) -> None:
         for batch in batchings(operands(sample, dtype)):
             args = operands(sample, dtype, batch=batch)
             axes = tuple(0 if b else None for b in batch)
-            function = function_of(prim, args, sample.params, range(len(args)))
+            function = function_of(prim, args, sample, range(len(args)))
 
             def mapped(f: Any, xs: Any, axes: Any = axes) -> Any:
                 return fg.vmap(f, in_axes=axes)(*xs)
