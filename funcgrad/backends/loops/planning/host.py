@@ -12,7 +12,7 @@ from funcgrad.core.graph import Const, Eqn
 
 def host_function(eqn: Eqn) -> Callable[..., None]:
     """An equation's implementation as a function of its results' arrays and its operands'."""
-    impl, params, n = eqn.prim.impl, eqn.params, len(eqn.outs)
+    prim, params, n = eqn.prim, eqn.params, len(eqn.outs)
     fixed = [(k, a.value) for k, a in enumerate(eqn.ins) if type(a) is Const]
     numbers = [
         (k, _number if a.aval.weak and a.aval.dtype.kind != "c" else _scalar)
@@ -27,8 +27,8 @@ def host_function(eqn: Eqn) -> Callable[..., None]:
         for k, value in fixed:
             ins.insert(k, value)
         with np.errstate(all="ignore"):
-            result = impl(*ins, **params)
-        if n == 1 and not eqn.prim.multiple:
+            result = prim.impl(*ins, **params)
+        if n == 1 and not prim.multiple:
             arrays[0][...] = result
             return
         for out, value in zip(arrays[:n], result, strict=True):
