@@ -234,6 +234,97 @@ def test_results_are_the_callers() -> None:
     assert to_host(x).tolist() == to_host(w).tolist() == X.tolist()
 
 
+# --- transformations ------------------------------------------------------------------
+
+
+def _body(c: Any, x: Any) -> Any:
+    return np.tanh(c + x), c * x
+
+
+def _without_nans(x: Any) -> Any:
+    with fg.debug_nans():
+        return fg.grad(wave)(x)
+
+
+PROGRAMS: dict[str, Any] = {
+    "jacrev": lambda x: fg.jacrev(lambda v: np.sin(v) * v)(x),
+    "jacfwd": lambda x: fg.jacfwd(lambda v: np.sin(v) * v)(x),
+    "hessian": lambda x: fg.hessian(lambda v: np.sum(np.sin(v) * v))(x),
+    "linearize": lambda x: fg.linearize(np.sin, x)[1](x),
+    "unused": lambda x: fg.grad(lambda p: np.sum(p["a"]))({"a": x, "b": x * 2}),
+    "vjp": lambda x: fg.vjp(lambda v: v * v, x)[1](x),
+    "cond": lambda x: fg.cond(True, np.sin, np.cos, x),
+    "cond traced": lambda x: fg.jit(lambda x: fg.cond(np.sum(x) > 0, np.sin, np.cos, x))(x),
+    "grad cond": lambda x: fg.grad(
+        lambda x: np.sum(fg.cond(np.sum(x) > 0, np.sin, lambda v: v * 0 + 1, x))
+    )(x),
+    "jit grad cond": lambda x: fg.jit(
+        fg.grad(lambda x: np.sum(fg.cond(np.sum(x) > 0, np.sin, np.cos, x)))
+    )(x),
+    "vmap cond": lambda x: fg.vmap(lambda x: fg.cond(x > 0.7, np.sin, np.cos, x))(x),
+    "scan": lambda x: fg.scan(_body, np.float64(0.5), x),
+    "scan py": lambda x: fg.scan(_body, 0.5, x),
+    "scan jit": lambda x: fg.jit(lambda x: fg.scan(_body, np.sum(x), x))(x),
+    "grad scan": lambda x: fg.grad(lambda x: fg.scan(_body, np.sum(x), x)[0])(x),
+    "grad scan py": lambda x: fg.grad(lambda x: fg.scan(_body, 0.5, x)[0])(x),
+    "jit grad scan": lambda x: fg.jit(fg.grad(lambda x: fg.scan(_body, np.sum(x), x)[0]))(x),
+    "vmap scan": lambda x: fg.vmap(lambda s: fg.scan(_body, s, x))(x),
+    "fori": lambda x: fg.fori_loop(0, 3, lambda i, c: c * x + i, x),
+    "jit fori": lambda x: fg.jit(lambda x: fg.fori_loop(0, 3, lambda i, c: c * x + i, x))(x),
+    "while": lambda x: fg.while_loop(lambda c: np.sum(c) < 50, lambda c: c * 1.5, x),
+    "jit while": lambda x: fg.jit(
+        lambda x: fg.while_loop(lambda c: np.sum(c) < 50, lambda c: c * 1.5, x)
+    )(x),
+    "vmap while": lambda x: fg.vmap(
+        lambda x: fg.while_loop(lambda c: c < 50, lambda c: c * 1.5, x)
+    )(x),
+    "map": lambda x: fg.map(np.sin, x),
+    "checkpoint": lambda x: fg.grad(lambda x: np.sum(fg.checkpoint(np.sin)(x)))(x),
+    "jit checkpoint": lambda x: fg.jit(fg.grad(lambda x: np.sum(fg.checkpoint(np.sin)(x))))(x),
+    "jit in grad": lambda x: fg.grad(lambda x: np.sum(fg.jit(np.sin)(x)))(x),
+    "switch": lambda x: fg.jit(lambda x: fg.switch(np.argmax(x), [np.sin, np.cos, np.tanh], x))(x),
+    "if": lambda x: fg.grad(lambda x: np.sum(x) if x[0] > 0 else np.sum(-x))(x),
+    "item": lambda x: fg.grad(lambda x: np.sum(x * fg.stop_gradient(x[0]).item()))(x),
+    "zeros_like": lambda x: fg.jit(
+        lambda x: np.zeros_like(x) + x + np.ones_like(x) + np.full_like(x, 2.0)
+    )(x),
+    "at": lambda x: fg.grad(lambda x: np.sum(fg.at(x)[1:].set(x[:2]) ** 2))(x),
+    "index": lambda x: fg.grad(lambda x: np.sum(x[::-1][:2] ** 2))(x),
+    "softmax": lambda x: fg.grad(lambda x: np.log(np.exp(x) / np.sum(np.exp(x)))[1])(x),
+    "mean var": lambda x: fg.grad(lambda x: np.mean(x) + np.var(x) + np.std(x) + np.linalg.norm(x))(
+        x
+    ),
+    "sort": lambda x: fg.grad(lambda x: np.sum(np.sort(x) * x))(x),
+    "cumsum": lambda x: fg.jit(fg.grad(lambda x: np.sum(np.cumsum(x) * np.cumprod(x))))(x),
+    "einsum": lambda x: fg.grad(lambda x: np.einsum("i,j->", x, x))(x),
+    "outer": lambda x: fg.jit(fg.grad(lambda x: np.sum(np.outer(x, x) @ x)))(x),
+    "stack": lambda x: fg.grad(
+        lambda x: np.sum(np.stack([x, x]) * np.concatenate([x, x]).reshape(2, 3))
+    )(x),
+    "where": lambda x: fg.grad(lambda x: np.sum(np.where(x > 1, x * x, 0)))(x),
+    "clip": lambda x: fg.grad(lambda x: np.sum(np.clip(x, 1.5, 2.5)))(x),
+    "max": lambda x: fg.jit(fg.grad(lambda x: np.max(x) + np.min(x)))(x),
+    "hvp": lambda x: fg.jvp(fg.grad(lambda x: np.sum(np.sin(x) * x)), (x,), (x,))[1],
+    "per example": lambda x: fg.jit(
+        fg.vmap(fg.grad(lambda w, x: np.sin(w * x)), in_axes=(None, 0))
+    )(2.0, x),
+    "aux": lambda x: fg.value_and_grad(lambda x: (np.sum(x), x), has_aux=True)(x),
+    "scalar w": lambda x: fg.grad(lambda w: np.sum(w * x))(2.0),
+    "triu": lambda x: fg.jit(lambda x: np.triu(np.outer(x, x)))(x),
+    "linspace": lambda x: fg.jit(lambda x: np.linspace(x[0], x[1], 5))(x),
+    "median": lambda x: fg.grad(lambda x: np.median(x))(x),
+    "debug_nans": _without_nans,
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_programs(name: str) -> None:
+    """What a program gives on the host, in arrays of the device."""
+    program = PROGRAMS[name]
+    found, expected = fg.tree.leaves(program(on(0))), fg.tree.leaves(program(X))
+    assert_same(found, expected)
+
+
 # --- host arrays and device arrays ----------------------------------------------------
 
 MEETINGS: dict[str, tuple[Any, tuple[str, ...]]] = {

@@ -153,13 +153,13 @@ def _number(name: str, convert: Callable[[Any], Any]) -> Callable[[Tracer], Any]
 def _item(self: Tracer, *args: Any) -> Any:
     value = concrete_value(self, "item()")
     _note(self, "x.item()")
-    return np.asarray(value).item(*args)
+    return (value if hasattr(value, "item") else np.asarray(value)).item(*args)
 
 
 def _tolist(self: Tracer) -> Any:
     value = concrete_value(self, "tolist()")
     _note(self, "x.tolist()")
-    return np.asarray(value).tolist()
+    return (value if hasattr(value, "tolist") else np.asarray(value)).tolist()
 
 
 def _index(self: Tracer) -> int:

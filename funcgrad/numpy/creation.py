@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import aval_of, result_dtype
+from funcgrad.core.device import namespace
 from funcgrad.core.tracer import Tracer
 from funcgrad.errors import ArgumentError, at_line
 from funcgrad.numpy.convert import (
@@ -69,7 +70,7 @@ def ascontiguousarray(a: Any, dtype: Any = None, **options: Any) -> Any:
 
 
 def _likeness(name: str) -> Any:
-    make = getattr(np, name.removesuffix("_like"))
+    make = name.removesuffix("_like")
 
     def like(
         a: Any,
@@ -83,7 +84,9 @@ def _likeness(name: str) -> Any:
         a = as_array(a)
         shape = a.shape if shape is None else as_shape(shape)
         layout = "C" if order in ("K", "A", None) else order
-        return make(shape, a.dtype if dtype is None else dtype, layout, device=device)
+        library = namespace(a)
+        options = {"device": device} if library is np else {}
+        return getattr(library, make)(shape, a.dtype if dtype is None else dtype, layout, **options)
 
     like.__name__ = name
     return implements(getattr(np, name))(like)
@@ -106,6 +109,9 @@ def full_like(
     a = as_array(a)
     shape = a.shape if shape is None else shape
     layout = "C" if order in ("K", "A", None) else order
+    library = namespace(a)
+    if library is not np and not contains_tracer(fill_value):
+        return library.full(shape, fill_value, a.dtype if dtype is None else dtype, layout)
     return full(shape, fill_value, a.dtype if dtype is None else dtype, layout, device=device)
 
 
@@ -142,7 +148,7 @@ def linspace(
     intervals = num - 1 if endpoint else num
     step = (stop - start) / intervals if intervals > 0 else np.nan
     shape = np.broadcast_shapes(start.shape, stop.shape)
-    count = np.arange(num, dtype=common).reshape((num,) + (1,) * len(shape))
+    count = namespace(start, stop).arange(num, dtype=common).reshape((num,) + (1,) * len(shape))
     out = np.broadcast_to(start + count * (step if intervals > 0 else stop - start), (num, *shape))
     if endpoint and num > 1:
         out = np.concatenate([out[:-1], np.broadcast_to(stop, (1, *shape))])

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import aval_of
+from funcgrad.core.device import namespace
 from funcgrad.core.tracer import Tracer, bind
 from funcgrad.errors import ArgumentError, ShapeError, UnsupportedFunctionError, at_line
 from funcgrad.numpy.convert import (
@@ -440,13 +441,13 @@ def _with_axes(m: Any, name: str, least: int = 1, most: int | None = None) -> An
 @implements(np.tril)
 def tril(m: Any, k: int = 0) -> Any:
     m = _with_axes(m, "tril")
-    return np.where(np.tri(*m.shape[-2:], k=k, dtype=bool), m, np.zeros((), m.dtype))
+    return np.where(namespace(m).tri(*m.shape[-2:], k=k, dtype=bool), m, m.dtype.type(0))
 
 
 @implements(np.triu)
 def triu(m: Any, k: int = 0) -> Any:
     m = _with_axes(m, "triu")
-    return np.where(np.tri(*m.shape[-2:], k=k - 1, dtype=bool), np.zeros((), m.dtype), m)
+    return np.where(namespace(m).tri(*m.shape[-2:], k=k - 1, dtype=bool), m.dtype.type(0), m)
 
 
 def _indices_from(name: str) -> Any:

@@ -15,6 +15,7 @@ import numpy as np
 from funcgrad.config import config
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.declarations import elementwise, higher_order
+from funcgrad.core.device import namespace
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.execution import runner
 from funcgrad.core.graph import Eqn, Graph, Var, split_invariant
@@ -184,7 +185,7 @@ def _scan(
         counts = {"n_consts": n_consts, "n_carry": n_carry}
         return _loop(scan, body, avals, {**params, **counts})(*operands)
     consts, carry, xs = operands[:n_consts], operands[n_consts:first_x], operands[first_x:]
-    ys = [np.empty((length, *a.shape), a.dtype) for a in body.out_avals[n_carry:]]
+    ys = [namespace(a).empty((length, *a.shape), a.dtype) for a in body.out_avals[n_carry:]]
     once, step = _without_invariant(body, n_consts)
     with np.errstate(all="ignore"):
         fixed = run_graph(once, consts) if once.eqns and length else []

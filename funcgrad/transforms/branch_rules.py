@@ -184,7 +184,7 @@ def _run_for_some(
         if not harms:
             return run_over_batch(branch, args, flags, size)
         run, _ = batch_graph(branch, flags, size, [True] * len(branch.outputs))
-        zeros = [Const(np.zeros(a.shape, a.dtype)) for a in run.out_avals]
+        zeros = [Const(zeros_like(a)) for a in run.out_avals]
         skip = Graph([Var(v.aval) for v in run.inputs], [], zeros)
         return bind(switch, np.any(mask), *args, branches=(skip, run))
 

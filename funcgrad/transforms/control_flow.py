@@ -9,9 +9,11 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.aval import BOOL, Aval, aval_of, result_dtype
+from funcgrad.core.device import CPU, namespace
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
 from funcgrad.core.ownership import native, own_arrays
+from funcgrad.core.primitive import zeros_like
 from funcgrad.core.tracer import Tracer, bind, deferred, own_value
 from funcgrad.errors import (
     ArgumentError,
@@ -256,15 +258,24 @@ def _trace_body(
                 break
         avals = promoted
     # Not weak, as a loop's results are arrays.
-    first = [cast(x, a.dtype) for x, a in zip(leaves, avals, strict=True)]
+    first = [_beside(cast(x, a.dtype), a) for x, a in zip(leaves, avals, strict=True)]
     return graph, first, y_tree
 
 
 def _promote(carry: Aval, out: Aval) -> Aval:
-    """A weak carry takes the dtype of what the step returns for it."""
-    if not carry.weak:
-        return carry
-    return Aval(carry.shape, result_dtype(carry, out), weak=out.weak)
+    """A weak carry takes the dtype of what the step returns for it, and a number its device."""
+    if carry.weak:
+        carry = Aval(carry.shape, result_dtype(carry, out), out.weak, carry.device)
+    return carry.on(out.device) if carry.device == CPU and not carry.shape else carry
+
+
+def _beside(x: Any, aval: Aval) -> Any:
+    """A number as an array of the device where it has to be."""
+    if aval_of(x).device == aval.device:
+        return x
+    library = namespace(aval)
+    found: Any = np.where(library.ones((), bool), x, library.zeros((), aval.dtype))
+    return found
 
 
 def _check_carry(name: str, treedef: Any, avals: Sequence[Aval], outs: Sequence[Aval]) -> None:
@@ -378,7 +389,7 @@ def _scan(
     graph, carry, y_tree = _trace_body(name, step, init, extra)
     if length == 0:
         # Nothing that the body would compute is computed, in derivatives neither.
-        ys = [np.zeros((0, *a.shape), a.dtype) for a in graph.out_avals[len(carry) :]]
+        ys = [zeros_like(a.update(shape=(0, *a.shape))) for a in graph.out_avals[len(carry) :]]
         return tree.structure(init).unflatten(own_arrays(carry, carry)), y_tree.unflatten(ys)
     (body,), captured = lift_arrays(graph)
     outs = bind(
@@ -496,7 +507,7 @@ def while_loop(
 
 def _boolean(result: Any) -> Any:
     leaves, treedef = flatten_result(result, "the condition of while_loop")
-    if treedef != _LEAF or aval_of(leaves[0]) != Aval((), BOOL):
+    if treedef != _LEAF or aval_of(leaves[0]).on(CPU) != Aval((), BOOL):
         found = aval_of(leaves[0]) if treedef == _LEAF else treedef
         raise at_line(
             CarryTypeError,

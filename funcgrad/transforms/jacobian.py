@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from funcgrad import tree
 from funcgrad.core.aval import aval_of
+from funcgrad.core.device import namespace
 from funcgrad.errors import GradDtypeError, at_line
 from funcgrad.primitives.structural import move_axis
 from funcgrad.transforms.arguments import Argnums, check_differentiable, select_arguments
@@ -24,8 +23,9 @@ def _basis(leaves: Sequence[Any]) -> list[Any]:
     basis: list[Any] = []
     start = 0
     for a in avals:
-        block = np.zeros((total, a.size), a.dtype)
-        block[start : start + a.size] = np.eye(a.size, dtype=a.dtype)
+        library = namespace(a)
+        block = library.zeros((total, a.size), a.dtype)
+        block[start : start + a.size] = library.eye(a.size, dtype=a.dtype)
         basis.append(block.reshape((total, *a.shape)))
         start += a.size
     return basis

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.device import common_device
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph, Var, live_eqns
 from funcgrad.core.primitive import (
@@ -383,7 +384,8 @@ def _masked_inputs(
         return [rec.abstract_input(aval_of(v)) for v in values]
 
     consts = inputs(operands[:n_consts])
-    running = rec.abstract_input(Aval((size,), np.dtype(bool)))
+    device = common_device("while_loop", list(map(aval_of, operands)))
+    running = rec.abstract_input(Aval((size,), np.dtype(bool), device=device))
     return consts, running, inputs(operands[n_consts:])
 
 
