@@ -24,7 +24,7 @@ from funcgrad.errors import (
     at_line,
 )
 from funcgrad.primitives import control as prims
-from funcgrad.primitives.elementwise import cast
+from funcgrad.primitives.elementwise import cast, where
 from funcgrad.primitives.integers import fit
 from funcgrad.transforms import draws
 from funcgrad.transforms.trace import (
@@ -274,8 +274,8 @@ def _beside(x: Any, aval: Aval) -> Any:
     if aval_of(x).device == aval.device:
         return x
     library = namespace(aval)
-    found: Any = np.where(library.ones((), bool), x, library.zeros((), aval.dtype))
-    return found
+    chosen = library.ones((), bool), x, library.zeros((), aval.dtype)
+    return bind(where, *chosen)
 
 
 def _check_carry(name: str, treedef: Any, avals: Sequence[Aval], outs: Sequence[Aval]) -> None:
