@@ -314,6 +314,7 @@ PROGRAMS: dict[str, Any] = {
     "linspace": lambda x: fg.jit(lambda x: np.linspace(x[0], x[1], 5))(x),
     "median": lambda x: fg.grad(lambda x: np.median(x))(x),
     "debug_nans": _without_nans,
+    "operators": lambda x: fg.jit(fg.grad(lambda v: np.sum(2.0 * v - x) + np.sum(x / v)))(x),
 }
 
 
@@ -323,6 +324,23 @@ def test_programs(name: str) -> None:
     program = PROGRAMS[name]
     found, expected = fg.tree.leaves(program(on(0))), fg.tree.leaves(program(X))
     assert_same(found, expected)
+
+
+def test_an_update_of_all_gives_an_array_of_its_own() -> None:
+    values = on(0)
+    fg.at(on(0))[:].set(values)[...] = 7.0
+    assert to_host(values).tolist() == X.tolist()
+
+
+def test_classes_that_look_like_device_arrays_are_none() -> None:
+    class Lookalike:
+        __cuda_array_interface__: Any = {}  # noqa: RUF012
+        shape, dtype = (3,), np.dtype(float)
+
+    with pytest.raises(fg.errors.NotAnArrayError):
+        fg.jit(np.sin)(Lookalike())
+    with pytest.raises(TypeError, match="unsupported operand"):
+        fg.grad(lambda x: np.sum(x * Lookalike()))(X)
 
 
 # --- host arrays and device arrays ----------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import aval_of, result_dtype
+from funcgrad.core.device import is_cupys
 from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import Tracer, bind, own_value
 from funcgrad.errors import (
@@ -107,6 +108,8 @@ def assigned(value: Any, dtype: np.dtype) -> Any:
                 OperandTypeError,
                 f"a Python complex number cannot become {dtype.name}; pass its .real",
             )
+        return cast(value, dtype)
+    if is_cupys(kind):
         return cast(value, dtype)
     if contains_tracer(value):
         return _from_nested([assigned(item, dtype) for item in value])

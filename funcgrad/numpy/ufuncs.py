@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from funcgrad.core.aval import Aval, aval_of, promotion_kind, resolve_ufunc
+from funcgrad.core.device import is_cupys
 from funcgrad.core.primitive import REGISTRY, Primitive
 from funcgrad.core.tracer import Tracer, bind, own_value
 from funcgrad.errors import (
@@ -378,7 +379,7 @@ def _is_operand(y: Any) -> bool:
         return True
     if isinstance(y, np.ndarray):
         return not answers_itself(y)
-    return hasattr(y, "__cuda_array_interface__")
+    return is_cupys(kind)
 
 
 def answers_itself(x: Any) -> bool:

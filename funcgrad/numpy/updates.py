@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import PYTHON_SCALARS, aval_of
+from funcgrad.core.device import is_array
 from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import Tracer, bind, is_abstract
 from funcgrad.errors import InPlaceError, OperandTypeError, ShapeError, at_line
@@ -172,7 +173,7 @@ def _update(x: Any, key: Any, values: Any, ufunc: np.ufunc | None, scatter: Any)
     if plan.basic is None:
         if ufunc is not None:
             return ufunc(x, values)
-        return values.copy() if type(values) is np.ndarray else values
+        return values.copy() if is_array(values) else values
     new = values if ufunc is None else ufunc(bind(st.index, x, idx=plan.basic), values)
     return bind(ix.index_set, x, new, idx=plan.basic)
 
