@@ -47,12 +47,13 @@ def _function(graph: Graph, single: bool, donated: Sequence[int]) -> Any:
     if found is None:
         tiles.begin_for(graph)
         # What writes programs is not loaded where all of them are known.
+        from funcgrad.backends.llvm.program.calls import call_numbers
         from funcgrad.backends.llvm.program.native import Native
 
         native = Native(graph, single, donated)
         found = native.function()
         if known:
-            numbers = recipe.call_numbers(native.graph, native.emitter.calls)
+            numbers = call_numbers(native.graph, native.emitter.calls)
             recipe.put(known, native.source, native.parts, numbers)
     return found
 

@@ -8,7 +8,7 @@ compiler's own files contain.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,8 @@ import numpy as np
 from funcgrad.backends.llvm.program import entry, linked
 from funcgrad.backends.llvm.runtime import cache as disk
 from funcgrad.backends.llvm.runtime import contents, engine
-from funcgrad.backends.loops.fusion.updates import planned_graph
-from funcgrad.backends.loops.planning.host import host_function
-from funcgrad.backends.loops.planning.loops import simple
-from funcgrad.backends.loops.planning.plan import HostCall
 from funcgrad.backends.loops.planning.sites import Lines
-from funcgrad.core.graph import Eqn, Graph, graphs_in
+from funcgrad.core.graph import Graph, graphs_in
 from funcgrad.core.primitive import Primitive
 
 # Programs with more constant data are written anew.
@@ -94,36 +90,6 @@ def put(
     disk.put(known, json.dumps(head).encode() + b"\n" + data)
 
 
-# What stands for a copy among the numbers of equations.
-_COPY = -1
-
-
-def simple_equations(graph: Graph) -> list[Eqn]:
-    """The equations that a program is made of, those of loops and branches behind their own."""
-    from funcgrad.backends.llvm.program.target import TARGET
-
-    found: list[Eqn] = []
-    for eqn in graph.eqns:
-        found.append(eqn)
-        for inner in graphs_in(eqn.params):
-            found += simple_equations(simple(inner, TARGET))
-    return found
-
-
-def call_numbers(graph: Graph, calls: Sequence[HostCall]) -> list[int | None]:
-    """The numbers of the equations, of a graph as it was planned, that Python functions compute."""
-    numbers = {id(e): n for n, e in enumerate(simple_equations(graph))} if calls else {}
-    return [_COPY if c.eqn is None else numbers.get(id(c.eqn)) for c in calls]
-
-
-def host_functions(graph: Graph, numbers: Sequence[int]) -> list[Callable[..., None]]:
-    """The functions of these numbers, for another graph of the same text."""
-    from funcgrad.backends.llvm.program.target import TARGET
-
-    eqns = simple_equations(planned_graph(graph, TARGET))
-    return [np.copyto if n == _COPY else host_function(eqns[n]) for n in numbers]
-
-
 def function(known: str, graph: Graph) -> Any:
     """The native function that a recipe leads to; None if there is none, or its code is gone."""
     kept = disk.get(known)
@@ -146,6 +112,11 @@ def function(known: str, graph: Graph) -> Any:
     taken = (graph.in_avals, graph.out_avals, arena, work, single, len(constants))
     signature = entry.Signature(*taken, bool(head["calls"]), dict(donated), sites)
     layouts = [(np.dtype(dtype), tuple(numbers)) for dtype, numbers in head["layouts"]]
-    hosts = host_functions(graph, head["calls"]) if head["calls"] else []
+    hosts: list[Any] = []
+    if head["calls"]:
+        # What plans programs is not loaded where none is called back.
+        from funcgrad.backends.llvm.program.calls import host_functions
+
+        hosts = host_functions(graph, head["calls"])
     made = linked.function(code, linked.Parts(signature, constants, hosts, layouts))
     return entry.name_lines(made, sites, Lines(graph).found)
