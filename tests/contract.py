@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 import funcgrad as fg
-from funcgrad.core.primitive import REGISTRY, Drawn, Primitive, Sample
+from funcgrad.core.primitive import REGISTRY, Primitive, Sample
+from funcgrad.core.samples import Drawn
 from funcgrad.core.tracer import bind
 
 DTYPES = {

@@ -14,14 +14,8 @@ from conftest import HAS_LLVM
 from funcgrad.core.aval import Aval
 from funcgrad.core.declarations import linear
 from funcgrad.core.gufuncs import gufunc, parsed
-from funcgrad.core.primitive import (
-    REGISTRY,
-    distinct,
-    positive_definite,
-    sample,
-    symmetric,
-    triangular,
-)
+from funcgrad.core.primitive import REGISTRY, sample
+from funcgrad.core.samples import distinct, positive_definite, symmetric, triangular
 from funcgrad.core.tracer import bind
 from funcgrad.transforms.simplify import simplify
 
