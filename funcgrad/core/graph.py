@@ -252,6 +252,18 @@ def graphs_in(params: dict[str, Any]) -> Iterator[Graph]:
             yield from (v for v in cast(tuple[Any, ...], value) if type(v) is Graph)
 
 
+def with_graphs(params: dict[str, Any], change: Callable[[Graph], Graph]) -> dict[str, Any]:
+    """An equation's parameters, the graphs among them changed."""
+
+    def changed(value: Any) -> Any:
+        if type(value) is tuple:
+            parts = cast(tuple[Any, ...], value)
+            return tuple([change(v) if type(v) is Graph else v for v in parts])
+        return change(value) if type(value) is Graph else value
+
+    return {name: changed(value) for name, value in params.items()}
+
+
 def live_eqns(eqns: Sequence[Eqn], outputs: Iterable[Any]) -> list[Eqn]:
     """The equations that the outputs depend on: one walk backwards removes dead code."""
     needed = {id(a) for a in outputs}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from funcgrad.core.device import is_array
-from funcgrad.core.graph import Const, Eqn, Graph, graphs_in
+from funcgrad.core.graph import Const, Eqn, Graph, graphs_in, with_graphs
 from funcgrad.core.snapshot import snapshot
 
 
@@ -30,7 +30,7 @@ class _Freezer:
     def _graph(self, graph: Graph) -> Graph:
         eqns = []
         for e in graph.eqns:
-            params = {name: self._param(value) for name, value in e.params.items()}
+            params = with_graphs(e.params, self.graph)
             eqns.append(Eqn(e.prim, tuple(map(self._atom, e.ins)), params, e.outs, e.source))
         return Graph(graph.inputs, eqns, map(self._atom, graph.outputs))
 
@@ -41,13 +41,6 @@ class _Freezer:
         if found is None:
             found = self.copies[id(atom.value)] = Const(snapshot(atom.value))
         return found
-
-    def _param(self, value: Any) -> Any:
-        if type(value) is Graph:
-            return self.graph(value)
-        if type(value) is tuple:
-            return tuple([self.graph(v) if type(v) is Graph else v for v in value])
-        return value
 
 
 def _is_array(atom: Any) -> bool:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.core.graph import Const, Eqn, Graph, Var, graphs_in, live_eqns, split_invariant
+from funcgrad.core.graph import (
+    Const,
+    Eqn,
+    Graph,
+    Var,
+    graphs_in,
+    live_eqns,
+    split_invariant,
+    with_graphs,
+)
 from funcgrad.primitives import control
 from funcgrad.primitives.discrete import stop_gradient
 from funcgrad.primitives.elementwise import convert
@@ -30,7 +39,7 @@ def prepare(graph: Graph) -> Graph:
             results = inline(prepare(inner), ins, eqns)
             atoms.update(zip(map(id, eqn.outs), results, strict=True))
         elif any(True for _ in graphs_in(eqn.params)):
-            params = {name: _prepared(value) for name, value in eqn.params.items()}
+            params = with_graphs(eqn.params, prepare)
             eqn = Eqn(eqn.prim, ins, params, eqn.outs, eqn.source)
             eqns.append(_hoist(eqn, eqns) if eqn.prim is control.scan else eqn)
         else:
@@ -44,14 +53,6 @@ def _is_identity(eqn: Eqn) -> bool:
     if eqn.prim is not stop_gradient and eqn.prim is not control.gate:
         return False
     return eqn.ins[0].aval == eqn.outs[0].aval
-
-
-def _prepared(value: Any) -> Any:
-    if type(value) is Graph:
-        return prepare(value)
-    if type(value) is tuple:
-        return tuple([prepare(v) if type(v) is Graph else v for v in value])
-    return value
 
 
 def _inlined(eqn: Eqn) -> Graph | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.graph import Const, Eqn, Graph, Var
+from funcgrad.core.graph import Const, Eqn, Graph, Var, with_graphs
 from funcgrad.core.primitive import Primitive
 from funcgrad.primitives.discrete import invert
 from funcgrad.primitives.elementwise import masked, where
@@ -28,17 +28,9 @@ def mask_by_bits(graph: Graph) -> Graph:
     eqns: list[Eqn] = []
     for eqn in graph.eqns:
         found = _by_bits(eqn, eqns) if eqn.prim is where else None
-        params = {name: _within(value) for name, value in eqn.params.items()}
+        params = with_graphs(eqn.params, mask_by_bits)
         eqns.append(found or Eqn(eqn.prim, eqn.ins, params, eqn.outs, eqn.source))
     return Graph(graph.inputs, eqns, graph.outputs)
-
-
-def _within(value: Any) -> Any:
-    if type(value) is Graph:
-        return mask_by_bits(value)
-    if type(value) is tuple:
-        return tuple([mask_by_bits(v) if type(v) is Graph else v for v in value])
-    return value
 
 
 def _by_bits(eqn: Eqn, eqns: list[Eqn]) -> Eqn | None:
