@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
+from funcgrad.backends.llvm.program.target import TARGET
 from funcgrad.backends.loops.fusion.updates import planned_graph
 from funcgrad.backends.loops.planning.host import host_function
 from funcgrad.backends.loops.planning.loops import simple
@@ -18,8 +17,6 @@ _COPY = -1
 
 def simple_equations(graph: Graph) -> list[Eqn]:
     """The equations that a program is made of, those of loops and branches behind their own."""
-    from funcgrad.backends.llvm.program.target import TARGET
-
     found: list[Eqn] = []
     for eqn in graph.eqns:
         found.append(eqn)
@@ -36,7 +33,5 @@ def call_numbers(graph: Graph, calls: Sequence[HostCall]) -> list[int | None]:
 
 def host_functions(graph: Graph, numbers: Sequence[int]) -> list[Callable[..., None]]:
     """The functions of these numbers, for another graph of the same text."""
-    from funcgrad.backends.llvm.program.target import TARGET
-
     eqns = simple_equations(planned_graph(graph, TARGET))
-    return [np.copyto if n == _COPY else host_function(eqns[n]) for n in numbers]
+    return [host_function(None if n == _COPY else eqns[n]) for n in numbers]

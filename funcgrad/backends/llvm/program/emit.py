@@ -17,7 +17,6 @@ from funcgrad.backends.llvm.program import loops as control
 from funcgrad.backends.llvm.program.forms import form_of
 from funcgrad.backends.llvm.program.parts import LARGE_WORK
 from funcgrad.backends.loops.nests.memory import Buffer
-from funcgrad.backends.loops.nests.nest import Kernel
 from funcgrad.backends.loops.nests.views import View
 from funcgrad.backends.loops.planning.plan import (
     Branch,
@@ -51,14 +50,13 @@ class Emitter:
         work: about how many scalar operations they take.
 
     Attributes:
-        kernels: each kernel's name by its text, equal ones once.
         calls: the calls of Python functions.
         layouts: the dtypes, dimensions and strides in bytes of the arrays it calls them with.
     """
 
     def __init__(self, steps: Sequence[Step], work: int, vector_bytes: int):
         self.module = Module()
-        self.kernels: dict[str, tuple[str, Kernel]] = {}
+        self._kernels: dict[str, str] = {}
         self.layouts: list[Layout] = []
         self._work = work
         self._functions: dict[str, str] = {}
@@ -68,17 +66,10 @@ class Emitter:
         self._call_numbers = {id(s): n for n, s in enumerate(self.calls)}
         for step in walk(steps):
             for run in kernel_runs(step):
-                self._define_kernel(run.kernel, vector_bytes)
-
-    def _define_kernel(self, kernel: Kernel, vector_bytes: int) -> None:
-        key = str(kernel)
-        if key not in self.kernels:
-            name = f"kernel{len(self.kernels)}"
-            self.kernels[key] = (name, kernel)
-            self.module.define(name, write_kernel(self.module, name, kernel, vector_bytes))
-
-    def kernel_name(self, run: RunKernel) -> str:
-        return self.kernels[str(run.kernel)][0]
+                if run.text not in self._kernels:
+                    name = self._kernels[run.text] = f"kernel{len(self._kernels)}"
+                    text = write_kernel(self.module, name, run.kernel, vector_bytes)
+                    self.module.define(name, text)
 
     def steps(self, frame: Frame, steps: Sequence[Step]) -> None:
         for step in steps:
@@ -88,14 +79,14 @@ class Emitter:
         match step:
             case RunKernel():
                 frame.run_site(step.site)
-                name = self.kernel_name(step)
+                name = self._kernels[step.text]
                 call_kernel(frame, name, step.reads, step.count, step.chunk)
             case RunTogether():
-                joined.run_together(frame, step, self.kernel_name(step.runs[0]))
+                joined.run_together(frame, step, self._kernels[step.runs[0].text])
             case MatrixProduct():
                 _product(frame, step)
             case ProductAndKernel():
-                joined.product_and_kernel(frame, step, self.kernel_name(step.run))
+                joined.product_and_kernel(frame, step, self._kernels[step.run.text])
             case Registers():
                 self._registers(frame, step)
             case RegisterLoop():

@@ -70,6 +70,11 @@ class Signature(NamedTuple):
     donated: dict[int, int]
     sites: Sequence[Site] = ()
 
+    @property
+    def first_host(self) -> int:
+        """The context's slot of the first Python function."""
+        return FIRST_FREE + 2 * len(self.outs) + self.constants
+
 
 class Context(np.ndarray):
     """The addresses a program refers to; `keep` holds their owners and the code itself."""

@@ -33,15 +33,10 @@ class Parts(NamedTuple):
     hosts: Sequence[Callable[..., None]] = ()
     layouts: Sequence[Layout] = ()
 
-    @property
-    def first_host(self) -> int:
-        """The context's slot of the first function."""
-        return entry.FIRST_FREE + 2 * len(self.signature.outs) + len(self.constants)
-
 
 def function(code: Any, parts: Parts) -> Any:
     """The native function of flat leaves."""
-    size = parts.first_host + len(parts.hosts) + 2 * len(parts.layouts) + 1
+    size = parts.signature.first_host + len(parts.hosts) + 2 * len(parts.layouts) + 1
     ctx = entry.context(size)
     ctx.keep = [code]
     _fill(ctx, parts)

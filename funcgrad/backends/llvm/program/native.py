@@ -16,6 +16,7 @@ from funcgrad.backends.llvm.program.target import TARGET
 from funcgrad.backends.llvm.runtime import engine
 from funcgrad.backends.loops.fusion.updates import planned_graph
 from funcgrad.backends.loops.nests.nest import Kernels
+from funcgrad.backends.loops.planning.host import host_function
 from funcgrad.backends.loops.planning.planner import plan_program
 from funcgrad.backends.loops.planning.printing import kernels_of
 from funcgrad.backends.loops.planning.sites import Lines
@@ -45,13 +46,13 @@ class Native:
         self.lines = Lines(graph)
         self.graph = graph = planned_graph(graph, TARGET)
         self.program = found = plan_program(graph, TARGET, self.lines, donated)
-        steps = found.plan.steps
-        self.emitter = Emitter(steps, work(steps), engine.vector_bytes())
+        steps, amount = found.plan.steps, work(found.plan.steps)
+        self.emitter = Emitter(steps, amount, engine.vector_bytes())
         self.signature = entry.Signature(
             graph.in_avals,
             graph.out_avals,
             found.plan.memory.size,
-            work(steps),
+            amount,
             single,
             len(found.constants),
             bool(self.emitter.calls),
@@ -60,7 +61,7 @@ class Native:
         )
         module = self.emitter.module
         given = [*found.inputs, *found.constants, *found.results]
-        define_main(self.emitter, found.plan, given, self._first_host)
+        define_main(self.emitter, found.plan, given, self.signature.first_host)
         module.define("fg_entry", entry_text(Writer(module), self.signature))
         self.text = whole(module)
         outside = engine.declared("\n".join(module.declarations.values()))
@@ -82,13 +83,8 @@ class Native:
         return Cost(*spent(self.program.plan.steps), graph_flops(self.graph), self.signature.arena)
 
     @property
-    def _first_host(self) -> int:
-        """The context's slot of the first host function."""
-        return entry.FIRST_FREE + 2 * len(self.graph.outputs) + len(self.program.constants)
-
-    @property
     def parts(self) -> linked.Parts:
-        hosts = [c.function for c in self.emitter.calls]
+        hosts = [host_function(c.eqn) for c in self.emitter.calls]
         arrays = [b.value[0] for b in self.program.constants]
         return linked.Parts(self.signature, arrays, hosts, self.emitter.layouts)
 

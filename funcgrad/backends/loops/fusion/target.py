@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -59,7 +59,7 @@ class Target:
     """
 
     name: str
-    dtypes: Collection[np.dtype]
+    dtypes: frozenset[np.dtype]
     limits: Limits
     can_loop: Callable[[Eqn], bool]
     can_be_small: Callable[[Eqn], bool]

@@ -13,7 +13,6 @@ from funcgrad.backends.loops.nests.kernels import copy_nest, neighbours_together
 from funcgrad.backends.loops.nests.memory import Buffer
 from funcgrad.backends.loops.nests.nest import Kernel
 from funcgrad.backends.loops.nests.views import View, contiguous, view_of
-from funcgrad.backends.loops.planning.host import host_function
 from funcgrad.backends.loops.planning.plan import HostCall, Plan, RunKernel, Step
 from funcgrad.backends.loops.planning.sites import Lines, Site
 from funcgrad.core.graph import Const, Eqn, Graph
@@ -135,14 +134,14 @@ class Builder:
             self.result(out)
         results = [self._views[id(o)] for o in eqn.outs]
         views = (*results, *operands)
-        self.steps.append(HostCall(host_function(eqn), views, len(results), eqn))
+        self.steps.append(HostCall(eqn, views, len(results)))
 
     def copy(self, source: View, destination: View) -> None:
         """Elements from one view to another of the same shape."""
         if not prod(source.shape):
             return
-        if not {source.buffer.dtype, destination.buffer.dtype} <= set(self.target.dtypes):
-            self.steps.append(HostCall(np.copyto, (destination, source), 1))
+        if not {source.buffer.dtype, destination.buffer.dtype} <= self.target.dtypes:
+            self.steps.append(HostCall(None, (destination, source), 1))
             return
         self.run(copy_nest(source, destination), [source.buffer, destination.buffer])
 

@@ -14,6 +14,7 @@ from funcgrad.backends.loops.planning.plan import (
     Step,
     While,
     kernel_runs,
+    nested,
 )
 from funcgrad.errors import GraphError
 
@@ -41,25 +42,13 @@ def check_steps(steps: Sequence[Step], outside: Iterable[Buffer]) -> None:
     for number, step in enumerate(steps):
         for run in kernel_runs(step):
             _check_run(run)
-        for plan, extra in _nested(step):
-            check_steps(plan.steps, known | extra)
-            check_placement(plan)
+        for plan in nested(step):
+            check_steps(plan.steps, known | {*step.reads, *step.writes})
         written = {*step.writes, *_own_room(step)}
         for buffer in step.reads:
             if buffer.kind == "temp" and buffer not in known and buffer not in written:
                 raise GraphError(f"step {number}, {step}: reads what no step has written")
         known |= written
-
-
-def _nested(step: Step) -> Sequence[tuple[Plan, set[Buffer]]]:
-    """The plans within a step, each with what it may read of the step's own."""
-    if isinstance(step, Scan):
-        return [(step.body, {*step.writes, *step.reads})]
-    if isinstance(step, While):
-        return [(plan, {*step.writes, *step.reads}) for plan in (step.test, step.body)]
-    if isinstance(step, Branch):
-        return [(plan, {*step.writes, *step.reads}) for plan in step.branches]
-    return []
 
 
 def _own_room(step: Step) -> Sequence[Buffer]:

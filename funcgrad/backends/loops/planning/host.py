@@ -10,8 +10,11 @@ import numpy as np
 from funcgrad.core.graph import Const, Eqn
 
 
-def host_function(eqn: Eqn) -> Callable[..., None]:
-    """An equation's implementation as a function of its results' arrays and its operands'."""
+def host_function(eqn: Eqn | None) -> Callable[..., None]:
+    """An equation's implementation as a function of its results' arrays and its operands'; a
+    copy for None."""
+    if eqn is None:
+        return np.copyto
     prim, params, n = eqn.prim, eqn.params, len(eqn.outs)
     fixed = [(k, a.value) for k, a in enumerate(eqn.ins) if type(a) is Const]
     numbers = [

@@ -6,7 +6,7 @@ step is spelled; passes (`epilogue`, `chunks`, `joins`, `donation`) make one pla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -58,6 +58,11 @@ class RunKernel:
     @cached_property
     def work(self) -> int:
         return work_of(self.kernel)
+
+    @cached_property
+    def text(self) -> str:
+        """The kernel's, by which equal ones are known."""
+        return str(self.kernel)
 
     def _with_roles(self, *roles: str) -> list[Buffer]:
         pairs = zip(self.buffers, self.kernel.params, strict=True)
@@ -147,16 +152,15 @@ class Registers:
 
 @dataclass(frozen=True, eq=False)
 class HostCall:
-    """A call of a Python function with arrays, of which it writes the first ones.
+    """A call of an equation's own implementation with arrays, of which it writes the first ones.
 
     Attributes:
         eqn: what it computes; None for a copy.
     """
 
-    function: Callable[..., None]
+    eqn: Eqn | None
     views: tuple[View, ...]
     written: int
-    eqn: Eqn | None = None
 
     @cached_property
     def reads(self) -> Buffers:

@@ -14,7 +14,6 @@ from funcgrad.backends.loops.nests.views import View, contiguous
 from funcgrad.backends.loops.planning import assembly, check, products
 from funcgrad.backends.loops.planning import loops as control
 from funcgrad.backends.loops.planning.builder import Builder, Program
-from funcgrad.backends.loops.planning.check import after_pass
 from funcgrad.backends.loops.planning.chunks import chunked
 from funcgrad.backends.loops.planning.donation import copies_itself, donations
 from funcgrad.backends.loops.planning.epilogue import with_epilogues
@@ -76,7 +75,7 @@ def plan_program(
     pairs = donations(graph, donated, inputs, results, steps, target.limits) if donated else {}
     memory = {results[r]: inputs[i] for r, i in pairs.items()}
     steps = joined([s for s in steps if not copies_itself(s, memory)], memory, target.limits)
-    plan = planned(after_pass(steps, {*inputs, *results}), [*inputs, *results])
+    plan = planned(check.after_pass(steps, {*inputs, *results}), [*inputs, *results])
     constants = list(program.constants.values())
     return PlannedProgram(plan, inputs, constants, results, pairs, [*program.sites])
 
@@ -94,8 +93,8 @@ def steps_of(
     steps: Sequence[Step] = Planner(program, graph, inputs, targets).builder.steps
     outside = {*(view.buffer for view in inputs), *targets}
     for improved in (with_epilogues, chunked):
-        steps = improved(after_pass(steps, outside), program.target.limits)
-    return after_pass(steps, outside)
+        steps = improved(check.after_pass(steps, outside), program.target.limits)
+    return check.after_pass(steps, outside)
 
 
 def planned(steps: Sequence[Step], outside: Iterable[Buffer]) -> Plan:

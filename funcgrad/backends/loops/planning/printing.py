@@ -153,5 +153,5 @@ def _carried(carry: Carry) -> dict[str, Sequence[Buffer]]:
 
 def kernels_of(plan: Plan) -> Kernels:
     """The kernels that a plan runs, each once."""
-    runs = (run.kernel for step in walk(plan.steps) for run in kernel_runs(step))
-    return Kernels({str(kernel): kernel for kernel in runs}.values())
+    runs = (run for step in walk(plan.steps) for run in kernel_runs(step))
+    return Kernels({run.text: run.kernel for run in runs}.values())
