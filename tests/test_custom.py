@@ -601,3 +601,46 @@ def test_results_that_are_python_numbers_become_numpys():
     value, gradient = fg.value_and_grad(one)(2.0)
     assert type(value) is np.float64
     assert gradient == 7.0
+
+
+# --- what rules are given ---------------------------------------------------------------
+
+
+def _written_to(where: str) -> Any:
+    """A function one of whose rules writes to what it is given."""
+
+    def spoil(x: Any) -> Any:
+        x *= 3.0
+        return x
+
+    function = fg.custom_vjp(lambda y: (spoil(y) if where == "primal" else y) * 1.0)
+    function.defvjp(
+        lambda y: ((spoil(y) if where == "fwd" else y) * 1.0, None),
+        lambda _, ct: (spoil(ct) if where == "bwd" else ct * 1.0,),
+    )
+    return function
+
+
+@pytest.mark.parametrize("where", ["fwd", "bwd"])
+def test_rules_cannot_write_to_what_others_read(where: str) -> None:
+    function, x = _written_to(where), np.array([1.0, 2.0, 3.0])
+
+    def loss(x: Any) -> Any:
+        y = 2.0 * x
+        return np.sum((function(y) + y) * x)
+
+    with pytest.raises(ValueError, match="read-only"):
+        fg.grad(loss)(x)
+
+
+def test_the_function_cannot_write_to_what_others_read() -> None:
+    function = fg.custom_jvp(lambda y: _written_to("primal").fun(y))
+    function.defjvp(lambda primals, tangents: (function(*primals), tangents[0] * 1.0))
+    y = np.array([1.0, 2.0])
+    with pytest.raises(ValueError, match="read-only"):
+        fg.jvp(lambda x: function(x * 1.0), (y,), (y,))
+
+
+def test_positions_of_nondiff_arguments_are_counted_from_the_start() -> None:
+    with pytest.raises(fg.errors.ArgumentError, match=r"nondiff_argnums=\(-1,\)"):
+        fg.custom_vjp(lambda x, n: x, nondiff_argnums=(-1,))

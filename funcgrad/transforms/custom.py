@@ -33,6 +33,12 @@ class _CustomFunction:
         self.fun = fun
         self._signature = _signature(fun)
         numbers = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else nondiff_argnums
+        if any(n < 0 for n in numbers):
+            raise at_line(
+                ArgumentError,
+                f"nondiff_argnums={nondiff_argnums!r}: positions are counted from the start, "
+                "from 0 on",
+            )
         self.nondiff_argnums = tuple(sorted(numbers))
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:

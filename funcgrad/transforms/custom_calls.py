@@ -85,7 +85,8 @@ class Call:
         return self._tuple(operands[self.n_closed :])
 
     def _tuple(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(leaves) if self._flat else self.in_tree.unflatten(list(leaves))
+        leaves = [*map(read_only, leaves)]
+        return tuple(leaves) if self._flat else self.in_tree.unflatten(leaves)
 
     def arguments(self, operands: Sequence[Any]) -> Sequence[Any]:
         if not self.fixed_at:
@@ -186,6 +187,15 @@ def closure_tracers(*functions: Any) -> list[Tracer]:
                 elif callable(leaf):
                     waiting.append(leaf)
     return list(found.values())
+
+
+def read_only(x: Any) -> Any:
+    """What a rule is given of an array that others read, too: it must not write to it."""
+    if type(x) is not np.ndarray:
+        return x
+    view = x.view()
+    view.flags.writeable = False
+    return view
 
 
 def _is_leaf(x: Any) -> bool:

@@ -10,7 +10,7 @@ from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import Primitive, total, zeros_like
-from funcgrad.core.tracer import Recorder, Tracer, bind, deferred
+from funcgrad.core.tracer import Recorder, bind, deferred
 from funcgrad.errors import (
     CustomRuleError,
     NotAnArrayError,
@@ -27,6 +27,7 @@ from funcgrad.transforms.custom_calls import (
     flat_result,
     is_like,
     leaf_place,
+    read_only,
     recorded_by,
     shape_error,
 )
@@ -90,8 +91,8 @@ class JvpCall(Call, _JvpRule):
         return cast(tangent, like.dtype)
 
 
-class _BatchedJvp(_JvpRule):
-    """A call's rule over a batch; `flags` tells which operands are batched."""
+class _BatchedRule:
+    """A call's rules over a batch; `flags` tells which operands are batched."""
 
     def __init__(self, rule: Any, avals: Sequence[Aval], flags: Sequence[bool], size: int):
         self.rule, self.avals, self.flags, self.size = rule, avals, flags, size
@@ -101,6 +102,8 @@ class _BatchedJvp(_JvpRule):
     def __repr__(self) -> str:
         return repr(self.rule)
 
+
+class _BatchedJvp(_BatchedRule, _JvpRule):
     def jvp(self, operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         with deferred("vmap") as rec:
             ins = [rec.abstract_input(a) for a in self.avals]
@@ -138,7 +141,7 @@ def _jvp_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any
         tangents = [rec.input(z) if w else z for z, w in zip(zeros, wanted, strict=True)]
         outs, dots = rule.jvp(ins, tangents)
     both = [*outs, *dots]
-    recorded = [i for i, x in enumerate(both) if type(x) is Tracer and x.rec is rec]
+    recorded = recorded_by(rec, both)
     results, pull_recorded = pullback_of(rec, [both[i] for i in recorded], start)
     for i, value in zip(recorded, results, strict=True):
         both[i] = value
@@ -209,7 +212,9 @@ class VjpCall(Call, _VjpRule):
             fixed, kept, leaves = args
             return self.custom._bwd(*fixed, kept, self.out_tree.unflatten(leaves))
 
-        found = self.within(operands, rule, (self.fixed(operands), residuals, list(cts)))
+        found = self.within(
+            operands, rule, (self.fixed(operands), residuals, [*map(read_only, cts)])
+        )
         leaves, n = self._argument_leaves(found), self.n_closed
         free = operands[n:] if n else operands
         for i, (ct, x) in enumerate(zip(leaves, free, strict=True)):
@@ -286,17 +291,7 @@ class _BatchedResiduals:
     layout: _Layout = field(metadata={"static": True})
 
 
-class _BatchedVjp(_VjpRule):
-    """A call's rules over a batch; `flags` tells which operands are batched."""
-
-    def __init__(self, rule: Any, avals: Sequence[Aval], flags: Sequence[bool], size: int):
-        self.rule, self.avals, self.flags, self.size = rule, avals, flags, size
-        self.n_closed = rule.n_closed
-        self.check_closed = rule.check_closed
-
-    def __repr__(self) -> str:
-        return repr(self.rule)
-
+class _BatchedVjp(_BatchedRule, _VjpRule):
     def forward(self, operands: Sequence[Any]) -> tuple[list[Any], Any]:
         with deferred("vmap") as rec:
             outs, residuals = self.rule.forward([rec.abstract_input(a) for a in self.avals])
