@@ -50,13 +50,14 @@ def device_get(x: Any) -> Any:
 
 
 def _device(device: Any) -> Device:
-    if isinstance(device, str) or (
-        isinstance(device, tuple) and not hasattr(device, "_fields") and len(device) == 2
-    ):
-        found = cast(Device, device)
-        if found == CPU or (found[0] == "cuda" and type(found[1]) is int):
-            return found
-    elif not isinstance(device, tuple):
+    if isinstance(device, str):
+        if device == CPU:
+            return CPU
+    elif isinstance(device, tuple):
+        kind, *numbers = cast(tuple[Any, ...], device) or (None,)
+        if kind == "cuda" and len(numbers) == 1 and type(numbers[0]) is int and numbers[0] >= 0:
+            return "cuda", numbers[0]
+    else:
         try:
             return aval_of(device).device
         except NotAnArrayError:

@@ -410,3 +410,46 @@ def test_device_put_and_device_get() -> None:
     with pytest.raises(fg.errors.DeviceError, match="a traced array is on cuda:0, not on cpu"):
         fg.jit(lambda x: fg.device_put(x, "cpu"))(on(0))
     assert to_host(fg.jit(lambda x: fg.device_put(x, on(0)) * 2)(on(0))).tolist() == [2, 4, 6]
+
+
+def test_what_is_written_after_recording_changes_no_derivative() -> None:
+    x, captured = on(0), on(0)
+    _, pull = fg.vjp(lambda x: x * x * captured, x)
+    expected = to_host(2 * x * captured)
+    x[:] = captured[:] = 50.0
+    np.testing.assert_allclose(to_host(pull(on(0, np.ones_like(X)))[0]), expected)
+
+
+def test_captured_numbers_of_numpys_are_numbers_on_the_device() -> None:
+    number = np.array(2.0)
+    scaled = fg.custom_jvp(lambda x, s: x * s)
+    scaled.defjvp(lambda primals, tangents: (scaled(*primals), tangents[0] * primals[1]))
+    np.testing.assert_allclose(to_host(fg.jit(lambda x: x * number)(on(0))), 2.0 * X)
+    np.testing.assert_allclose(
+        to_host(fg.grad(lambda x: np.sum(scaled(x, number)))(on(0))), np.full_like(X, 2.0)
+    )
+
+
+def test_static_arguments_beside_many_device_arrays() -> None:
+    calls = []
+
+    @fg.jit(static_argnums=1)
+    def total(xs: Any, n: int) -> Any:
+        calls.append(n)
+        return sum(xs) * n
+
+    for _ in range(3):
+        np.testing.assert_allclose(to_host(total([on(0)] * 30, 2)), 60.0 * X)
+    assert calls == [2]
+
+
+def test_masks_by_bits_are_the_processors() -> None:
+    function = fg.jit(lambda x: np.where(x > 0, x, 0.0), backend="numpy")
+    text = function.lower(on(0, np.ones((300, 300)))).text
+    assert "where" in text and "needs only CuPy" in text
+
+
+@pytest.mark.parametrize("device", ["", "cuda", ("cuda", -1), ("cuda",), (), ("cuda", 0, 1)])
+def test_device_put_names_what_is_no_device(device: Any) -> None:
+    with pytest.raises(fg.errors.ArgumentError, match="there is no device"):
+        fg.device_put(X, device)

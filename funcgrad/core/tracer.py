@@ -20,7 +20,7 @@ import numpy as np
 
 from funcgrad.config import config
 from funcgrad.core.aval import Aval, aval_of
-from funcgrad.core.device import as_numbers
+from funcgrad.core.device import as_numbers, is_cupys
 from funcgrad.core.graph import Const, Eqn, Graph, Var, live_eqns
 from funcgrad.core.ownership import native
 from funcgrad.core.primitive import Primitive
@@ -97,10 +97,6 @@ class Tracer:
     def inexact(self) -> bool:
         dtype = getattr(self.value, "dtype", None)
         return (self.aval.dtype if dtype is None else dtype).kind in "fc"
-
-    @property
-    def has_value(self) -> bool:
-        return self.value is not NO_VALUE
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -285,6 +281,9 @@ class Recorder:
             if type(value) in _ARRAYS:
                 value = native(value)
                 value = value.copy("K") if value.nbytes <= KEPT_BYTES else self.hold(value)
+            elif is_cupys(type(value)):
+                # It cannot be held, as nothing makes it read-only.
+                value = value.copy()
             tracer = Tracer(self, value)
         else:
             tracer = Tracer(self, NO_VALUE, aval_of(native(value)))
@@ -324,7 +323,7 @@ class Recorder:
                 # The derivative will read it when the user may have written something else.
                 values.append(a.copy("K") if a.nbytes <= KEPT_BYTES else self.hold(a))
             else:
-                values.append(a)
+                values.append(a.copy() if is_cupys(type(a)) else a)
         if prim.kind == "higher-order":
             return self.record_graphs(prim, args, values, params)
         try:
@@ -372,6 +371,8 @@ class Recorder:
     ) -> list[Tracer]:
         """Record a primitive that holds graphs, with what reverse mode will need of its run."""
         need = [type(a) is Tracer and a.rec is self and a.inexact for a in args]
+        values = list(values)
+        as_numbers(values)
         wanted = self.reverse and prim.pullback is not None and any(need)
         result, pull = with_pullback(prim, values, params, need) if wanted else (None, None)
         if result is None:
@@ -390,7 +391,7 @@ class Recorder:
 
     def stage(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
         """Record without computing; shares equal equations and drops identities."""
-        args = tuple([self._kept(a) if type(a) in _ARRAYS else a for a in args])
+        args = tuple([a if type(a) is Tracer else self._kept(a) for a in args])
         if prim.simplify is not None:
             known = prim.simplify(args, params)
             if known is not None:
@@ -409,7 +410,9 @@ class Recorder:
             self.memo[key] = outs
         return list(outs) if prim.multiple else outs[0]
 
-    def _kept(self, a: np.ndarray) -> np.ndarray:
+    def _kept(self, a: Any) -> Any:
+        if type(a) not in _ARRAYS:
+            return a.copy() if is_cupys(type(a)) else a
         if not (a.flags.writeable or a.base is not None):
             return a
         return self.hold(a) if a.nbytes > CAPTURED_BYTES else kept(a)

@@ -198,7 +198,12 @@ class Jitted:
                 leaves[i] = plain = native(np.asarray(cast(Any, leaf)))
                 parts += (plain.shape, plain.dtype)
             else:
-                parts.append(_leaf_key(leaf, leaves, form))
+                try:
+                    parts.append(aval_of(leaf))
+                except NotAnArrayError:
+                    # Tells which leaf it is.
+                    _avals(form, leaves)
+                    raise
         if deferring and is_deferring():
             return self._call_traced(form, leaves)
         if config.debug_nans:
@@ -379,11 +384,6 @@ def _located(error: OverflowError, args: Any) -> OverflowError:
     wide = [x for x in tree.leaves(args) if type(x) is int and not holds(INT64, x)]
     reason = f"Python integer {wide[0]} out of bounds for int64" if wide else str(error)
     return at_line(IntegerRangeError, f"in a call of a jitted function: {reason}")
-
-
-def _leaf_key(leaf: Any, leaves: Sequence[Any], form: Form) -> Any:
-    _avals(form, leaves)
-    return aval_of(leaf)
 
 
 def _captures_tracers(graph: Graph) -> bool:

@@ -18,7 +18,7 @@ from sweep import (  # noqa: F401  (each fills in its part)
 from sweep.cases import TABLE, Case, cases_of
 
 # What a tracer has besides an array's methods and operators.
-_OWN = {"at", "aval", "device", "has_value", "inexact", "rec", "value"}
+_OWN = {"at", "aval", "device", "inexact", "rec", "value"}
 
 
 def public_names() -> set[str]:

@@ -88,6 +88,9 @@ class Module:
 
     def constant(self, value: Any) -> str:
         """The name of an array or number that the program refers to."""
+        if CUPY in self.namespace and isinstance(value, np.ndarray) and not value.shape:
+            # CuPy takes numbers, but no arrays of NumPy's.
+            value = value[()]
         if is_array(value):
             name = self._named.get(id(value))
             if name is None:
