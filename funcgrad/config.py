@@ -135,7 +135,7 @@ def _control_groups(root: str, own: str) -> Iterator[str]:
 
 
 def _quota_2(folder: str) -> tuple[int, int]:
-    with open(os.path.join(folder, "cpu.max"), encoding="ascii") as file:
+    with open(os.path.join(folder, "cpu.max"), encoding="utf-8") as file:
         quota, period = file.read().split()
     return int(quota), int(period)
 
@@ -143,7 +143,7 @@ def _quota_2(folder: str) -> tuple[int, int]:
 def _quota_1(folder: str) -> tuple[int, int]:
     numbers: list[int] = []
     for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us"):
-        with open(os.path.join(folder, name), encoding="ascii") as file:
+        with open(os.path.join(folder, name), encoding="utf-8") as file:
             numbers.append(int(file.read()))
     return numbers[0], numbers[1]
 

@@ -11,11 +11,11 @@ import numpy as np
 
 import funcgrad as fg
 from funcgrad.backends.common.prepare import prepare
+from funcgrad.backends.common.sites import Lines
 from funcgrad.backends.loops.fusion.target import RowPieces
 from funcgrad.backends.loops.fusion.updates import planned_graph
 from funcgrad.backends.loops.nests.views import View
 from funcgrad.backends.loops.planning.planner import plan_program
-from funcgrad.backends.loops.planning.sites import Lines
 from funcgrad.scipy import special
 from funcgrad.transforms.simplify import simplify
 

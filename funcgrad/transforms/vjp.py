@@ -150,15 +150,16 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
         if prim.pullback is None:
             ans = [o.value for o in eqn.outs] if prim.multiple else eqn.outs[0].value
             terms = prim.vjp(ct, ans, eqn.values, eqn.params, need)
-        elif id(eqn) in tape.pulls:
+        else:
+            pull = tape.pulls.get(id(eqn))
+            if pull is None:
+                # Its operands are integers.
+                continue
             before = set_source(eqn.source)
             try:
-                terms = tape.pulls[id(eqn)](ct, need)
+                terms = pull(ct, need)
             finally:
                 set_source(before)
-        else:
-            # Its operands are integers.
-            continue
         for tracer, wanted, term in zip(ins, need, terms, strict=False):
             if wanted and term is not None:
                 key = id(tracer)

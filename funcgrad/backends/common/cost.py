@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Eqn, Graph, graphs_in
 from funcgrad.primitives.elementwise import convert
@@ -14,19 +12,10 @@ def is_alias(eqn: Eqn) -> bool:
     return eqn.prim is convert and eqn.ins[0].aval.dtype == eqn.outs[0].aval.dtype
 
 
-def nbytes(aval: Any) -> int:
-    return aval.size * aval.dtype.itemsize
-
-
 def flops_of(eqn: Eqn) -> int:
     """Operations on numbers that an equation takes, those within its loops not counted."""
     count = eqn.prim.flops
     return 0 if count is None else count([a.aval for a in eqn.ins], eqn.outs[0].aval)
-
-
-def graph_flops(graph: Graph) -> int:
-    """Operations on numbers; loops and branches are counted as in `cost_of_calls`."""
-    return cost_of_calls(graph).flops
 
 
 def cost_of_calls(graph: Graph) -> Cost:
@@ -47,7 +36,7 @@ def cost_of_calls(graph: Graph) -> Cost:
             )
         elif not (eqn.prim.shares or is_alias(eqn)):
             calls += 1
-            moved += sum(nbytes(a.aval) for a in {id(a): a for a in eqn.ins}.values())
-            moved += sum(nbytes(a.aval) for a in eqn.outs)
+            moved += sum(a.aval.nbytes for a in {id(a): a for a in eqn.ins}.values())
+            moved += sum(a.aval.nbytes for a in eqn.outs)
             flops += flops_of(eqn)
     return Cost(0, calls, moved, flops, 0)

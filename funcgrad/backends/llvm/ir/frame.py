@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from funcgrad.backends.common.sites import EXTENT, INDEX, RUNNING, SITE
 from funcgrad.backends.llvm.ir.writer import Value, Writer, mangled
 from funcgrad.backends.loops.nests.memory import Buffer, Placement
 from funcgrad.backends.loops.nests.views import View
-from funcgrad.backends.loops.planning.sites import EXTENT, INDEX, RUNNING, SITE
 
 # Of several threads, or steps, that find an index out of range the first one reports it.
 _OUTSIDE = f"""

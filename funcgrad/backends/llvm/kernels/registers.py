@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.common.dtypes import INT64, loop_dtypes, narrow_code, narrow_range
 from funcgrad.backends.llvm.ir.frame import report
 from funcgrad.backends.llvm.ir.scalar import SCALAR, apply, combine, convert, supports
 from funcgrad.backends.llvm.ir.types import SUPPORTED, kind_of, memory_kind
 from funcgrad.backends.llvm.ir.writer import FLOATS, Value, Writer, float_text
 from funcgrad.backends.loops.fusion.values import reduction_of
-from funcgrad.backends.loops.nests.dtypes import INT64, loop_dtypes, narrow_code, narrow_range
 from funcgrad.backends.loops.nests.views import (
     View,
     contiguous,

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from funcgrad.backends.common.sites import Site, describer
 from funcgrad.backends.llvm.runtime import engine
-from funcgrad.backends.loops.planning.sites import Site, describer
 from funcgrad.core.aval import Aval
 from funcgrad.source import SourceLine
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from funcgrad.backends.common.sites import EXTENT, INDEX, REPORT_WORDS, SITE
 from funcgrad.backends.llvm.ir.writer import GLUE, Value, Writer
 from funcgrad.backends.llvm.program.entry import (
     ARENA,
@@ -18,7 +19,6 @@ from funcgrad.backends.llvm.program.entry import (
 )
 from funcgrad.backends.llvm.program.objects import array_reader, number_reader
 from funcgrad.backends.llvm.program.parts import LARGE_WORK
-from funcgrad.backends.loops.planning.sites import EXTENT, INDEX, REPORT_WORDS, SITE
 from funcgrad.core.aval import Aval
 
 # With more inputs and results, too, the entry is compiled quickly rather than well.

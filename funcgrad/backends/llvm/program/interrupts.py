@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
+from funcgrad.backends.common.sites import CODE, LOOKED
 from funcgrad.backends.llvm.ir.frame import Frame
 from funcgrad.backends.llvm.ir.writer import Value, Writer
-from funcgrad.backends.loops.planning.sites import CODE, LOOKED
 
 # Taking Python's lock may mean waiting for another thread, so it is done only so often.
 _NANOSECONDS = 50_000_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from funcgrad.backends.common.cost import graph_flops
+from funcgrad.backends.common.cost import cost_of_calls
 from funcgrad.backends.llvm.ir.flow import branches, counted, repeated
 from funcgrad.backends.llvm.ir.frame import Frame
 from funcgrad.backends.llvm.ir.types import memory_kind
@@ -110,7 +110,7 @@ def _scan_small(small: Small, eqn: Eqn) -> list[Value]:
     def step(i: Value, *carry: Value) -> list[Value]:
         return run_small(small, p["body"], [*consts, *carry])
 
-    work = graph_flops(p["body"])
+    work = cost_of_calls(p["body"]).flops
     return _times(small.w, small.status, p["length"], carry, step, work)
 
 
@@ -126,7 +126,7 @@ def _while_values(small: Small, p: dict[str, Any], values: Sequence[Value]) -> l
         carry,
         lambda c: run_small(small, p["cond"], [*consts, *c])[0],
         lambda c: run_small(small, p["body"], [*consts, *c]),
-        rounds(graph_flops(p["cond"]) + graph_flops(p["body"])),
+        rounds(cost_of_calls(p["cond"]).flops + cost_of_calls(p["body"]).flops),
     )
 
 
@@ -183,7 +183,7 @@ def register_scan(frame: Frame, step: RegisterLoop) -> None:
             store_array(w, y, _slice_address(frame, stack, i), stack.buffer.dtype)
         return found[:n_carry]
 
-    work = graph_flops(p["body"])
+    work = cost_of_calls(p["body"]).flops
     final = _times(w, frame.status, length, values[n_consts:], round_, work)
     for buffer, value in zip(step.results, final, strict=False):
         store_array(w, value, frame.address(buffer), buffer.dtype)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from funcgrad.backends.common.sites import CODE, LOOKED
 from funcgrad.backends.llvm.ir.frame import Frame
 from funcgrad.backends.llvm.ir.writer import GLUE, Module, Value, Writer
 from funcgrad.backends.llvm.program.emit import Emitter
 from funcgrad.backends.llvm.program.interrupts import end_if
 from funcgrad.backends.loops.nests.memory import Buffer, Placement
 from funcgrad.backends.loops.planning.plan import Plan
-from funcgrad.backends.loops.planning.sites import CODE, LOOKED
 
 # A function ends behind the step with which it has so many lines.
 MOST_LINES = 1000

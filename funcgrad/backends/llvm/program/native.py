@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.backends.common.cost import graph_flops
+from funcgrad.backends.common.cost import cost_of_calls
+from funcgrad.backends.common.sites import Lines
 from funcgrad.backends.llvm.ir.writer import Writer
 from funcgrad.backends.llvm.program import entry, linked
 from funcgrad.backends.llvm.program.emit import Emitter
@@ -19,7 +20,6 @@ from funcgrad.backends.loops.nests.nest import Kernels
 from funcgrad.backends.loops.planning.host import host_function
 from funcgrad.backends.loops.planning.planner import plan_program
 from funcgrad.backends.loops.planning.printing import kernels_of
-from funcgrad.backends.loops.planning.sites import Lines
 from funcgrad.backends.loops.planning.spent import spent, work
 from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Graph
@@ -80,7 +80,9 @@ class Native:
         return engine.assembly(self.source)
 
     def cost(self) -> Cost:
-        return Cost(*spent(self.program.plan.steps), graph_flops(self.graph), self.signature.arena)
+        return Cost(
+            *spent(self.program.plan.steps), cost_of_calls(self.graph).flops, self.signature.arena
+        )
 
     @property
     def parts(self) -> linked.Parts:

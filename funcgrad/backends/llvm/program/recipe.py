@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.common.sites import Lines
 from funcgrad.backends.llvm.program import entry, linked
 from funcgrad.backends.llvm.runtime import cache as disk
 from funcgrad.backends.llvm.runtime import contents, engine
-from funcgrad.backends.loops.planning.sites import Lines
 from funcgrad.core.graph import Graph, graphs_in
 from funcgrad.core.primitive import Primitive
 

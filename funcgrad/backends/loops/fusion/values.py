@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.loops.nests.dtypes import BOOL, INT64, loop_dtypes, narrow_code, narrow_range
+from funcgrad.backends.common.dtypes import BOOL, INT64, loop_dtypes, narrow_code, narrow_range
 from funcgrad.backends.loops.nests.iota import counted_axis, is_iota, one_hot_rows
 from funcgrad.backends.loops.nests.nest import (
     Axis,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from funcgrad.backends.common.sites import Lines, Site
 from funcgrad.backends.loops.fusion.partition import Cluster, Partition
 from funcgrad.backends.loops.fusion.recompute import recomputed
 from funcgrad.backends.loops.fusion.schedule import schedule
@@ -20,7 +21,6 @@ from funcgrad.backends.loops.planning.epilogue import with_epilogues
 from funcgrad.backends.loops.planning.joins import joined
 from funcgrad.backends.loops.planning.plan import Plan, Registers, Step
 from funcgrad.backends.loops.planning.printing import format_plan
-from funcgrad.backends.loops.planning.sites import Lines, Site
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 
 # The steps of an equation that no cluster takes, by its primitive's name.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from funcgrad.backends.loops.nests.dtypes import NARROW, narrow_code, narrow_range
+from funcgrad.backends.common.dtypes import NARROW, narrow_code, narrow_range
 from funcgrad.core.graph import Eqn, Graph, graphs_in
 from funcgrad.primitives.integers import narrow
 from funcgrad.source import SourceLine
