@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from math import prod
 from typing import Any, NamedTuple
 
@@ -262,7 +261,7 @@ def plan_of(function: Callable[..., Any], *args: Any, donated: tuple[int, ...] =
     """A function's plan for a processor in general."""
     from funcgrad.backends.llvm.program.target import TARGET
 
-    target = replace(TARGET, product=fixed_product, can_multiply=lambda eqn: True)
+    target = TARGET._replace(product=fixed_product, can_multiply=lambda eqn: True)
     graph = prepare(fg.jit(function).lower(*args).graph)
     return str(plan_program(planned_graph(graph, target), target, Lines(graph), donated))
 

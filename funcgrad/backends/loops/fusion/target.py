@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -43,8 +42,7 @@ class ProductPlan(Protocol):
     def work(self) -> int: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
+class Target(NamedTuple):
     """A backend as partition and plan see it.
 
     Attributes:

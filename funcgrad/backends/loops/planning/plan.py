@@ -1,7 +1,8 @@
 """A program as data: its steps in order, what each reads and writes, and where all of it lies.
 
 Between the partition of a graph and the code that a backend writes. Nothing here knows how a
-step is spelled; passes (`epilogue`, `chunks`, `joins`, `donation`) make one plan of another.
+step is spelled; passes (`epilogue`, `chunks`, `joins`, `donation`) make one plan of another. Nobody
+changes a step: to freeze them all would cost milliseconds of each first compilation.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from funcgrad.core.graph import Eqn, Var
 Buffers = Sequence[Buffer]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class RunKernel:
     """A kernel run over all its rows (or elements, where it has no rows).
 
@@ -69,7 +70,7 @@ class RunKernel:
         return [b for b, p in pairs if b is not None and p.role in roles]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class RunTogether:
     """Independent runs of one kernel, shared by the threads as one."""
 
@@ -84,7 +85,7 @@ class RunTogether:
         return [b for r in self.runs for b in r.writes]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class MatrixProduct:
     """`result = scale * x @ y`, added to `source` where there is one.
 
@@ -111,7 +112,7 @@ class MatrixProduct:
         return [self.result]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class ProductAndKernel:
     """A product and a kernel on its rows, which follows each piece while that is in the cache."""
 
@@ -127,7 +128,7 @@ class ProductAndKernel:
         return [*self.product.writes, *self.run.writes]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Registers:
     """Equations on small arrays, all of whose values are held in registers.
 
@@ -150,7 +151,7 @@ class Registers:
         return [buffer for _, buffer in self.results]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class HostCall:
     """A call of an equation's own implementation with arrays, of which it writes the first ones.
 
@@ -171,7 +172,7 @@ class HostCall:
         return [v.buffer for v in self.views[: self.written]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Zero:
     """Zeros in all of a buffer."""
 
@@ -186,7 +187,7 @@ class Zero:
         return [self.buffer]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class RegisterLoop:
     """A scan or a while loop whose body's values are held in registers.
 
@@ -221,7 +222,7 @@ class Carry(NamedTuple):
     rooms: tuple[tuple[Buffer, ...], tuple[Buffer, ...]]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Scan:
     """A loop of so many rounds with a planned body.
 
@@ -254,7 +255,7 @@ class Scan:
         return [*self.results, *(v.buffer for v in self.stacks)]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class While:
     """A loop with a planned test, which writes to `flag`, and a planned body."""
 
@@ -277,7 +278,7 @@ class While:
         return self.results
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, repr=False, match_args=False)
 class Branch:
     """One of several plans, chosen by an index; beyond the last, the last."""
 
