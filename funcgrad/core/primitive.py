@@ -36,6 +36,7 @@ from funcgrad.core.aval import (
 )
 from funcgrad.core.device import CPU, common_device, namespace
 from funcgrad.core.view_map import ViewMap
+from funcgrad.errors import NotDifferentiableError
 
 Rule = Callable[..., Any]
 Partial = Callable[..., Any] | None
@@ -171,6 +172,41 @@ class Primitive:
 
     def __repr__(self) -> str:
         return self.name
+
+
+# What is computed of constants for a program that may never run is as small as this.
+FOLDED_BYTES = 1 << 12
+
+
+def folded(prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> tuple[Any] | None:
+    """The result for constants if it is small and does no harm, else None."""
+    try:
+        avals = prim.infer([aval_of(a) for a in args], params)
+        if not prim.shares and sum(a.nbytes for a in avals) > FOLDED_BYTES:
+            return None
+        with np.errstate(all="ignore"):
+            result = prim.impl(*args, **params)
+        harm = any(
+            a.inexact and np.isnan(r).any()
+            for a, r in zip(avals, result if prim.multiple else [result], strict=True)
+        )
+    except Exception:
+        # It is the program's error, if that ever comes there.
+        return None
+    return None if harm else (result,)
+
+
+def with_pullback(
+    prim: Primitive, ins: Sequence[Any], params: dict[str, Any], need: Sequence[bool]
+) -> tuple[Any, Any]:
+    """A primitive's results and pullback; neither where something in it has no reverse mode.
+
+    That is an error only if the backward pass comes there, which then raises it.
+    """
+    try:
+        return prim.pullback(ins, params, need)  # pyright: ignore[reportOptionalCall]
+    except NotDifferentiableError:
+        return None, None
 
 
 REGISTRY: dict[str, Primitive] = {}

@@ -23,12 +23,11 @@ from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.device import as_numbers, is_cupys
 from funcgrad.core.graph import Const, Eqn, Graph, Var, live_eqns
 from funcgrad.core.ownership import native
-from funcgrad.core.primitive import Primitive
+from funcgrad.core.primitive import Primitive, folded, with_pullback
 from funcgrad.core.snapshot import Held, snapshot
 from funcgrad.errors import (
     LeakedTracerError,
     NaNError,
-    NotDifferentiableError,
     PrimitiveError,
     TracerArrayError,
 )
@@ -38,8 +37,6 @@ from funcgrad.source import SourceLine, user_line
 # larger ones are held: nobody may write to them while the function is recorded.
 KEPT_BYTES = 1 << 14
 CAPTURED_BYTES = 1 << 20
-# What a branch computes of constants is computed at once where results are as small as this.
-FOLDED_BYTES = 1 << 12
 _ARRAYS = frozenset({np.ndarray, np.memmap})
 
 
@@ -423,9 +420,9 @@ class Recorder:
         What is small is computed at once, if that does no harm; the rest is recorded.
         """
         if prim.kind != "higher-order":
-            known = _folded(prim, args, params)
-            if known is not NO_VALUE:
-                return known
+            known = folded(prim, args, params)
+            if known is not None:
+                return known[0]
         return self.stage(prim, args, params)
 
     def _key(self, a: Any) -> Any:
@@ -541,37 +538,6 @@ def _is_running(frame: FrameType | None) -> bool:
     while here is not None and here is not frame:
         here = here.f_back
     return here is not None
-
-
-def _folded(prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
-    """The result for constants if it is small and does no harm, else NO_VALUE."""
-    try:
-        avals = prim.infer([aval_of(a) for a in args], params)
-        if not prim.shares and sum(a.nbytes for a in avals) > FOLDED_BYTES:
-            return NO_VALUE
-        with np.errstate(all="ignore"):
-            result = prim.impl(*args, **params)
-        harm = any(
-            a.inexact and np.isnan(r).any()
-            for a, r in zip(avals, result if prim.multiple else [result], strict=True)
-        )
-    except Exception:
-        # It is the program's error, if that ever comes there.
-        return NO_VALUE
-    return NO_VALUE if harm else result
-
-
-def with_pullback(
-    prim: Primitive, ins: Sequence[Any], params: dict[str, Any], need: Sequence[bool]
-) -> tuple[Any, Any]:
-    """A primitive's results and pullback; neither where something in it has no reverse mode.
-
-    That is an error only if the backward pass comes there, which then raises it.
-    """
-    try:
-        return prim.pullback(ins, params, need)  # pyright: ignore[reportOptionalCall]
-    except NotDifferentiableError:
-        return None, None
 
 
 def kept(a: np.ndarray) -> np.ndarray:

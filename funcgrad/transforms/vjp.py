@@ -12,12 +12,7 @@ from funcgrad.core.aval import aval_of
 from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.core.ownership import native
-from funcgrad.core.primitive import (
-    HALF,
-    narrow,
-    widen,
-    zeros_like,
-)
+from funcgrad.core.primitive import HALF, narrow, widen, with_pullback, zeros_like
 from funcgrad.core.tracer import (
     Recorder,
     Tape,
@@ -25,7 +20,6 @@ from funcgrad.core.tracer import (
     check_nans,
     deferred,
     set_source,
-    with_pullback,
 )
 from funcgrad.errors import NotDifferentiableError, at_line
 from funcgrad.primitives.elementwise import cast
