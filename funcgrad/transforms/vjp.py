@@ -67,7 +67,8 @@ class Cotangents(dict[int, Any]):
 
     def of(self, inputs: Iterable[Any]) -> list[Any]:
         """Those of the inputs, when all equations have been passed."""
-        self._round(list(self.wide))
+        if self.wide:
+            self._round(list(self.wide))
         return [self.get(id(x)) for x in inputs]
 
     def _round(self, keys: Iterable[int]) -> None:
@@ -129,14 +130,14 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
     if tape.asks or config.debug_nans:
         return _backward_pulls(tape, outputs, cts)
     pending = Cotangents()
-    add, take, pop, get = pending.add, pending.take, pending.pop, pending.get
+    add, pop, get, wide = pending.add, pending.pop, pending.get, pending.wide
     for tracer, ct in zip(outputs, cts, strict=True):
         if ct is not None and type(tracer) is Tracer:
             add(tracer, ct)
     for eqn in reversed(tape.eqns):
         prim = eqn.prim
         # Most have one result, for which a call would take longer than what it does.
-        ct = take(eqn) if prim.multiple or pending.wide else pop(id(eqn.outs[0]), None)
+        ct = pending.take(eqn) if prim.multiple or wide else pop(id(eqn.outs[0]), None)
         if ct is None or prim.vjp is None:
             continue
         ins = eqn.ins
