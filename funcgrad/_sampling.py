@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad import numpy as fnp
+from funcgrad.core.device import namespace, put_beside
 from funcgrad.core.tracer import bind
 from funcgrad.errors import ArgumentError, RandomKeyError, ShapeError
 from funcgrad.primitives import random as primitives
@@ -45,7 +46,7 @@ def key(seed: Any) -> Any:
 def split(key: Any, num: Any = 2) -> Any:
     check_key("split", key)
     shape = check_shape("split", num)
-    return bind(primitives.random_split, key, np.zeros((), np.uint32), shape=shape)
+    return bind(primitives.random_split, key, np.uint32(0), shape=shape)
 
 
 def fold_in(key: Any, data: Any) -> Any:
@@ -58,7 +59,7 @@ def fold_in(key: Any, data: Any) -> Any:
             f"fold_in: data must be one integer, not {data.dtype}{list(data.shape)}. "
             "For several keys use fg.vmap(fg.random.fold_in, in_axes=(None, 0))(key, data)."
         )
-    return bind(primitives.random_split, key, cast(data, np.uint32), shape=())
+    return bind(primitives.random_split, key, _number(cast(data, np.uint32)), shape=())
 
 
 # --- bits and continuous distributions ------------------------------------------------
@@ -79,7 +80,7 @@ def uniform(key: Any, shape: Any, dtype: Any, minval: Any, maxval: Any) -> Any:
     unit = _unit(key, shape, kind)
     if _is_number(minval, 0) and _is_number(maxval, 1):
         return unit
-    low, high = cast(minval, kind), cast(maxval, kind)
+    low, high = _number(cast(minval, kind)), _number(cast(maxval, kind))
     return np.maximum(low, bind(special.fma, unit, high - low, low))
 
 
@@ -163,6 +164,8 @@ def randint(key: Any, shape: Any, minval: Any, maxval: Any, dtype: Any) -> Any:
     check_broadcast("randint", shape, minval=minval, maxval=maxval)
     unsigned = np.dtype(np.uint64 if kind.itemsize == 8 else np.uint32)
     low, span, full = _range(minval, maxval, kind, unsigned)
+    # What is made of Python's numbers is on the host.
+    low, span = (put_beside(key, x) if type(x) is np.ndarray else x for x in (low, span))
     offset = _below(split(key), shape or (1,), span, full, unsigned)
     return np.reshape(low + cast(offset, kind), shape)
 
@@ -181,7 +184,9 @@ def _below(keys: Any, shape: tuple[int, ...], span: Any, full: Any, unsigned: np
     if type(factor) is not np.ndarray or factor.any():
         upper = _bits(keys[0], shape, width)
         offset = (upper % span * factor + offset) % span
-    return offset if full is False else np.where(full, lower, offset)
+    if isinstance(full, bool):
+        return lower if full else offset
+    return np.where(full, lower, offset)
 
 
 def _range(minval: Any, maxval: Any, kind: np.dtype, unsigned: np.dtype) -> tuple[Any, Any, Any]:
@@ -242,7 +247,7 @@ def _order(key: Any, shape: tuple[int, ...], axis: int) -> Any:
     than an argsort.
     """
     column = (-1, *(1,) * (len(shape) - 1 - axis))
-    position = np.arange(shape[axis], dtype=np.uint64).reshape(column)
+    position = namespace(key).arange(shape[axis], dtype=np.uint64).reshape(column)
     order = np.broadcast_to(position.astype(np.int64), shape)
     rounds = math.ceil(3 * math.log(max(1, math.prod(shape))) / math.log(2**32 - 1))
     for i in range(rounds):
@@ -334,6 +339,11 @@ def as_array(x: Any) -> Any:
 
 def shape_of(x: Any) -> tuple[int, ...]:
     return x.shape if hasattr(x, "shape") else np.shape(x)
+
+
+def _number(x: Any) -> Any:
+    """Host arrays without axes as scalars, which meet a device's arrays as well."""
+    return x[()] if type(x) is np.ndarray and not x.shape else x
 
 
 def _is_number(x: Any, value: int) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from funcgrad import tree
 from funcgrad.core.aval import aval_of
-from funcgrad.core.device import CPU, Device, short_device
+from funcgrad.core.device import CPU, Device, put, short_device
 from funcgrad.core.tracer import Tracer
 from funcgrad.errors import ArgumentError, DeviceError, NotAnArrayError, at_line
 
@@ -87,11 +87,9 @@ def _put(leaf: Any, device: Device, path: str) -> Any:
         return leaf if have == CPU else leaf.get()
     if have == device:
         return leaf
-    cupy = sys.modules.get("cupy")
-    if cupy is None:
+    if "cupy" not in sys.modules:
         raise at_line(
             ArgumentError,
             f"device_put: {short_device(device)} takes CuPy's arrays; import cupy before",
         )
-    with cupy.cuda.Device(device[1]):
-        return cupy.asarray(leaf)
+    return put(leaf, device)

@@ -160,7 +160,7 @@ def _expected(name: str, scores: Any, targets: Any) -> Any:
 
 def _checked_classes(name: str, targets: Any, classes: int) -> Any:
     """The targets; where they have no values yet, such that a class out of range is an error."""
-    if not isinstance(targets, _ARRAYS):
+    if not isinstance(targets, _ARRAYS) and not hasattr(targets, "__cuda_array_interface__"):
         # A negative index would count from the end. What int64 cannot hold becomes negative.
         targets = targets.astype(np.int64)
         return np.where(targets < 0, classes, targets)

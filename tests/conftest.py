@@ -47,6 +47,27 @@ settings.register_profile(
 settings.load_profile("default")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("FUNCGRAD_TEST_CUPY", "") in ("", "0"):
+        return
+    try:
+        import cupy
+
+        cupy.ones(1).sum().item()
+    except Exception as error:
+        reason = f"FUNCGRAD_TEST_CUPY is set, but CuPy cannot compute here: {error!r}"
+        raise pytest.UsageError(reason) from error
+
+
+@pytest.fixture
+def device_library() -> Iterator[None]:
+    """Arrays of a device are CuPy's, or the stand-in's where FUNCGRAD_TEST_CUPY is not set."""
+    import device_arrays
+
+    with device_arrays.installed():
+        yield
+
+
 @pytest.fixture(scope="module", params=["numpy", "llvm"])
 def by_each_backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a module's tests by one compiler after the other."""

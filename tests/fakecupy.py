@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -41,7 +42,7 @@ METHODS = {
     },
 }
 OPTIONS = {
-    "__call__": {"out", "dtype", "casting", "where"},
+    "__call__": {"out", "dtype", "casting"},
     "reduce": {"axis", "dtype", "out", "keepdims"},
     "accumulate": {"axis", "dtype", "out"},
     "reduceat": {"axis", "dtype", "out"},
@@ -81,6 +82,8 @@ class ndarray:
 
     __array_priority__ = 100
     __hash__ = None  # pyright: ignore[reportAssignmentType]
+    # Told by its name alone: nothing reads the memory.
+    __cuda_array_interface__ = property(lambda self: {"shape": self.shape, "version": 3})
 
     def __init__(self, host: np.ndarray, device: int, base: ndarray | None = None):
         if host.dtype.kind not in "biufc":
@@ -126,15 +129,18 @@ class ndarray:
             inputs = tuple([x.item() if _is_host_number(x) else x for x in inputs])
         out = options.get("out")
         if out is not None:
+            if len(out) != 1:
+                raise ValueError("The 'out' parameter must have exactly one array value")
             options["out"] = tuple(map(_host, out))
         if method == "at":
             target, index, *updates = inputs
             if target.dtype.char not in ATOMIC.get(name, ""):
                 raise TypeError(f"cupy.{name}.at has no atomic operation on {target.dtype}")
-            return ufunc.at(_host(target), _index(index), *map(_host, updates))
+            index = _wrapped(_index(index), target.shape)
+            return ufunc.at(_host(target), index, *map(_host, updates))
         result = getattr(ufunc, method)(*map(_host, inputs), **options)
         if out is not None:
-            return out[0] if len(out) == 1 else out
+            return out[0]
         return _wrap(result, _place(inputs))
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -148,7 +154,7 @@ class ndarray:
     # -- elements ---------------------------------------------------------------------
 
     def __getitem__(self, index: Any) -> ndarray:
-        result = self._host[_index(index)]
+        result = self._host[_wrapped(_index(index), self.shape)]
         view = isinstance(result, np.ndarray) and np.may_share_memory(result, self._host)
         if not isinstance(result, np.ndarray):
             # One element is a view, too.
@@ -160,7 +166,7 @@ class ndarray:
         return ndarray(result, self._number, _root(self) if view else None)
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        index, value = _index(index), _host(value)
+        index, value = _wrapped(_index(index), self.shape), _host(value)
         parts = index if isinstance(index, tuple) else (index,)
         if not any(isinstance(p, np.ndarray) and p.dtype != bool for p in parts):
             self._host[index] = value
@@ -178,6 +184,9 @@ class ndarray:
         return (self[k] for k in range(len(self)))
 
     def __bool__(self) -> bool:
+        if not self.size:
+            warnings.warn("The truth value of an empty array", DeprecationWarning, stacklevel=2)
+            return False
         return bool(self._host)
 
     def __int__(self) -> int:
@@ -292,6 +301,8 @@ def _add_methods() -> None:
             out = options.pop("out", None)
             if out is not None:
                 options["out"] = out._host
+            if _name == "take":
+                options["mode"] = "wrap"
             host = getattr(self._host, _name)(*map(plain, args), **options)
             if out is not None or host is None:
                 return out
@@ -350,10 +361,12 @@ def _add_operators() -> None:
 
 
 def _defers(other: Any) -> bool:
-    """Whether CuPy leaves an operator to the other operand: one of a higher priority."""
-    kind = type(other)
-    if kind is ndarray or isinstance(other, (np.ndarray, *SCALARS)):
-        return False
+    """Whether CuPy leaves an operator to the other operand.
+
+    Priorities decide only where the other has no word on ufuncs.
+    """
+    if hasattr(other, "__array_ufunc__"):
+        return other.__array_ufunc__ is None
     return getattr(other, "__array_priority__", 0) > ndarray.__array_priority__
 
 
@@ -397,6 +410,26 @@ def _index(index: Any) -> Any:
     return tuple(map(_plain, index)) if isinstance(index, tuple) else _plain(index)
 
 
+def _wrapped(index: Any, shape: tuple[int, ...]) -> Any:
+    """The index, arrays of integers in it taken modulo their axis: CuPy checks no range."""
+    parts, axis, found = index if isinstance(index, tuple) else (index,), 0, list[Any]()
+    for part in parts:
+        if part is Ellipsis:
+            taken = sum(p.ndim if _is_mask(p) else p is not None for p in parts) - 1
+            axis += len(shape) - taken
+        elif isinstance(part, np.ndarray) and not _is_mask(part):
+            part = part % shape[axis] if shape[axis] else part
+            axis += 1
+        elif part is not None:
+            axis += part.ndim if _is_mask(part) else 1
+        found.append(part)
+    return tuple(found) if isinstance(index, tuple) else found[0]
+
+
+def _is_mask(part: Any) -> bool:
+    return isinstance(part, np.ndarray) and part.dtype == bool
+
+
 def _root(x: ndarray) -> ndarray:
     """What owns the memory that x shows."""
     return x if x.base is None else x.base
@@ -431,7 +464,7 @@ def _wrap(x: Any, device: int, sources: Any = ()) -> Any:
 
 
 def _call(name: str, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-    known = FUNCTIONS.get(name, "*args out dtype casting where").split()
+    known = FUNCTIONS.get(name, "*args out dtype casting").split()
     names = {k.lstrip("*") for k in known}
     if "**kwargs" not in known and not names.issuperset(kwargs):
         raise TypeError(f"cupy.{name} got unexpected arguments {sorted(set(kwargs) - names)}")
@@ -440,6 +473,12 @@ def _call(name: str, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     operands = [*args, *kwargs.values()]
     plain = _plain if name in ("take", "repeat", "asarray", "array") else _host
     out = kwargs.get("out")
+    if name == "where" and type(args[0]) is bool:
+        raise AttributeError("'bool' object has no attribute 'astype'")
+    if name == "take":
+        kwargs = {**kwargs, "mode": "wrap"}
+    if name == "take_along_axis" and len(args) == 3 and isinstance(args[2], int):
+        args = (args[0], ndarray(_host(args[1]) % max(1, args[0].shape[args[2]]), 0), args[2])
     result = func(*map(plain, args), **{k: plain(v) for k, v in kwargs.items()})
     return out if out is not None else _wrap(result, _place(operands), operands)
 

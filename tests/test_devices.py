@@ -8,43 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-import fakecupy
+import device_arrays
 import funcgrad as fg
 from conftest import HAS_LLVM
 from contract import batchings, cases, differentiable, directions, function_of, operands
+from device_arrays import NEEDS_TWO_DEVICES, assert_same, is_device_array, to_device, to_host
 from funcgrad.core.primitive import REGISTRY
 from funcgrad.transforms.dispatch import MISS
 
 NEEDS_LLVM = pytest.mark.skipif(not HAS_LLVM, reason="llvmlite is not installed")
 
 
-@pytest.fixture(autouse=True)
-def _cupy() -> Iterator[None]:
-    with fakecupy.installed():
-        yield
-
-
-def to_device(x: Any) -> Any:
-    """Arrays on a device; numbers as they are."""
-    return fakecupy.asarray(x) if isinstance(x, np.ndarray) else x
-
-
-def to_host(x: Any) -> Any:
-    assert type(x) is fakecupy.ndarray
-    return x.get()
-
-
-def assert_same(found: list[Any], expected: list[Any]) -> None:
-    """Arrays of the device, equal to the host's in shape and dtype, and up to rounding."""
-    assert len(found) == len(expected)
-    for f, e in zip(map(to_host, found), map(np.asarray, expected), strict=True):
-        assert f.shape == e.shape
-        assert f.dtype == e.dtype
-        if e.dtype.kind in "fc":
-            rtol = max(1e-10, 100 * float(np.finfo(e.dtype).eps))
-            np.testing.assert_allclose(f, e, rtol=rtol, atol=rtol)
-        else:
-            np.testing.assert_array_equal(f, e)
+pytestmark = pytest.mark.usefixtures("device_library")
 
 
 def of_results(function: Any, args: list[Any]) -> list[Any]:
@@ -72,7 +47,7 @@ def compiled_gradient(function: Any, args: list[Any]) -> list[Any]:
 def pushed(function: Any, args: list[Any]) -> list[Any]:
     """The results and their tangents."""
     tangents = directions([np.empty(a.shape, a.dtype) for a in args], 2)
-    if any(type(a) is fakecupy.ndarray for a in args):
+    if any(map(is_device_array, args)):
         tangents = list(map(to_device, tangents))
     outs, found = fg.jvp(function, tuple(args), tuple(tangents))
     return [*outs, *[t for t in found if t.dtype.kind in "fc"]]
@@ -147,11 +122,18 @@ def test_contract_of_vmap(name: str) -> None:
 # --- where things are -----------------------------------------------------------------
 
 X = np.array([1.0, 2.0, 3.0])
+# The stand-in has two devices, a machine may have one.
+NUMBERS = range(device_arrays.COUNT)
+LAST = NUMBERS[-1]
 
 
 def on(number: int, x: Any = X) -> Any:
-    with fakecupy.Device(number):
-        return fakecupy.asarray(x)
+    return device_arrays.on(number, x)
+
+
+def everywhere() -> list[Any]:
+    """X on each device."""
+    return list(map(on, NUMBERS))
 
 
 def wave(x: Any) -> Any:
@@ -159,30 +141,32 @@ def wave(x: Any) -> Any:
 
 
 def test_printed_avals_tell_the_device() -> None:
-    graph = fg.make_graph(np.sin)(on(1))
-    assert str(graph) == ("graph(a: f64[3]@cuda:1) {\n  b: f64[3]@cuda:1 = sin(a)\n  return b\n}")
-    assert graph.check().device == ("cuda", 1)
+    graph = fg.make_graph(np.sin)(on(LAST))
+    at = f"f64[3]@cuda:{LAST}"
+    assert str(graph) == f"graph(a: {at}) {{\n  b: {at} = sin(a)\n  return b\n}}"
+    assert graph.check().device == ("cuda", LAST)
     assert fg.make_graph(np.sin)(X).device == "cpu"
 
 
 def test_tracers_tell_the_device() -> None:
     seen: list[Any] = []
-    for x in (X, on(0), on(1)):
+    for x in (X, *everywhere()):
         fg.jit(lambda x: seen.append(x.device) or x * 2)(x)
         fg.grad(lambda x: seen.append(x.device) or np.sum(x))(x)
-    assert seen == ["cpu", "cpu", ("cuda", 0), ("cuda", 0), ("cuda", 1), ("cuda", 1)]
+    assert seen == ["cpu", "cpu", *[("cuda", number) for number in NUMBERS for _ in range(2)]]
 
 
 def test_jit_makes_a_program_for_each_device() -> None:
     traced: list[Any] = []
     f = fg.jit(lambda x: traced.append(x.device) or np.sin(x))
     for _ in range(2):
-        for x in (X, on(0), on(1)):
+        for x in (X, *everywhere()):
             assert fg.device_get(f(x)).tolist() == np.sin(X).tolist()
-    assert traced == ["cpu", ("cuda", 0), ("cuda", 1)]
-    f(on(1, X[:2]))
+    assert traced == ["cpu", *[("cuda", number) for number in NUMBERS]]
+    f(on(LAST, X[:2]))
     assert f.explain() == (
-        "retraced: [0] is f64[2]@cuda:1; it was f64[3]@cuda:1 in the nearest earlier call"
+        f"retraced: [0] is f64[2]@cuda:{LAST}; "
+        f"it was f64[3]@cuda:{LAST} in the nearest earlier call"
     )
 
 
@@ -191,8 +175,8 @@ def test_a_guard_knows_the_device() -> None:
     f({"x": on(0)})
     guard = f._guard
     assert guard is not None
-    assert fakecupy.asnumpy(guard(({"x": on(0)},))).tolist() == [2.0, 4.0, 6.0]
-    for other in (X, on(1), on(0, X[:2]), on(0, X.astype(np.float32)), 1.0):
+    assert to_host(guard(({"x": on(0)},))).tolist() == [2.0, 4.0, 6.0]
+    for other in (X, *everywhere()[1:], on(0, X[:2]), on(0, X.astype(np.float32)), 1.0):
         assert guard(({"x": other},)) is MISS
 
 
@@ -382,7 +366,10 @@ MEETINGS: dict[str, tuple[Any, tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("name", MEETINGS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=NEEDS_TWO_DEVICES if "two devices" in n else ()) for n in MEETINGS],
+)
 def test_arrays_of_several_devices_do_not_meet(name: str) -> None:
     call, parts = MEETINGS[name]
     with pytest.raises(fg.errors.DeviceError) as caught:
@@ -393,10 +380,10 @@ def test_arrays_of_several_devices_do_not_meet(name: str) -> None:
 
 def test_device_put_and_device_get() -> None:
     tree = {"w": X, "n": [3, np.float32(2.0)]}
-    put = fg.device_put(tree, ("cuda", 1))
-    assert put["w"].device.id == 1
-    assert all(type(leaf) is fakecupy.ndarray for leaf in fg.tree.leaves(put))
-    assert fg.device_put(put, on(1))["w"] is put["w"]
+    put = fg.device_put(tree, ("cuda", LAST))
+    assert put["w"].device.id == LAST
+    assert all(map(is_device_array, fg.tree.leaves(put)))
+    assert fg.device_put(put, on(LAST))["w"] is put["w"]
     back = fg.device_get(put)
     assert type(back["w"]) is np.ndarray
     assert back["w"].tolist() == X.tolist()

@@ -55,6 +55,19 @@ def zeros_beside(x, shape, dtype):
     return np.zeros_like(x, dtype, order="C", shape=shape)
 
 
+def put(x: Any, device: Device) -> Any:
+    """An array or number as an array of a device that is not the CPU."""
+    cupy = sys.modules["cupy"]
+    with cupy.cuda.Device(device[1]):
+        return cupy.asarray(x)
+
+
+def put_beside(x: Any, host: Any) -> Any:
+    """An array of the host, such as one made for an operation on x, where x is."""
+    device = device_of(x)
+    return host if device == CPU else put(host, device)
+
+
 def common_device(what: str, avals: Sequence[Any]) -> Device:
     """Where an operation on operands of these avals is computed.
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.core.aval import Shape, broadcast_shapes
+from funcgrad.core.device import CPU, device_of, put_beside
 from funcgrad.core.evaluate import known_value
 from funcgrad.core.tracer import NO_VALUE, Tracer, bind, is_abstract
 from funcgrad.errors import IndexRangeError, TracerValueError, at_line
@@ -253,20 +254,28 @@ def getitem(x: Any, key: Any) -> Any:
         x = bind(st.index, x, idx=plan.basic)
     if plan.axes:
         check_range(x, plan.axes, arrays)
-        x = ix.gather_at(x, arrays, plan.axes)
+        x = ix.gather_at(x, beside(x, arrays), plan.axes)
         x = ix.move_block(x, *plan.block)
     return x if plan.shape == plan.inner else bind(st.reshape, x, shape=plan.shape)
 
 
+def beside(x: Any, arrays: list[Any]) -> list[Any]:
+    """Index arrays where x is: CuPy, too, copies those of the host."""
+    return [put_beside(x, i) if type(i) is np.ndarray and i.shape else i for i in arrays]
+
+
 def check_range(x: Any, axes: tuple[int, ...], arrays: list[Any]) -> None:
     """Refuse what would fail only when the program runs, or not at all where x is empty."""
-    if not is_abstract(x) and 0 not in x.shape:
+    computed = not is_abstract(x) and 0 not in x.shape
+    if computed and device_of(x) == CPU:
         return
     if 0 in ix.block_shape(arrays):
         # NumPy checks only what it reads.
         return
     for axis, i in zip(axes, arrays, strict=True):
         n = x.shape[axis]
-        if type(i) is not Tracer and i.size and not (-n <= i.min() and i.max() < n):
+        # CuPy checks no range. What is on the device is not waited for.
+        known = type(i) is np.ndarray if computed else type(i) is not Tracer
+        if known and i.size and not (-n <= i.min() and i.max() < n):
             worst = i.min() if i.min() < -n else i.max()
             raise _refuse(f"index {worst} is out of range for axis {axis} of shape {x.shape}")

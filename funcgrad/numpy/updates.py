@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import PYTHON_SCALARS, aval_of
-from funcgrad.core.device import is_array
+from funcgrad.core.device import CPU, device_of, is_array, put_beside
 from funcgrad.core.primitive import shape_of
 from funcgrad.core.tracer import Tracer, bind, is_abstract
 from funcgrad.errors import InPlaceError, OperandTypeError, ShapeError, at_line
 from funcgrad.numpy.convert import as_array, assigned
-from funcgrad.numpy.indexing import Plan, check_range, getitem, make_plan, split_key
+from funcgrad.numpy.indexing import Plan, beside, check_range, getitem, make_plan, split_key
 from funcgrad.numpy.ufuncs import as_operand
 from funcgrad.primitives import indexing as ix
 from funcgrad.primitives import structural as st
@@ -164,11 +164,14 @@ def _update(x: Any, key: Any, values: Any, ufunc: np.ufunc | None, scatter: Any)
         return _update_masked(x, key, values, ufunc)
     form, arrays = split_key(key)
     plan = make_plan(x.shape, form)
+    if device_of(x) != device_of(values) == CPU and not shape_of(values):
+        # A number: it would be spread on the host.
+        values = values * put_beside(x, np.ones((), x.dtype))
     values = _arrange(values, plan, x)
     if plan.axes:
         part = x if plan.basic is None else bind(st.index, x, idx=plan.basic)
         check_range(part, plan.axes, arrays)
-        part = bind(scatter, part, values, *arrays, axes=plan.axes)
+        part = bind(scatter, part, values, *beside(part, arrays), axes=plan.axes)
         return part if plan.basic is None else bind(ix.index_set, x, part, idx=plan.basic)
     if plan.basic is None:
         if ufunc is not None:

@@ -168,7 +168,8 @@ def _fma_single(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     # Rounding twice errs only where the first rounding lands midway between two float32.
     midway = np.flatnonzero(total.view(np.int64) & 0x1FFFFFFF == 0x10000000)
     if midway.size:
-        parts = (np.broadcast_to(a, sums.shape).reshape(-1)[midway] for a in (product, z))
+        # Not broadcast_to: a number would be spread on the host, beside a device's indices.
+        parts = ((a + np.zeros_like(sums)).reshape(-1)[midway] for a in (product, z))
         _, error = _two_sum(*parts)
         nudge = np.where(error == 0, 0.0, np.copysign(np.inf, error))
         kept = total[midway]

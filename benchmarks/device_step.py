@@ -1,0 +1,151 @@
+"""A training step on a GPU, 784-512-512-10 in float32, by each way to take it: times in a table.
+
+No row of the report, as it needs a GPU and CuPy: ``python -m benchmarks.device_step [BATCH]``.
+All start from the same parameters and see the same batch; losses after the same number of steps are
+compared. PyTorch and JAX take part where they are installed.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+import funcgrad as fg
+from benchmarks import mlp
+
+STEPS, ROUNDS = 20, 7
+
+Step = Callable[[Any, Any, Any], tuple[Any, Any]]
+
+
+def step_by_hand(cp: Any, params: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """`mlp.step_by_hand` with CuPy."""
+    w1, b1, w2, b2, w3, b3 = (params[name] for name in ("w1", "b1", "w2", "b2", "w3", "b3"))
+    rows = cp.arange(len(y))
+    hidden1 = cp.maximum(x @ w1 + b1, 0)
+    hidden2 = cp.maximum(hidden1 @ w2 + b2, 0)
+    logits = hidden2 @ w3 + b3
+    logits -= logits.max(axis=1, keepdims=True)
+    picked = logits[rows, y]
+    probs = cp.exp(logits)
+    total = probs.sum(axis=1, keepdims=True)
+    loss = (cp.log(total[:, 0]) - picked).mean()
+    d_logits = probs / total
+    d_logits[rows, y] -= 1
+    d_logits /= len(y)
+    d_hidden2 = d_logits @ w3.T
+    d_hidden2 *= hidden2 > 0
+    d_hidden1 = d_hidden2 @ w2.T
+    d_hidden1 *= hidden1 > 0
+    layers = ((w3, b3, hidden2, d_logits), (w2, b2, hidden1, d_hidden2), (w1, b1, x, d_hidden1))
+    for weight, bias, inputs, d_outputs in layers:
+        weight -= mlp.RATE * (inputs.T @ d_outputs)
+        bias -= mlp.RATE * d_outputs.sum(axis=0)
+    return params, loss
+
+
+def by_torch(batch: int) -> tuple[Step, Any, Any, Any, Callable[[], None]]:
+    """PyTorch, eager, with parameters as in `mlp`."""
+    import torch
+
+    cuda = torch.device("cuda")
+    params = {k: torch.from_numpy(v).to(cuda) for k, v in mlp.make_params().items()}
+    for p in params.values():
+        p.requires_grad_()
+    x, y = (torch.from_numpy(a).to(cuda) for a in mlp.make_batch(batch))
+    loss_fn = mlp.make_loss(torch.relu, torch.nn.functional.cross_entropy)
+
+    def step(params: Any, x: Any, y: Any) -> tuple[Any, Any]:
+        loss = loss_fn(params, x, y)
+        loss.backward()
+        with torch.no_grad():
+            for p in params.values():
+                p -= mlp.RATE * p.grad
+                p.grad = None
+        return params, loss.detach()
+
+    return step, params, x, y, torch.cuda.synchronize
+
+
+def by_jax(batch: int) -> tuple[Step, Any, Any, Any, Callable[[], None]]:
+    """JAX, compiled, on its default device."""
+    import jax
+
+    step = jax.jit(mlp.jax_step(), donate_argnums=0)
+    params, data = jax.tree.map(jax.numpy.array, (mlp.make_params(), mlp.make_batch(batch)))
+    last: list[Any] = [params]
+
+    def kept(params: Any, x: Any, y: Any) -> tuple[Any, Any]:
+        last[0] = result = step(params, x, y)
+        return result
+
+    return kept, params, *data, lambda: jax.block_until_ready(last[0])
+
+
+def measure(name: str, step: Step, params: Any, x: Any, y: Any, wait: Callable[[], None]) -> None:
+    """Print the best time of a step, of the host's part of it, and the last loss."""
+    loss: Any = None
+    started = time.perf_counter()
+    params, loss = step(params, x, y)
+    wait()
+    first = time.perf_counter() - started
+    for _ in range(STEPS - 1):
+        params, loss = step(params, x, y)
+    wait()
+    whole, asked = [], []
+    for _ in range(ROUNDS):
+        started = time.perf_counter()
+        for _ in range(STEPS):
+            params, loss = step(params, x, y)
+        asked.append((time.perf_counter() - started) / STEPS)
+        wait()
+        whole.append((time.perf_counter() - started) / STEPS)
+    print(
+        f"{name:32}{1e3 * first:11.1f}{1e6 * min(whole):12.0f}{1e6 * sorted(whole)[ROUNDS // 2]:12.0f}"
+        f"{1e6 * min(asked):12.0f}   {float(loss):.6f}",
+        flush=True,
+    )
+
+
+def main(batch: int) -> None:
+    """Measure all, the host's first."""
+    import cupy as cp
+
+    print(f"batch {batch}: {STEPS} steps a round, {ROUNDS} rounds; microseconds a step")
+    print(f"{'':32}{'first, ms':>11}{'best':>12}{'median':>12}{'launching':>12}   loss")
+    step = mlp.funcgrad_step()
+    host = mlp.make_params(), *mlp.make_batch(batch)
+    anchor = cp.zeros(())
+    wait = cp.cuda.get_current_stream().synchronize
+
+    def on_device() -> Any:
+        return fg.device_put((mlp.make_params(), *mlp.make_batch(batch)), anchor)
+
+    ways: dict[str, Callable[[], Any]] = {
+        "host: funcgrad eager": lambda: (step, *host, lambda: None),
+        "host: funcgrad jit, NumPy": lambda: (fg.jit(step, backend="numpy"), *host, lambda: None),
+        "host: NumPy by hand": lambda: (
+            mlp.step_by_hand,
+            *fg.tree.map(np.copy, host),
+            lambda: None,
+        ),
+        "device: funcgrad eager": lambda: (step, *on_device(), wait),
+        "device: funcgrad jit": lambda: (fg.jit(step, backend="numpy"), *on_device(), wait),
+        "device: CuPy by hand": lambda: (partial(step_by_hand, cp), *on_device(), wait),
+        "device: PyTorch eager": lambda: by_torch(batch),
+        "device: JAX jit": lambda: by_jax(batch),
+    }
+    for name, make in ways.items():
+        try:
+            measure(name, *make())
+        except Exception as error:
+            print(f"{name:32}  {type(error).__name__}: {error}"[:400], flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1024)
