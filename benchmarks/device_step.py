@@ -11,6 +11,8 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -87,7 +89,7 @@ def by_jax(batch: int) -> tuple[Step, Any, Any, Any, Callable[[], None]]:
     return kept, params, *data, lambda: jax.block_until_ready(last[0])
 
 
-def measure(name: str, step: Step, params: Any, x: Any, y: Any, wait: Callable[[], None]) -> None:
+def measure(name: str, step: Step, params: Any, x: Any, y: Any, wait: Callable[[], object]) -> None:
     """Print the best time of a step, of the host's part of it, and the last loss."""
     loss: Any = None
     started = time.perf_counter()
@@ -105,17 +107,13 @@ def measure(name: str, step: Step, params: Any, x: Any, y: Any, wait: Callable[[
         asked.append((time.perf_counter() - started) / STEPS)
         wait()
         whole.append((time.perf_counter() - started) / STEPS)
-    print(
-        f"{name:32}{1e3 * first:11.1f}{1e6 * min(whole):12.0f}{1e6 * sorted(whole)[ROUNDS // 2]:12.0f}"
-        f"{1e6 * min(asked):12.0f}   {float(loss):.6f}",
-        flush=True,
-    )
+    times = "".join(f"{1e6 * t:12.0f}" for t in (min(whole), median(whole), min(asked)))
+    print(f"{name:32}{1e3 * first:11.1f}{times}   {float(loss):.6f}", flush=True)
 
 
 def main(batch: int) -> None:
     """Measure all, the host's first."""
-    import cupy as cp
-
+    cp = import_module("cupy")
     print(f"batch {batch}: {STEPS} steps a round, {ROUNDS} rounds; microseconds a step")
     print(f"{'':32}{'first, ms':>11}{'best':>12}{'median':>12}{'launching':>12}   loss")
     step = mlp.funcgrad_step()
@@ -126,16 +124,13 @@ def main(batch: int) -> None:
     def on_device() -> Any:
         return fg.device_put((mlp.make_params(), *mlp.make_batch(batch)), anchor)
 
+    compiled = fg.jit(step, backend="numpy")
     ways: dict[str, Callable[[], Any]] = {
-        "host: funcgrad eager": lambda: (step, *host, lambda: None),
-        "host: funcgrad jit, NumPy": lambda: (fg.jit(step, backend="numpy"), *host, lambda: None),
-        "host: NumPy by hand": lambda: (
-            mlp.step_by_hand,
-            *fg.tree.map(np.copy, host),
-            lambda: None,
-        ),
+        "host: funcgrad eager": lambda: (step, *host, int),
+        "host: funcgrad jit, NumPy": lambda: (compiled, *host, int),
+        "host: NumPy by hand": lambda: (mlp.step_by_hand, *fg.tree.map(np.copy, host), int),
         "device: funcgrad eager": lambda: (step, *on_device(), wait),
-        "device: funcgrad jit": lambda: (fg.jit(step, backend="numpy"), *on_device(), wait),
+        "device: funcgrad jit": lambda: (compiled, *on_device(), wait),
         "device: CuPy by hand": lambda: (partial(step_by_hand, cp), *on_device(), wait),
         "device: PyTorch eager": lambda: by_torch(batch),
         "device: JAX jit": lambda: by_jax(batch),

@@ -51,9 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("FUNCGRAD_TEST_CUPY", "") in ("", "0"):
         return
     try:
-        import cupy
-
-        cupy.ones(1).sum().item()
+        importlib.import_module("cupy").ones(1).sum().item()
     except Exception as error:
         reason = f"FUNCGRAD_TEST_CUPY is set, but CuPy cannot compute here: {error!r}"
         raise pytest.UsageError(reason) from error

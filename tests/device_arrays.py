@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,7 @@ import pytest
 import fakecupy
 
 REAL = os.environ.get("FUNCGRAD_TEST_CUPY", "") not in ("", "0")
-if REAL:
-    import cupy as library
-else:
-    library = fakecupy.cupy
+library = import_module("cupy") if REAL else fakecupy.cupy
 
 # More than two show nothing new.
 COUNT = min(2, library.cuda.runtime.getDeviceCount()) if REAL else 2
