@@ -16,7 +16,7 @@ import numpy as np
 
 from funcgrad.backends.llvm.program import entry, linked
 from funcgrad.backends.llvm.runtime import engine
-from funcgrad.backends.loops.nests.memory import Buffer, Placement, place
+from funcgrad.backends.loops.nests.buffers import Allocation, Buffer, allocate
 from funcgrad.backends.loops.planning import planner
 
 PAGE = mmap.PAGESIZE
@@ -68,18 +68,18 @@ class Guards:
         found[...] = value
         return found
 
-    def placement(self, found: Placement) -> Placement:
+    def placement(self, found: Allocation) -> Allocation:
         """Places for a plan's temporaries with closed pages between them, all at a time."""
-        offsets, closed, place = {}, [0], PAGE
+        offsets, closed, offset = {}, [0], PAGE
         for buffer in found.offsets:
             room = max(_pages(buffer.nbytes), PAGE)
-            offsets[buffer] = place + (room - buffer.nbytes if self.at_end else 0)
-            closed.append(place + room)
-            place += room + PAGE
-        size = place + len(self._closed) * PAGE
+            offsets[buffer] = offset + (room - buffer.nbytes if self.at_end else 0)
+            closed.append(offset + room)
+            offset += room + PAGE
+        size = offset + len(self._closed) * PAGE
         if offsets:
             self._closed[size] = closed
-        return Placement(offsets, size if offsets else 0)
+        return Allocation(offsets, size if offsets else 0)
 
     def allocate(self, size: int) -> int:
         """An arena; the native code asks for some more than the plan says, to align it."""
@@ -129,5 +129,5 @@ class Guards:
         self.hooks = hooks
         for name, hook in hooks.items():
             engine.register_symbol(name, ctypes.cast(hook, ctypes.c_void_p).value or 0)
-        planner.place = lambda uses: guards.placement(place(uses))
+        planner.allocate = lambda uses: guards.placement(allocate(uses))
         planner.Program, entry._free = GuardedProgram, self.free

@@ -16,7 +16,7 @@ KINDS = {"float32": "float", "float64": "double"}
 
 
 def kernel_text(
-    name: str, kind: str, lanes: int, arity: int, constants: tuple[float, ...] = ()
+    name: str, ty: str, lanes: int, arity: int, constants: tuple[float, ...] = ()
 ) -> str:
     """`kernel(result, x, y, n)` over n elements, a multiple of `lanes`.
 
@@ -30,9 +30,9 @@ def kernel_text(
     index = Value("%index", "i64")
     w.line(f"%index = phi i64 [0, %{entry}], [%next, %END]")
     pointers = [Value(f"%in{i}", "ptr") for i in range(arity)]
-    loads = [w.load(w.offset(p, kind, index), kind, lanes) for p in pointers]
-    loads += [w.const(c, kind, lanes) for c in constants]
-    w.store(FUNCTIONS[name](w, *loads), w.offset(Value("%out", "ptr"), kind, index))
+    loads = [w.load(w.offset(p, ty, index), ty, lanes) for p in pointers]
+    loads += [w.const(c, ty, lanes) for c in constants]
+    w.store(FUNCTIONS[name](w, *loads), w.offset(Value("%out", "ptr"), ty, index))
     w.line(f"%next = add i64 %index, {lanes}")
     w.line("%more = icmp slt i64 %next, %n")
     w.line("br i1 %more, label %loop, label %done")
@@ -61,10 +61,8 @@ _engines = []
 
 
 @cache
-def _address(
-    name: str, kind: str, lanes: int, arity: int, constants: tuple[float, ...] = ()
-) -> int:
-    module = llvm.parse_assembly(kernel_text(name, kind, lanes, arity, constants))
+def _address(name: str, ty: str, lanes: int, arity: int, constants: tuple[float, ...] = ()) -> int:
+    module = llvm.parse_assembly(kernel_text(name, ty, lanes, arity, constants))
     module.verify()
     options = llvm.create_pipeline_tuning_options(speed_level=2)
     builder = llvm.create_pass_builder(_machine(), options)

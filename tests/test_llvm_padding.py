@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.backends.loops.nests.tiling import Tiling, refined, whole, wish
+from funcgrad.backends.loops.nests.tiling import Tiling, refined, split_request, whole
 
 pytest.importorskip("llvmlite")
 
@@ -323,7 +323,7 @@ def test_tilings() -> None:
                 within = range(first, max(first + 1, extent - 1), step)
                 axis = Axis(tiling.count, False)
                 place = Index(-2, ((axis, tiling.step),))
-                (tiling,) = refined([tiling], [wish(0, place, within)], 6)
+                (tiling,) = refined([tiling], [split_request(0, place, within)], 6)
             assert _positions(tiling) == list(range(extent))
 
 

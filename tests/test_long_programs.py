@@ -24,7 +24,7 @@ from funcgrad.backends.llvm.program.main import MOST_LINES
 from funcgrad.backends.llvm.program.native import Native
 from funcgrad.backends.loops.fusion.cuts import LONG, cuts
 from funcgrad.backends.loops.fusion.partition import MOST_EQNS
-from funcgrad.backends.loops.nests.memory import MOST_COMPARED, Buffer, place
+from funcgrad.backends.loops.nests.buffers import MOST_COMPARED, Buffer, allocate
 
 Function = Callable[..., Any]
 X = np.linspace(0.1, 0.9, 1000)
@@ -178,7 +178,7 @@ def test_short_programs_are_not_cut() -> None:
 def test_equal_steps_are_cut_at_equal_places() -> None:
     f, args = numbers(1000)
     eqns = prepare(fg.make_graph(f)(*args)).eqns
-    names = [eqns[place].prim.name for place in sorted(cuts(eqns))]
+    names = [eqns[allocate].prim.name for allocate in sorted(cuts(eqns))]
     assert len({*names[1:]}) == 1
 
 
@@ -186,7 +186,7 @@ def test_many_buffers_share_places_while_none_that_is_alive_does() -> None:
     rng = np.random.default_rng(0)
     buffers = [Buffer(np.dtype(float), int(n)) for n in rng.integers(1, 100, 3 * MOST_COMPARED)]
     uses = [buffers[max(n - 5, 0) : n + 1] for n in range(len(buffers))]
-    found = place(uses)
+    found = allocate(uses)
     assert found.size < sum(b.nbytes for b in buffers) / 10
     for used in uses:
         spans = sorted((found.offsets[b], found.offsets[b] + b.nbytes) for b in used)

@@ -17,7 +17,7 @@ from funcgrad.backends.common.prepare import prepare
 from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.errors import GraphError
-from funcgrad.primitives.control import scan
+from funcgrad.primitives.control_flow import scan
 from funcgrad.primitives.elementwise import add, cos, sin
 from funcgrad.transforms.simplify import simplify
 from snapshot_cases import GRAPHS, SOURCES, X, f, texts

@@ -68,7 +68,7 @@ class Primitive:
     Attributes:
         kind: one of the five kinds, or "higher-order" (its params hold graphs).
         multiple: the result is a sequence of arrays.
-        shares: the NumPy implementation may share memory with its first operand; views do.
+        may_alias: the NumPy implementation may share memory with its first operand; views do.
         takes_out: `impl` takes `out=`, as ufuncs do anyway: an array, perhaps one of the
             operands, to write the result into.
         infix: Python's operator for it, for readable source; None if there is none.
@@ -121,7 +121,7 @@ class Primitive:
     pushforward: Rule | None = None
     prune: Rule | None = None
     multiple: bool = False
-    shares: bool = False
+    may_alias: bool = False
     takes_out: bool = False
     infix: str | None = None
     source: Callable[[Sequence[str], dict[str, Any]], str] | None = None
@@ -182,7 +182,7 @@ def folded(prim: Primitive, args: Sequence[Any], params: dict[str, Any]) -> tupl
     """The result for constants if it is small and does no harm, else None."""
     try:
         avals = prim.infer([aval_of(a) for a in args], params)
-        if not prim.shares and sum(a.nbytes for a in avals) > FOLDED_BYTES:
+        if not prim.may_alias and sum(a.nbytes for a in avals) > FOLDED_BYTES:
             return None
         with np.errstate(all="ignore"):
             result = prim.impl(*args, **params)
@@ -221,7 +221,7 @@ def declare(prim: Primitive) -> Primitive:
         raise ValueError(f"primitive {prim.name!r}: no kind {prim.kind!r}")
     if not prim.samples and prim.kind != "higher-order":
         raise ValueError(f"primitive {prim.name!r} has no samples")
-    prim.shares = prim.shares or prim.view is not None
+    prim.may_alias = prim.may_alias or prim.view is not None
     prim.module = _declaring_module()
     REGISTRY[prim.name] = prim
     return prim

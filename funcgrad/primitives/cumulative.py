@@ -217,7 +217,7 @@ def _cumlogsumexp(x, axis):
     return _accumulate(np.logaddexp, x, axis)
 
 
-def _share(mine: Any, tie: Any, like: Any) -> Any:
+def _split_ties(mine: Any, tie: Any, like: Any) -> Any:
     one = like.dtype.type(1)
     return np.where(mine, one, np.where(tie, one * 0.5, 0))
 
@@ -241,7 +241,10 @@ cumprod = _running(
 cummax = _running(
     "cummax",
     _cummax,
-    lambda state, x, ans: (_share(state > x, state == x, x), _share(x > state, state == x, x)),
+    lambda state, x, ans: (
+        _split_ties(state > x, state == x, x),
+        _split_ties(x > state, state == x, x),
+    ),
     "maximum",
     shape=lambda x, axis: x.strong(),
     samples=_SAMPLES,
@@ -252,7 +255,10 @@ cummax = _running(
 cummin = _running(
     "cummin",
     _cummin,
-    lambda state, x, ans: (_share(state < x, state == x, x), _share(x < state, state == x, x)),
+    lambda state, x, ans: (
+        _split_ties(state < x, state == x, x),
+        _split_ties(x < state, state == x, x),
+    ),
     "minimum",
     shape=lambda x, axis: x.strong(),
     samples=_SAMPLES,

@@ -363,7 +363,7 @@ def masked(x, mask, out=None):
     return kept
 
 
-def _share(g, x, y, out=None):
+def _split_ties(g, x, y, out=None):
     ties = x == y
     kept = masked(g, x >= y, out)
     if np.any(ties):
@@ -374,10 +374,10 @@ def _share(g, x, y, out=None):
 
 
 # g where x > y, half of it where they are equal, else 0: what each operand of a maximum gets.
-share = elementwise(
-    "share",
-    _share,
-    lambda t, ans, g, x, y: bind(share, t, x, y),
+split_ties = elementwise(
+    "split_ties",
+    _split_ties,
+    lambda t, ans, g, x, y: bind(split_ties, t, x, y),
     None,
     None,
     dtype=lambda g, x, y: g.dtype,
@@ -396,16 +396,16 @@ def _choose(g: Any, mine: Any, tie: Any) -> Any:
 maximum = elementwise(
     "maximum",
     np.maximum,
-    lambda g, ans, x, y: bind(share, g, x, y),
-    lambda g, ans, x, y: bind(share, g, y, x),
+    lambda g, ans, x, y: bind(split_ties, g, x, y),
+    lambda g, ans, x, y: bind(split_ties, g, y, x),
     dtypes="fi",
     cost=1,
 )
 minimum = elementwise(
     "minimum",
     np.minimum,
-    lambda g, ans, x, y: bind(share, g, y, x),
-    lambda g, ans, x, y: bind(share, g, x, y),
+    lambda g, ans, x, y: bind(split_ties, g, y, x),
+    lambda g, ans, x, y: bind(split_ties, g, x, y),
     dtypes="fi",
     cost=1,
 )

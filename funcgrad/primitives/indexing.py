@@ -206,7 +206,7 @@ dynamic_index = linear(
     batch=_gather_batch,
     samples=[sample(shape, *indices, axes=axes) for shape, indices, axes in _SCALAR_CASES],
     source=lambda names, params: _indices_source(names[0], names[1:], params["axes"]),
-    shares=True,
+    may_alias=True,
     dtypes="fci",
     gathers=True,
 )

@@ -11,7 +11,7 @@ from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import Recorder, bind
 from funcgrad.primitives.call import call
-from funcgrad.primitives.control import scan
+from funcgrad.primitives.control_flow import scan
 from funcgrad.transforms.loop_rules import Groups, Residuals, groups, keep_residuals
 from funcgrad.transforms.partial import Split, carry_fixpoint, invariant, split
 

@@ -13,7 +13,7 @@ from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.core.primitive import Primitive, zeros_like
 from funcgrad.core.tracer import bind, deferred
-from funcgrad.primitives.control import checkpoint, gate, switch, while_
+from funcgrad.primitives.control_flow import checkpoint, stop_gradient_unless, switch, while_
 from funcgrad.primitives.discrete import stop_gradient
 from funcgrad.primitives.elementwise import power
 from funcgrad.primitives.structural import broadcast_to
@@ -192,13 +192,17 @@ def _run_for_some(
 def _gated(x: Any, mask: Any, aval: Aval) -> Any:
     """An operand of which no derivative reaches other examples; their indices are 0."""
     mask = as_column(mask, x)
-    return bind(gate, x, mask) if aval.inexact else np.where(mask, x, zeros_like(aval))
+    return (
+        bind(stop_gradient_unless, x, mask) if aval.inexact else np.where(mask, x, zeros_like(aval))
+    )
 
 
 def _shared(x: Any, mask: Any, aval: Aval) -> Any:
     """The same for an operand that is not batched, where no example takes the branch."""
     some = np.any(mask)
-    return bind(gate, x, some) if aval.inexact else np.where(some, x, zeros_like(aval))
+    return (
+        bind(stop_gradient_unless, x, some) if aval.inexact else np.where(some, x, zeros_like(aval))
+    )
 
 
 def _like_one_that_does(x: Any, mask: Any, aval: Aval) -> Any:

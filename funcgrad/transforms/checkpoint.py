@@ -8,7 +8,7 @@ from typing import Any
 from funcgrad import tree
 from funcgrad.core.aval import aval_of
 from funcgrad.core.tracer import Recorder
-from funcgrad.primitives.control import checkpoint as checkpoint_p
+from funcgrad.primitives.control_flow import checkpoint as checkpoint_p
 from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms.arguments import select_positions
 from funcgrad.transforms.trace import (

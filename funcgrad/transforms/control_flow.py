@@ -23,7 +23,7 @@ from funcgrad.errors import (
     TreeMismatchError,
     at_line,
 )
-from funcgrad.primitives import control as prims
+from funcgrad.primitives import control_flow as prims
 from funcgrad.primitives.elementwise import cast, where
 from funcgrad.primitives.integers import fit
 from funcgrad.transforms import draws

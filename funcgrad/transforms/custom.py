@@ -13,7 +13,7 @@ from funcgrad import tree
 from funcgrad.core.primitive import Primitive, zeros_like
 from funcgrad.core.tracer import NO_VALUE, Tracer, bind
 from funcgrad.errors import ArgumentError, CustomRuleError, at_line
-from funcgrad.primitives import control as prims
+from funcgrad.primitives import control_flow as prims
 from funcgrad.transforms.custom_calls import ClosesOverTracers
 from funcgrad.transforms.custom_rules import JvpCall, VjpCall
 from funcgrad.transforms.trace import as_operands

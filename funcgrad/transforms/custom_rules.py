@@ -18,7 +18,7 @@ from funcgrad.errors import (
     TreeMismatchError,
     at_line,
 )
-from funcgrad.primitives import control as prims
+from funcgrad.primitives import control_flow as prims
 from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms.batching import batch_graph, ensure_batched, run_batched, run_over_batch
 from funcgrad.transforms.custom_calls import (

@@ -15,11 +15,11 @@ from funcgrad.core.aval import aval_of
 from funcgrad.core.graph import Const, Eqn, Graph, live_eqns
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import Recorder, Tracer, own_value
-from funcgrad.primitives import control
+from funcgrad.primitives import control_flow
 from funcgrad.primitives.call import call
 from funcgrad.transforms.partial import carry_activity
 
-CUSTOM = (control.custom_jvp, control.custom_vjp)
+CUSTOM = (control_flow.custom_jvp, control_flow.custom_vjp)
 
 
 class Obstacle(NamedTuple):
@@ -68,12 +68,12 @@ def _look(eqn: Eqn, flags: Sequence[bool]) -> tuple[Obstacle | None, list[bool]]
         return Obstacle(prim), every
     if prim in CUSTOM:
         return _look_at_rule(eqn, flags), every
-    if prim is call or prim is control.checkpoint:
+    if prim is call or prim is control_flow.checkpoint:
         return _inside(params["graph"], flags)
-    if prim is control.switch and not flags[0]:
+    if prim is control_flow.switch and not flags[0]:
         found = [_inside(branch, flags[1:]) for branch in params["branches"]]
         return _join([o for o, _ in found]), _any_of([outs for _, outs in found])
-    if prim is control.scan:
+    if prim is control_flow.scan:
         return _look_at_scan(eqn, flags)
     return None if _is_linear(eqn, flags) else Obstacle(prim), every
 

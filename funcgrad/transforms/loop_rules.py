@@ -21,7 +21,7 @@ from funcgrad.core.primitive import (
 )
 from funcgrad.core.tracer import Recorder, bind, deferred
 from funcgrad.errors import NotDifferentiableError, at_line
-from funcgrad.primitives.control import scan, while_
+from funcgrad.primitives.control_flow import scan, while_
 from funcgrad.primitives.structural import move_axis
 from funcgrad.transforms.batching import batch_graph, ensure_batched, run_over_batch
 from funcgrad.transforms.jvp import jvp_graph

@@ -83,7 +83,7 @@ def _is_cheap(eqn: Eqn) -> bool:
     if not operands:
         return True
     size = sum(o.aval.nbytes for o in eqn.outs)
-    return eqn.prim.shares and sum(a.aval.nbytes for a in operands) <= size
+    return eqn.prim.may_alias and sum(a.aval.nbytes for a in operands) <= size
 
 
 def invariant(eqns: Iterable[Eqn], inputs: Iterable[Var], varying: Iterable[Var]) -> set[int]:

@@ -34,7 +34,7 @@ def cost_of_calls(graph: Graph) -> Cost:
                 have + times * more
                 for have, more in zip((calls, moved, flops), each[1:4], strict=True)
             )
-        elif not (eqn.prim.shares or is_alias(eqn)):
+        elif not (eqn.prim.may_alias or is_alias(eqn)):
             calls += 1
             moved += sum(a.aval.nbytes for a in {id(a): a for a in eqn.ins}.values())
             moved += sum(a.aval.nbytes for a in eqn.outs)

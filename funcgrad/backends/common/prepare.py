@@ -15,7 +15,7 @@ from funcgrad.core.graph import (
     split_invariant,
     with_graphs,
 )
-from funcgrad.primitives import control
+from funcgrad.primitives import control_flow
 from funcgrad.primitives.discrete import stop_gradient
 from funcgrad.primitives.elementwise import convert
 from funcgrad.transforms.simplify import simplify
@@ -41,7 +41,7 @@ def prepare(graph: Graph) -> Graph:
         elif any(True for _ in graphs_in(eqn.params)):
             params = with_graphs(eqn.params, prepare)
             eqn = Eqn(eqn.prim, ins, params, eqn.outs, eqn.source)
-            eqns.append(_hoist(eqn, eqns) if eqn.prim is control.scan else eqn)
+            eqns.append(_hoist(eqn, eqns) if eqn.prim is control_flow.scan else eqn)
         else:
             eqns.append(Eqn(eqn.prim, ins, eqn.params, eqn.outs, eqn.source))
     outputs = [atoms.get(id(a), a) for a in graph.outputs]
@@ -50,16 +50,16 @@ def prepare(graph: Graph) -> Graph:
 
 def _is_identity(eqn: Eqn) -> bool:
     """Whether an equation matters to derivatives only."""
-    if eqn.prim is not stop_gradient and eqn.prim is not control.gate:
+    if eqn.prim is not stop_gradient and eqn.prim is not control_flow.stop_gradient_unless:
         return False
     return eqn.ins[0].aval == eqn.outs[0].aval
 
 
 def _inlined(eqn: Eqn) -> Graph | None:
     """The graph that an equation does nothing but run."""
-    if eqn.prim is control.checkpoint:
+    if eqn.prim is control_flow.checkpoint:
         return eqn.params["graph"]
-    if eqn.prim is control.custom_jvp or eqn.prim is control.custom_vjp:
+    if eqn.prim is control_flow.custom_jvp or eqn.prim is control_flow.custom_vjp:
         return eqn.params["graph"] or eqn.params["rule"].graph([a.aval for a in eqn.ins])
     return None
 

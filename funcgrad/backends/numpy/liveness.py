@@ -12,7 +12,7 @@ from typing import Any
 from funcgrad.backends.common.cost import is_alias
 from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph
-from funcgrad.primitives import control
+from funcgrad.primitives import control_flow
 from funcgrad.primitives.structural import broadcast_to
 
 CONSTANT = 0
@@ -91,16 +91,16 @@ def memory_of(graph: Graph) -> Memory:
 def _allocates(eqn: Eqn) -> Sequence[bool]:
     """For each result, whether its memory is its own alone."""
     prim, params = eqn.prim, eqn.params
-    if prim is control.switch:
+    if prim is control_flow.switch:
         branches = [memory_of(branch).fresh_outputs() for branch in params["branches"]]
         return [all(fresh) for fresh in zip(*branches, strict=True)]
-    if prim is control.scan:
+    if prim is control_flow.scan:
         n = params["n_carry"]
         carry = memory_of(params["body"]).fresh_outputs()[:n] if params["length"] else [False] * n
         return [*carry, *[True] * (len(eqn.outs) - n)]
-    if prim is control.while_:
+    if prim is control_flow.while_:
         # It may not run at all, and then gives back what it was given.
         return [False] * len(eqn.outs)
-    if prim.shares or is_alias(eqn):
+    if prim.may_alias or is_alias(eqn):
         return [False]
     return [True] * len(eqn.outs)

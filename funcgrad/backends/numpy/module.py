@@ -41,12 +41,12 @@ class Names:
                 self.taken.add(name)
                 return name
 
-    def unused(self, wish: str) -> str:
-        """`wish` itself where it is free, else with a number behind it."""
-        name, n = wish, 1
+    def unused(self, name_hint: str) -> str:
+        """`name_hint` itself where it is free, else with a number behind it."""
+        name, n = name_hint, 1
         while name in self.taken:
             n += 1
-            name = f"{wish}_{n}"
+            name = f"{name_hint}_{n}"
         self.taken.add(name)
         return name
 
@@ -113,8 +113,8 @@ class Module:
             name = self._named[key] = self._define(make())
         return name
 
-    def _define(self, value: Any, wish: str = "") -> str:
-        name = self.names.unused(wish or f"const{len(self._constants)}")
+    def _define(self, value: Any, name_hint: str = "") -> str:
+        name = self.names.unused(name_hint or f"const{len(self._constants)}")
         self._constants[name] = self.namespace[name] = value
         return name
 

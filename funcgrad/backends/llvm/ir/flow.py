@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from funcgrad.backends.llvm.ir.writer import GLUE, Value, Writer
+from funcgrad.backends.llvm.ir.writer import DRIVER, Value, Writer
 
 Values = Sequence[Value]
 
@@ -21,7 +21,7 @@ def repeated(
     w.branch(head)
     w.label(head)
     place = len(w.lines)
-    phis = [Value(w.fresh(), c.kind, c.lanes) for c in carry]
+    phis = [Value(w.fresh(), c.ty, c.lanes) for c in carry]
     w.branch_if(test(phis), inside, after)
     w.label(inside)
     found = step(phis)
@@ -92,16 +92,14 @@ def guarded(w: Writer, test: Value, body: Callable[..., Values], carry: Values) 
     back = w.block
     w.branch(after)
     w.label(after)
-    return [
-        w.phi(c.kind, c.lanes, (c, before), (f, back)) for c, f in zip(carry, found, strict=True)
-    ]
+    return [w.phi(c.ty, c.lanes, (c, before), (f, back)) for c, f in zip(carry, found, strict=True)]
 
 
 def branches(w: Writer, index: Value, count: int, write: Callable[[int], Values]) -> list[Value]:
     """The results of the branch that an index chooses; beyond the last, the last's."""
     labels, after = [w.new_label("branch") for _ in range(count)], w.new_label("after")
-    if index.kind != "i64":
-        index = w.cast("zext" if index.kind == "i1" else "sext", index, "i64")
+    if index.ty != "i64":
+        index = w.cast("zext" if index.ty == "i1" else "sext", index, "i64")
     cases = " ".join(f"i64 {k}, label %{label}" for k, label in enumerate(labels[:-1]))
     w.line(f"switch i64 {index.ref}, label %{labels[-1]} [{cases}]")
     ends: list[tuple[Values, str]] = []
@@ -113,12 +111,12 @@ def branches(w: Writer, index: Value, count: int, write: Callable[[int], Values]
     w.label(after)
     columns = zip(*(values for values, _ in ends), strict=True)
     blocks = [block for _, block in ends]
-    return [w.phi(c[0].kind, c[0].lanes, *zip(c, blocks, strict=True)) for c in columns]
+    return [w.phi(c[0].ty, c[0].lanes, *zip(c, blocks, strict=True)) for c in columns]
 
 
 def pieces_text(w: Writer, name: str, write: Callable[[Value], None]) -> str:
     """`void name(ptr args, i64 begin, i64 end)`: what `write(number)` writes, for each number."""
     counted(w, Value("%begin", "i64"), Value("%end", "i64"), 1, write)
     w.line("ret void")
-    head = f"define internal void @{name}(ptr %args, i64 %begin, i64 %end) {GLUE} {{"
+    head = f"define internal void @{name}(ptr %args, i64 %begin, i64 %end) {DRIVER} {{"
     return "\n".join([head, "entry:", *w.lines, "}"])

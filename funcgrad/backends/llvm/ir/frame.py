@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from funcgrad.backends.common.sites import EXTENT, INDEX, RUNNING, SITE
 from funcgrad.backends.llvm.ir.writer import Value, Writer, mangled
-from funcgrad.backends.loops.nests.memory import Buffer, Placement
+from funcgrad.backends.loops.nests.buffers import Allocation, Buffer
 from funcgrad.backends.loops.nests.views import View
 
 # Of several threads, or steps, that find an index out of range the first one reports it.
@@ -73,7 +73,7 @@ class Frame:
         for i, value in enumerate(values):
             self.w.store(value, self.w.offset(self.scratch, "i64", self.w.const(i, "i64")))
 
-    def share(self, name: str, count: int, chunk: int, call: str = "fg_parallel") -> None:
+    def parallel_for(self, name: str, count: int, chunk: int, call: str = "fg_parallel") -> None:
         """Run a function of a range over [0, count) on all threads, with the passed arguments."""
         self.w.module.declare(call, f"declare void @{call}(ptr, ptr, i64, i64)")
         self.w.line(
@@ -101,10 +101,10 @@ class Frame:
             descr, dims = self.slot(first), self.slot(first + 1)
             rank = len(view.shape)
             strides = w.offset(dims, "i64", w.const(rank, "i64"))
-            kind = "i8"
+            ty = "i8"
             data = w.offset(
                 self.address(view.buffer),
-                kind,
+                ty,
                 w.const(view.offset * view.buffer.dtype.itemsize, "i64"),
             )
             w.module.declare("Py_IncRef", "declare void @Py_IncRef(ptr)")
@@ -127,7 +127,7 @@ class Frame:
         w.label(fine)
         w.line(f"call void @Py_DecRef(ptr {found.ref})")
 
-    def place(self, found: Placement, arena: Value) -> None:
+    def bind_buffers(self, found: Allocation, arena: Value) -> None:
         """Give a plan's temporaries their addresses."""
         for buffer, offset in found.offsets.items():
             self.addresses[buffer] = self.w.offset(arena, "i8", self.w.const(offset, "i64"))
@@ -152,4 +152,4 @@ def call_kernel(frame: Frame, name: str, buffers: Sequence[Buffer], count: int, 
     if chunk >= count:
         w.line(f"call void @{name}(ptr {frame.scratch.ref}, i64 0, i64 {count})")
         return
-    frame.share(name, count, chunk)
+    frame.parallel_for(name, count, chunk)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.backends.llvm.ir.functions import FUNCTIONS
-from funcgrad.backends.llvm.ir.types import SUPPORTED, kind_of
+from funcgrad.backends.llvm.ir.types import SUPPORTED, llvm_type
 from funcgrad.backends.llvm.ir.writer import BITS, FLOATS, Value, Writer, mangled
 
 Emit = Callable[..., Value]
@@ -23,7 +23,7 @@ _INDEFINITE = platform.machine().lower() in ("x86_64", "amd64")
 
 
 def constant(w: Writer, value: Any, dtype: np.dtype, lanes: int = 1) -> Value:
-    return w.const(np.asarray(value, dtype).item(), kind_of(dtype), lanes)
+    return w.const(np.asarray(value, dtype).item(), llvm_type(dtype), lanes)
 
 
 # --- conversions ----------------------------------------------------------------------
@@ -33,25 +33,25 @@ def convert(w: Writer, value: Value, have: np.dtype, want: np.dtype) -> Value:
     """A value as another dtype, as `astype` does it."""
     if have == want:
         return value
-    kind = kind_of(want)
+    ty = llvm_type(want)
     if want.kind == "b":
         compare = "fcmp une" if have.kind == "f" else "icmp ne"
         return w.compare(compare, value, w.like(0, value))
     if have.kind == "f" and want.kind == "f":
-        return w.cast("fpext" if want.itemsize > have.itemsize else "fptrunc", value, kind)
+        return w.cast("fpext" if want.itemsize > have.itemsize else "fptrunc", value, ty)
     if want.kind == "f":
-        return w.cast("sitofp" if have.kind == "i" else "uitofp", value, kind)
+        return w.cast("sitofp" if have.kind == "i" else "uitofp", value, ty)
     if have.kind == "f":
         return _float_to_integer(w, value, want)
-    return _resize(w, value, have, kind)
+    return _resize(w, value, have, ty)
 
 
-def _resize(w: Writer, value: Value, have: np.dtype, kind: str) -> Value:
-    if BITS[kind] == BITS[value.kind]:
+def _resize(w: Writer, value: Value, have: np.dtype, ty: str) -> Value:
+    if BITS[ty] == BITS[value.ty]:
         return value
-    if BITS[kind] < BITS[value.kind]:
-        return w.cast("trunc", value, kind)
-    return w.cast("sext" if have.kind == "i" else "zext", value, kind)
+    if BITS[ty] < BITS[value.ty]:
+        return w.cast("trunc", value, ty)
+    return w.cast("sext" if have.kind == "i" else "zext", value, ty)
 
 
 def _float_to_integer(w: Writer, value: Value, want: np.dtype) -> Value:
@@ -65,28 +65,28 @@ def _float_to_integer(w: Writer, value: Value, want: np.dtype) -> Value:
         whole = convert(w, value, through)
     else:
         sign = "u" if want == np.uint64 else "s"
-        types = f"{mangled(through, value.lanes)}.{mangled(value.kind, value.lanes)}"
+        types = f"{mangled(through, value.lanes)}.{mangled(value.ty, value.lanes)}"
         whole = w.call(f"llvm.fpto{sign}i.sat.{types}", through, value.lanes, [value])
-    target = kind_of(want)
+    target = llvm_type(want)
     return whole if target == through else w.cast("trunc", whole, target)
 
 
-def _signed(w: Writer, value: Value, kind: str) -> Value:
+def _signed(w: Writer, value: Value, ty: str) -> Value:
     """A signed integer; the least one for NaN and what is out of range, as x86 has it."""
-    limit = 2.0 ** (BITS[kind] - 1)
+    limit = 2.0 ** (BITS[ty] - 1)
     # Only doubles lie between the least number of 32 bits and the next whole one below it.
-    least = -limit - 1 if (value.kind, kind) == ("double", "i32") else -limit
+    least = -limit - 1 if (value.ty, ty) == ("double", "i32") else -limit
     above = w.compare("fcmp ogt" if least != -limit else "fcmp oge", value, w.like(least, value))
     inside = w.op("and", above, w.compare("fcmp olt", value, w.like(limit, value)))
-    whole = w.cast("fptosi", w.select(inside, value, w.like(0, value)), kind)
-    return w.select(inside, whole, w.like(-(1 << BITS[kind] - 1), whole))
+    whole = w.cast("fptosi", w.select(inside, value, w.like(0, value)), ty)
+    return w.select(inside, whole, w.like(-(1 << BITS[ty] - 1), whole))
 
 
-def _unsigned(w: Writer, value: Value, kind: str) -> Value:
+def _unsigned(w: Writer, value: Value, ty: str) -> Value:
     """An unsigned integer of 64 bits, made of a signed one as compilers do it for x86."""
     half = w.like(2.0**63, value)
     large = w.compare("fcmp oge", value, half)
-    whole = _signed(w, w.select(large, w.op("fsub", value, half), value), kind)
+    whole = _signed(w, w.select(large, w.op("fsub", value, half), value), ty)
     return w.select(large, w.op("xor", whole, w.like(-(1 << 63), whole)), whole)
 
 
@@ -122,14 +122,14 @@ def _function(name: str) -> Emit:
         if args[0].lanes > 1:
             return FUNCTIONS[name](w, *args)
         # A single number's bits would travel between two kinds of registers; a vector's stay.
-        lanes = 128 // BITS[args[0].kind]
+        lanes = 128 // BITS[args[0].ty]
         return w.extract(FUNCTIONS[name](w, *(w.splat(a, lanes) for a in args)), 0)
 
     return emit
 
 
 def _is_float(x: Value) -> bool:
-    return x.kind in FLOATS
+    return x.ty in FLOATS
 
 
 def _negative(w: Writer, dtype: np.dtype, x: Value) -> Value:
@@ -190,7 +190,7 @@ def _truth(w: Writer, dtype: np.dtype, x: Value) -> Value:
 
 
 def _not(w: Writer, x: Value) -> Value:
-    return w.op("xor", x, w.like(1, x) if x.kind == "i1" else w.like(-1, x))
+    return w.op("xor", x, w.like(1, x) if x.ty == "i1" else w.like(-1, x))
 
 
 def _invert(w: Writer, dtype: np.dtype, x: Value) -> Value:
@@ -209,14 +209,14 @@ def _sign(w: Writer, dtype: np.dtype, x: Value) -> Value:
         # NaN stays, and so does the zero's being positive.
         other = w.select(_is_nan(w, x), x, zero)
         return w.select(above, one, w.select(below, w.like(-1, x), other))
-    positive = w.cast("zext", w.compare("icmp ne", x, zero), x.kind)
+    positive = w.cast("zext", w.compare("icmp ne", x, zero), x.ty)
     if dtype.kind != "i":
         return positive
     return w.select(w.compare("icmp slt", x, zero), w.like(-1, x), positive)
 
 
 def _bits(w: Writer, x: Value) -> Value:
-    return w.cast("bitcast", x, f"i{BITS[x.kind]}")
+    return w.cast("bitcast", x, f"i{BITS[x.ty]}")
 
 
 def _signbit(w: Writer, dtype: np.dtype, x: Value) -> Value:
@@ -266,7 +266,7 @@ def _integer_division(w: Writer, dtype: np.dtype, x: Value, y: Value) -> tuple[V
         quotient, rest = w.op("sdiv", x, safe), w.op("srem", x, safe)
         signs = w.compare("icmp slt", w.op("xor", rest, safe), zero)
         down = w.op("and", signs, w.compare("icmp ne", rest, zero))
-        quotient = w.op("sub", quotient, w.cast("zext", down, x.kind))
+        quotient = w.op("sub", quotient, w.cast("zext", down, x.ty))
         rest = w.op("add", rest, w.select(down, safe, zero))
         quotient = w.select(by_minus_one, w.op("sub", zero, x), quotient)
         rest = w.select(by_minus_one, zero, rest)
@@ -275,7 +275,7 @@ def _integer_division(w: Writer, dtype: np.dtype, x: Value, y: Value) -> tuple[V
 
 def _shift(opcode: str, unsigned: str) -> Emit:
     def emit(w: Writer, dtype: np.dtype, x: Value, y: Value) -> Value:
-        width = BITS[x.kind]
+        width = BITS[x.ty]
         code = opcode if dtype.kind == "i" else unsigned
         over = w.compare("icmp uge", y, w.like(width, y))
         shifted = w.op(code, x, w.select(over, w.like(0, y), y))
@@ -301,13 +301,13 @@ def _where(w: Writer, dtype: np.dtype, test: Value, x: Value, y: Value) -> Value
     return w.select(test, x, y)
 
 
-def _share(w: Writer, dtype: np.dtype, g: Value, x: Value, y: Value) -> Value:
+def _split_ties(w: Writer, dtype: np.dtype, g: Value, x: Value, y: Value) -> Value:
     at_least = w.select(w.compare("fcmp oge", x, y), g, w.like(0, g))
     half = w.op("fmul", at_least, w.like(0.5, g))
     return w.select(w.compare("fcmp oeq", x, y), half, at_least)
 
 
-def _gate(w: Writer, dtype: np.dtype, x: Value, mask: Value) -> Value:
+def _stop_gradient_unless(w: Writer, dtype: np.dtype, x: Value, mask: Value) -> Value:
     return x
 
 
@@ -393,8 +393,8 @@ SCALAR: dict[str, Operation] = {
     "fmin": Operation("fiub", _extremum("lt", "olt", True)),
     "heaviside": Operation("f", _heaviside),
     "where": Operation("fiub", _where, like=1),
-    "share": Operation("f", _share),
-    "gate": Operation("fiub", _gate),
+    "split_ties": Operation("f", _split_ties),
+    "stop_gradient_unless": Operation("fiub", _stop_gradient_unless),
     "equal": Operation("fiub", _comparison("oeq", "eq", "eq")),
     "not_equal": Operation("fiub", _comparison("une", "ne", "ne")),
     "less": Operation("fiub", _comparison("olt", "slt", "ult")),

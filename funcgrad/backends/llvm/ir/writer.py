@@ -1,7 +1,7 @@
 """LLVM IR written as text.
 
 A `Value` is an operand's text with its type: a scalar, or a vector of `lanes` scalars of one
-kind. Code that is written for a `Value` therefore serves any number of lanes.
+type. Code that is written for a `Value` therefore serves any number of lanes.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ FLOATS = ("float", "double")
 BITS = {"float": 32, "double": 64, "i1": 1, "i8": 8, "i16": 16, "i32": 32, "i64": 64, "ptr": 64}
 _SHORT = {"float": "f32", "double": "f64"}
 # How a program's functions are marked; `parts` says what that means.
-KERNEL, GLUE = "#0", "#1"
+KERNEL, DRIVER = "#0", "#1"
 
 
 class Value(NamedTuple):
-    """An operand: its text, the kind of its elements, and how many there are."""
+    """An operand: its text, the type of its elements, and how many there are."""
 
     ref: str
-    kind: str
+    ty: str
     lanes: int = 1
 
     @property
     def type(self) -> str:
-        return type_text(self.kind, self.lanes)
+        return type_text(self.ty, self.lanes)
 
 
-def type_text(kind: str, lanes: int = 1) -> str:
-    return kind if lanes == 1 else f"<{lanes} x {kind}>"
+def type_text(ty: str, lanes: int = 1) -> str:
+    return ty if lanes == 1 else f"<{lanes} x {ty}>"
 
 
-def mangled(kind: str, lanes: int) -> str:
+def mangled(ty: str, lanes: int) -> str:
     """How the names of overloaded intrinsics spell a type: `f64`, `v8i32`."""
-    short = _SHORT.get(kind, kind)
+    short = _SHORT.get(ty, ty)
     return short if lanes == 1 else f"v{lanes}{short}"
 
 
-def float_text(value: float, kind: str) -> str:
+def float_text(value: float, ty: str) -> str:
     """A float literal: LLVM takes the bits of the double that equals it."""
-    if kind == "float":
+    if ty == "float":
         # Rounded to float32 first, as a double that is no float32 is refused.
         value = struct.unpack("f", struct.pack("f", value))[0]
     return f"0x{struct.unpack('Q', struct.pack('d', value))[0]:016X}"
@@ -87,7 +87,7 @@ class Writer:
         self.elements = elements
         self.lines: list[str] = []
         # What must come first in the function: memory, of which a loop would take more each time.
-        self.rooms: list[str] = []
+        self.allocas: list[str] = []
         self.block = "entry"
         self.known: dict[tuple[str, ...], Any] = {}
         self._count = 0
@@ -104,13 +104,13 @@ class Writer:
     @contextmanager
     def at_start(self) -> Iterator[None]:
         """Instructions that come first in the function, and so before all that use them."""
-        lines, self.lines = self.lines, self.rooms
+        lines, self.lines = self.lines, self.allocas
         yield
         self.lines = lines
 
-    def new_label(self, wish: str) -> str:
+    def new_label(self, name_hint: str) -> str:
         self._count += 1
-        return f"{wish}.{self._count}"
+        return f"{name_hint}.{self._count}"
 
     def label(self, name: str) -> None:
         self.lines.append(f"{name}:")
@@ -123,16 +123,16 @@ class Writer:
     def branch_if(self, test: Value, then: str, other: str) -> None:
         self.line(f"br i1 {test.ref}, label %{then}, label %{other}")
 
-    def phi(self, kind: str, lanes: int, *sources: tuple[Value, str]) -> Value:
-        result = Value(self.fresh(), kind, lanes)
+    def phi(self, ty: str, lanes: int, *sources: tuple[Value, str]) -> Value:
+        result = Value(self.fresh(), ty, lanes)
         pairs = ", ".join(f"[{value.ref}, %{block}]" for value, block in sources)
         self.line(f"{result.ref} = phi {result.type} {pairs}")
         return result
 
     @contextmanager
-    def when(self, test: Value, wish: str = "then") -> Iterator[None]:
+    def when(self, test: Value, name_hint: str = "then") -> Iterator[None]:
         """Instructions that run only where the scalar i1 `test` is true."""
-        then, after = self.new_label(wish), self.new_label("after")
+        then, after = self.new_label(name_hint), self.new_label("after")
         known = self.known
         self.branch_if(test, then, after)
         self.label(then)
@@ -150,33 +150,32 @@ class Writer:
             rare = write()
             end = self.block
         return [
-            self.phi(a.kind, a.lanes, (b, end), (a, before))
-            for a, b in zip(usual, rare, strict=True)
+            self.phi(a.ty, a.lanes, (b, end), (a, before)) for a, b in zip(usual, rare, strict=True)
         ]
 
     # -- constants ----------------------------------------------------------------------
 
-    def const(self, value: float, kind: str, lanes: int = 1) -> Value:
-        """A number of this kind in every lane; integers may be given as unsigned bits."""
-        if kind in FLOATS:
-            text = float_text(value, kind)
-        elif kind == "i1":
+    def const(self, value: float, ty: str, lanes: int = 1) -> Value:
+        """A number of this type in every lane; integers may be given as unsigned bits."""
+        if ty in FLOATS:
+            text = float_text(value, ty)
+        elif ty == "i1":
             text = "true" if value else "false"
         else:
             text = str(int(value))
         if lanes > 1:
-            text = f"splat ({kind} {text})"
-        return Value(text, kind, lanes)
+            text = f"splat ({ty} {text})"
+        return Value(text, ty, lanes)
 
     def like(self, value: float, other: Value) -> Value:
         """A constant of another value's type."""
-        return self.const(value, other.kind, other.lanes)
+        return self.const(value, other.ty, other.lanes)
 
     # -- instructions -------------------------------------------------------------------
 
     def op(self, opcode: str, *args: Value) -> Value:
         """An instruction whose operands and result have one type: `fadd`, `shl`, `fneg`."""
-        result = Value(self.fresh(), args[0].kind, args[0].lanes)
+        result = Value(self.fresh(), args[0].ty, args[0].lanes)
         self.line(f"{result.ref} = {opcode} {result.type} {', '.join(a.ref for a in args)}")
         return result
 
@@ -187,27 +186,25 @@ class Writer:
         return result
 
     def select(self, test: Value, a: Value, b: Value) -> Value:
-        result = Value(self.fresh(), a.kind, a.lanes)
+        result = Value(self.fresh(), a.ty, a.lanes)
         operands = ", ".join(f"{v.type} {v.ref}" for v in (test, a, b))
         self.line(f"{result.ref} = select {operands}")
         return result
 
-    def cast(self, opcode: str, a: Value, kind: str) -> Value:
+    def cast(self, opcode: str, a: Value, ty: str) -> Value:
         """A conversion: `cast("sitofp", a, "double")`, `cast("bitcast", a, "i32")`."""
-        result = Value(self.fresh(), kind, a.lanes)
+        result = Value(self.fresh(), ty, a.lanes)
         self.line(f"{result.ref} = {opcode} {a.type} {a.ref} to {result.type}")
         return result
 
     def intrinsic(self, name: str, *args: Value, flags: str = "") -> Value:
         """A call of an intrinsic overloaded on its one type: `intrinsic("fma", a, b, c)`."""
-        full = f"llvm.{name}.{mangled(args[0].kind, args[0].lanes)}"
-        return self.call(full, args[0].kind, args[0].lanes, args, flags=flags)
+        full = f"llvm.{name}.{mangled(args[0].ty, args[0].lanes)}"
+        return self.call(full, args[0].ty, args[0].lanes, args, flags=flags)
 
-    def call(
-        self, name: str, kind: str, lanes: int, args: Sequence[Value], flags: str = ""
-    ) -> Value:
+    def call(self, name: str, ty: str, lanes: int, args: Sequence[Value], flags: str = "") -> Value:
         """A call of a function; unless the module defines it, it is declared on the way."""
-        result = Value(self.fresh(), kind, lanes)
+        result = Value(self.fresh(), ty, lanes)
         types = ", ".join(a.type for a in args)
         if name not in self.module.functions:
             self.module.declare(name, f"declare {result.type} @{name}({types})")
@@ -224,9 +221,9 @@ class Writer:
         if lanes == a.lanes:
             return a
         if a.ref[0] != "%":
-            return Value(f"splat ({a.kind} {a.ref})", a.kind, lanes)
-        one = Value(self.fresh(), a.kind, lanes)
-        self.line(f"{one.ref} = insertelement {one.type} poison, {a.kind} {a.ref}, i64 0")
+            return Value(f"splat ({a.ty} {a.ref})", a.ty, lanes)
+        one = Value(self.fresh(), a.ty, lanes)
+        self.line(f"{one.ref} = insertelement {one.type} poison, {a.ty} {a.ref}, i64 0")
         return self.shuffle(one, [0] * lanes)
 
     def shuffle(self, a: Value, picks: Sequence[int], b: Value | None = None) -> Value:
@@ -237,7 +234,7 @@ class Writer:
             if b is None or picks[0] < a.lanes:
                 return self.extract(a, picks[0])
             return self.extract(b, picks[0] - a.lanes)
-        result = Value(self.fresh(), a.kind, len(picks))
+        result = Value(self.fresh(), a.ty, len(picks))
         second = "poison" if b is None else b.ref
         mask = ", ".join(f"i32 {p}" if p >= 0 else "i32 poison" for p in picks)
         self.line(
@@ -265,12 +262,12 @@ class Writer:
     def extract(self, a: Value, lane: int) -> Value:
         if a.lanes == 1:
             return a
-        result = Value(self.fresh(), a.kind)
+        result = Value(self.fresh(), a.ty)
         self.line(f"{result.ref} = extractelement {a.type} {a.ref}, i64 {lane}")
         return result
 
     def insert(self, a: Value, element: Value, lane: int) -> Value:
-        result = Value(self.fresh(), a.kind, a.lanes)
+        result = Value(self.fresh(), a.ty, a.lanes)
         self.line(
             f"{result.ref} = insertelement {a.type} {a.ref}, {element.type} {element.ref}, "
             f"i64 {lane}"
@@ -285,50 +282,50 @@ class Writer:
 
     # -- memory -------------------------------------------------------------------------
 
-    def offset(self, base: Value, kind: str, index: Value) -> Value:
-        """The address of element `index` of an array of scalars of this kind."""
+    def offset(self, base: Value, ty: str, index: Value) -> Value:
+        """The address of element `index` of an array of scalars of this type."""
         result = Value(self.fresh(), "ptr")
-        self.line(f"{result.ref} = getelementptr {kind}, ptr {base.ref}, i64 {index.ref}")
+        self.line(f"{result.ref} = getelementptr {ty}, ptr {base.ref}, i64 {index.ref}")
         return result
 
     def in_memory(self, value: Value) -> Value:
         """The address of a copy of a vector's elements."""
-        room = Value(self.fresh(), "ptr")
-        self.rooms.append(f"  {room.ref} = alloca [{value.lanes} x {value.kind}], align 64")
-        self.store(value, room)
-        return room
+        slot = Value(self.fresh(), "ptr")
+        self.allocas.append(f"  {slot.ref} = alloca [{value.lanes} x {value.ty}], align 64")
+        self.store(value, slot)
+        return slot
 
-    def load(self, address: Value, kind: str, lanes: int = 1) -> Value:
+    def load(self, address: Value, ty: str, lanes: int = 1) -> Value:
         """Aligned as a single element is."""
-        result = Value(self.fresh(), kind, lanes)
-        align = max(BITS[kind] // 8, 1)
+        result = Value(self.fresh(), ty, lanes)
+        align = max(BITS[ty] // 8, 1)
         self.line(f"{result.ref} = load {result.type}, ptr {address.ref}, align {align}")
         return result
 
-    def masked_load(self, address: Value, kind: str, mask: Value) -> Value:
+    def masked_load(self, address: Value, ty: str, mask: Value) -> Value:
         """A vector, zero where the mask leaves it out.
 
         Its address must be one of the program's even where the mask is empty: processors are slow
         in finding that what they may not read is not asked for.
         """
-        result = Value(self.fresh(), kind, mask.lanes)
-        name = f"llvm.masked.load.{mangled(kind, mask.lanes)}.p0"
+        result = Value(self.fresh(), ty, mask.lanes)
+        name = f"llvm.masked.load.{mangled(ty, mask.lanes)}.p0"
         types = f"ptr, i32, {mask.type}, {result.type}"
         self.module.declare(name, f"declare {result.type} @{name}({types})")
         self.line(
             f"{result.ref} = call {result.type} @{name}(ptr {address.ref}, "
-            f"i32 {max(BITS[kind] // 8, 1)}, {mask.type} {mask.ref}, {result.type} zeroinitializer)"
+            f"i32 {max(BITS[ty] // 8, 1)}, {mask.type} {mask.ref}, {result.type} zeroinitializer)"
         )
         return result
 
     def masked_store(self, value: Value, address: Value, mask: Value) -> None:
-        name = f"llvm.masked.store.{mangled(value.kind, value.lanes)}.p0"
+        name = f"llvm.masked.store.{mangled(value.ty, value.lanes)}.p0"
         self.module.declare(name, f"declare void @{name}({value.type}, ptr, i32, {mask.type})")
         self.line(
             f"call void @{name}({value.type} {value.ref}, ptr {address.ref}, "
-            f"i32 {max(BITS[value.kind] // 8, 1)}, {mask.type} {mask.ref})"
+            f"i32 {max(BITS[value.ty] // 8, 1)}, {mask.type} {mask.ref})"
         )
 
     def store(self, value: Value, address: Value) -> None:
-        align = max(BITS[value.kind] // 8, 1)
+        align = max(BITS[value.ty] // 8, 1)
         self.line(f"store {value.type} {value.ref}, ptr {address.ref}, align {align}")

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.backends.llvm.ir.types import memory_kind
+from funcgrad.backends.llvm.ir.types import memory_type
 from funcgrad.backends.llvm.ir.writer import Value, Writer
-from funcgrad.backends.llvm.kernels.packing import Room, packs_of
+from funcgrad.backends.llvm.kernels.packing import PackedPanel, packs_of
 from funcgrad.backends.loops.nests.nest import Axis, Index, Kernel, Load, Param, Ref, Store
 
 BOOL = np.dtype(bool)
@@ -57,14 +57,14 @@ def windows(
             if 1 < step <= MOST_STEP:
                 groups.setdefault((type(s), s.array, s.index.terms, step), []).append(s.index)
     found = {}
-    for (kind, array, terms, step), indices in groups.items():
+    for (access, array, terms, step), indices in groups.items():
         rest = sorted({i.const for i in indices})
         while rest:
             near = [c for c in rest if c < rest[0] + step]
             rest = rest[len(near) :]
             start = _start(near, terms, step, params[array].size)
             whole = len(near) == step
-            if kind is Load or whole:
+            if access is Load or whole:
                 window = Window(near[0], step, whole, near[-1] - near[0] + 1)
                 if start is not None:
                     window = Window(start, step, whole, step)
@@ -91,7 +91,7 @@ class Access:
         vector_axis, lanes, mask: what the loop that is being written makes vectors of.
         windows: accesses that are made together, `wide` and `waiting`: what has been loaded for
             several, and is to be stored with others.
-        rooms: where loads find elements that have been packed for them.
+        panels: where loads find elements that have been packed for them.
     """
 
     def __init__(self, w: Writer, kernel: Kernel):
@@ -106,7 +106,7 @@ class Access:
         self.windows: dict[tuple[int, Index], Window] = {}
         self.wide: dict[Any, list[Value]] = {}
         self.waiting: dict[Any, dict[int, Value]] = {}
-        self.rooms = {(p.array, p.index): Room(w, p) for p in packs_of(kernel)}
+        self.panels = {(p.array, p.index): PackedPanel(w, p) for p in packs_of(kernel)}
 
     def _address_terms(self, index: Index) -> tuple[Value, int]:
         """The scalar part of an index (vector axis at its first lane), and the step of lanes."""
@@ -129,61 +129,61 @@ class Access:
         return [(self.values[r], s) for r, s in index.dynamic if self.values[r].lanes > 1]
 
     def _load(self, array: int, index: Index, dtype: np.dtype) -> Value:
-        w, kind = self.w, memory_kind(dtype)
-        room = self.rooms.get((array, index)) if self.vector_axis is not None else None
-        if room is not None:
-            row, column = self.positions[room.pack.block], self.positions[room.pack.inner]
-            return self._from_memory(self._load_vector(room.address(row, column), kind), dtype)
+        w, ty = self.w, memory_type(dtype)
+        panel = self.panels.get((array, index)) if self.vector_axis is not None else None
+        if panel is not None:
+            row, column = self.positions[panel.pack.block], self.positions[panel.pack.inner]
+            return self._from_memory(self._load_vector(panel.address(row, column), ty), dtype)
         start, step = self._address_terms(index)
         scattered = self._lane_terms(index)
-        address = w.offset(self.bases[array], kind, start)
+        address = w.offset(self.bases[array], ty, start)
         window = self._window(array, index)
         if window is not None:
-            value = self._load_between(window, array, index, kind)
+            value = self._load_between(window, array, index, ty)
         elif self.lanes == 1 or (step == 0 and not scattered):
-            value = w.load(address, kind)
+            value = w.load(address, ty)
         elif step == 1 and not scattered:
-            value = self._load_vector(address, kind)
+            value = self._load_vector(address, ty)
         elif step == -1 and not scattered and self.mask is None:
-            first = w.offset(address, kind, w.const(1 - self.lanes, "i64"))
-            value = w.shuffle(w.load(first, kind, self.lanes), range(self.lanes)[::-1])
+            first = w.offset(address, ty, w.const(1 - self.lanes, "i64"))
+            value = w.shuffle(w.load(first, ty, self.lanes), range(self.lanes)[::-1])
         else:
-            value = self._load_lanes(address, kind, step, scattered)
+            value = self._load_lanes(address, ty, step, scattered)
         return self._from_memory(value, dtype)
 
-    def _load_vector(self, address: Value, kind: str) -> Value:
+    def _load_vector(self, address: Value, ty: str) -> Value:
         w, lanes = self.w, self.lanes
         if self.mask is None:
-            return w.load(address, kind, lanes)
-        return w.masked_load(address, kind, Value(self.mask.text, "i1", lanes))
+            return w.load(address, ty, lanes)
+        return w.masked_load(address, ty, Value(self.mask.text, "i1", lanes))
 
-    def _load_lanes(self, address: Value, kind: str, step: int, scattered: list[Any]) -> Value:
+    def _load_lanes(self, address: Value, ty: str, step: int, scattered: list[Any]) -> Value:
         """Element by element."""
         w = self.w
         count = self.mask.count if self.mask is not None else self.lanes
-        value = w.const(0, kind, self.lanes)
+        value = w.const(0, ty, self.lanes)
         for lane in range(count):
             value = w.insert(
-                value, w.load(self._lane(address, kind, step, scattered, lane), kind), lane
+                value, w.load(self._lane(address, ty, step, scattered, lane), ty), lane
             )
         return value
 
-    def _lane(self, address: Value, kind: str, step: int, scattered: list[Any], lane: int) -> Value:
+    def _lane(self, address: Value, ty: str, step: int, scattered: list[Any], lane: int) -> Value:
         w = self.w
         place = w.const(lane * step, "i64")
         for value, scale in scattered:
             term = w.op("mul", w.extract(value, lane), w.const(scale, "i64"))
             place = term if place.ref == "0" else w.op("add", place, term)
-        return address if place.ref == "0" else w.offset(address, kind, place)
+        return address if place.ref == "0" else w.offset(address, ty, place)
 
     def _store(self, array: int, index: Index, value: Value) -> None:
         w = self.w
         dtype = self.kernel.params[array].dtype
-        kind = memory_kind(dtype)
+        ty = memory_type(dtype)
         value = self._to_memory(value, dtype)
         start, step = self._address_terms(index)
         scattered = self._lane_terms(index)
-        address = w.offset(self.bases[array], kind, start)
+        address = w.offset(self.bases[array], ty, start)
         window = self._window(array, index)
         if window is not None and window.whole:
             self._store_between(window, array, index, value)
@@ -192,12 +192,12 @@ class Access:
         elif step == 1 and not scattered:
             self._store_masked(value, address)
         elif step == -1 and not scattered and self.mask is None:
-            first = w.offset(address, kind, w.const(1 - self.lanes, "i64"))
+            first = w.offset(address, ty, w.const(1 - self.lanes, "i64"))
             w.store(w.shuffle(value, range(self.lanes)[::-1]), first)
         else:
             count = self.mask.count if self.mask is not None else self.lanes
             for lane in range(count):
-                w.store(w.extract(value, lane), self._lane(address, kind, step, scattered, lane))
+                w.store(w.extract(value, lane), self._lane(address, ty, step, scattered, lane))
 
     def _store_masked(self, value: Value, address: Value) -> None:
         w = self.w
@@ -223,7 +223,7 @@ class Access:
             return None
         return self.windows.get((array, index))
 
-    def _load_between(self, window: Window, array: int, index: Index, kind: str) -> Value:
+    def _load_between(self, window: Window, array: int, index: Index, ty: str) -> Value:
         """Every so many-th element, out of vectors that have all."""
         w, first, lanes = self.w, index._replace(const=window.start), self.lanes
         key = (array, first)
@@ -233,12 +233,12 @@ class Access:
         exact = window.width < window.step
         if key not in self.wide:
             start, _ = self._address_terms(first)
-            address = w.offset(self.bases[array], kind, start)
+            address = w.offset(self.bases[array], ty, start)
             if exact:
-                end = w.offset(address, kind, w.const(count - half, "i64"))
-                self.wide[key] = [w.load(address, kind, half), w.load(end, kind, half)]
+                end = w.offset(address, ty, w.const(count - half, "i64"))
+                self.wide[key] = [w.load(address, ty, half), w.load(end, ty, half)]
             else:
-                self.wide[key] = [w.load(address, kind, lanes * window.step)]
+                self.wide[key] = [w.load(address, ty, lanes * window.step)]
         picks = range(index.const - window.start, count, window.step)
         if exact:
             picks = [k if k < half else k + 2 * half - count for k in picks]
@@ -253,7 +253,7 @@ class Access:
             return
         start, _ = self._address_terms(first)
         ordered = [parts[k] for k in range(window.step)]
-        address = w.offset(self.bases[array], value.kind, start)
+        address = w.offset(self.bases[array], value.ty, start)
         w.store(self._interleaved(ordered), address)
 
     def _interleaved(self, parts: list[Value]) -> Value:

@@ -16,7 +16,7 @@ import numpy as np
 from funcgrad.backends.llvm.ir.flow import counted, guarded, in_blocks
 from funcgrad.backends.llvm.ir.frame import report
 from funcgrad.backends.llvm.ir.scalar import apply, combine, constant, convert, identity
-from funcgrad.backends.llvm.ir.types import kind_of, memory_kind
+from funcgrad.backends.llvm.ir.types import llvm_type, memory_type
 from funcgrad.backends.llvm.ir.writer import BITS, KERNEL, Module, Value, Writer
 from funcgrad.backends.llvm.kernels.access import Access, Mask, windows
 from funcgrad.backends.llvm.kernels.limits import LIMITS
@@ -83,7 +83,7 @@ class _KernelWriter(Access):
         w.line("ret void")
         params = "ptr noalias %args, i64 %begin, i64 %end"
         head = f"define internal void @{self.name}({params}) {KERNEL} {{"
-        return "\n".join([head, "entry:", *w.rooms, *w.lines, "}"])
+        return "\n".join([head, "entry:", *w.allocas, *w.lines, "}"])
 
     def _own_part(self, base: Value, param: Param, begin: Value) -> Value:
         """Each chunk has a part of its own: the one at the chunk's number."""
@@ -94,7 +94,7 @@ class _KernelWriter(Access):
         )
         number = w.op("udiv", begin, chunk)
         return w.offset(
-            base, memory_kind(param.dtype), w.op("mul", number, w.const(param.size, "i64"))
+            base, memory_type(param.dtype), w.op("mul", number, w.const(param.size, "i64"))
         )
 
     def _clear_parts(self) -> None:
@@ -104,19 +104,19 @@ class _KernelWriter(Access):
                 self._fill(base, param, neutral)
 
     def _fill(self, base: Value, param: Param, value: Value) -> None:
-        w, kind = self.w, memory_kind(param.dtype)
-        if value.kind == "i1":
+        w, ty = self.w, memory_type(param.dtype)
+        if value.ty == "i1":
             value = Value("1" if value.ref == "true" else "0", "i8")
         if param.size == 1:
             w.store(value, base)
             return
 
-        lanes = 8 * self.vector_bytes // BITS[kind]
+        lanes = 8 * self.vector_bytes // BITS[ty]
         lanes = lanes if param.size >= lanes else 1
         vector, last = w.splat(value, lanes), w.const(param.size - lanes, "i64")
 
         def step(i: Value) -> None:
-            w.store(vector, w.offset(base, kind, i))
+            w.store(vector, w.offset(base, ty, i))
 
         counted(self.w, w.const(0, "i64"), w.const(param.size, "i64"), lanes, step)
         if param.size % lanes:
@@ -138,7 +138,9 @@ class _KernelWriter(Access):
 
     def _height(self, block: Axis) -> int:
         """Of how many rows on this axis at a time something is packed."""
-        return max((r.pack.height for r in self.rooms.values() if r.pack.block is block), default=0)
+        return max(
+            (r.pack.height for r in self.panels.values() if r.pack.block is block), default=0
+        )
 
     def _packed_rows(self, begin: Value, end: Value, row: Callable[[Value], None]) -> None:
         """Rows in blocks, none of which goes beyond an end of the last outer axis."""
@@ -203,13 +205,13 @@ class _KernelWriter(Access):
     def _fill_rooms(self, block: Axis, count: Value, column: Value) -> None:
         """Pack so many rows, from where the axis stands."""
         w = self.w
-        for room in self.rooms.values():
-            pack = room.pack
+        for panel in self.panels.values():
+            pack = panel.pack
             if pack.block is block:
                 start, _ = self._address_terms(pack.around)
-                base = w.offset(self.bases[pack.array], pack.kind, start)
-                lanes = 8 * self.vector_bytes // BITS[pack.kind]
-                room.fill(self.positions[block], count, column, base, lanes)
+                base = w.offset(self.bases[pack.array], pack.ty, start)
+                lanes = 8 * self.vector_bytes // BITS[pack.ty]
+                panel.fill(self.positions[block], count, column, base, lanes)
 
     def _row(self, body: Sequence[Any]) -> None:
         for s in body:
@@ -443,18 +445,18 @@ class _KernelWriter(Access):
     # -- statements ---------------------------------------------------------------------
 
     def _statement(self, s: Any) -> None:
-        kind = type(s)
-        if kind is Load:
+        form = type(s)
+        if form is Load:
             self.values[s.out] = self._load(s.array, s.index, s.out.dtype)
-        elif kind is Op:
+        elif form is Op:
             self.values[s.out] = self._op(s)
-        elif kind is Position:
+        elif form is Position:
             self.values[s.out] = self._position(s.index, s.out.dtype)
-        elif kind is Store:
+        elif form is Store:
             self._store(s.array, s.index, self._operand(s.value))
-        elif kind is Combine:
+        elif form is Combine:
             self._accumulate(s)
-        elif kind is Check:
+        elif form is Check:
             self._check(s)
 
     def _op(self, s: Op) -> Value:
@@ -488,28 +490,28 @@ class _KernelWriter(Access):
 
     def _accumulate_lanes(self, s: Combine, value: Value, dtype: np.dtype) -> None:
         """One lane after the other, as several may meet at one place."""
-        w, kind = self.w, memory_kind(dtype)
+        w, ty = self.w, memory_type(dtype)
         start, step = self._address_terms(s.index)
         scattered = self._lane_terms(s.index)
-        address = w.offset(self.bases[s.array], kind, start)
+        address = w.offset(self.bases[s.array], ty, start)
         count = self.mask.count if self.mask is not None else self.lanes
         for lane in range(count):
-            place = self._lane(address, kind, step, scattered, lane)
-            old = self._from_memory(w.load(place, kind), dtype)
+            place = self._lane(address, ty, step, scattered, lane)
+            old = self._from_memory(w.load(place, ty), dtype)
             new = combine(self.w, s.op, dtype, old, w.extract(value, lane))
             w.store(self._to_memory(new, dtype), place)
 
     def _position(self, index: Index, dtype: np.dtype) -> Value:
         w = self.w
         start, step = self._address_terms(index)
-        kind = kind_of(dtype)
-        if kind != "i64":
-            start = w.cast("trunc", start, kind)
+        ty = llvm_type(dtype)
+        if ty != "i64":
+            start = w.cast("trunc", start, ty)
         if not step or self.lanes == 1:
             return start
-        steps = ", ".join(f"{kind} {lane * step}" for lane in range(self.lanes))
+        steps = ", ".join(f"{ty} {lane * step}" for lane in range(self.lanes))
         base = w.splat(start, self.lanes)
-        return w.op("add", base, Value(f"<{steps}>", kind, self.lanes))
+        return w.op("add", base, Value(f"<{steps}>", ty, self.lanes))
 
     def _check(self, s: Check) -> None:
         w = self.w

@@ -2,7 +2,7 @@
 
 Row by row, as for `x.T + y`, each element is read from a cache line of its own, which has left
 the first cache when the next row comes to it. So blocks of rows are *packed*: squares of
-elements are read as they lie, transposed in registers, and written to a room on the stack, from
+elements are read as they lie, transposed in registers, and written to a panel on the stack, from
 where the loops read them in order. Where a row needs only one pass, a block is done piece by
 piece, which the first cache holds; the totals of its rows then wait in memory.
 """
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from funcgrad.backends.llvm.ir.flow import counted
-from funcgrad.backends.llvm.ir.types import memory_kind
+from funcgrad.backends.llvm.ir.types import memory_type
 from funcgrad.backends.llvm.ir.writer import BITS, Value, Writer
 from funcgrad.backends.llvm.kernels.limits import LIMITS
 from funcgrad.backends.loops.nests.kernels import chunking, far_loads
@@ -35,22 +35,22 @@ class Pack(NamedTuple):
         array, index: what is loaded.
         block: the axis whose positions are the rows.
         inner: the vectorised axis.
-        height, width: how many rows there is room for, and how many elements of each.
-        pitch: the elements from one row to the next in the room.
+        height, width: how many rows fit, and how many elements of each.
+        pitch: the elements from one row to the next in the panel.
     """
 
     array: int
     index: Index
     block: Axis
     inner: Axis
-    kind: str
+    ty: str
     height: int
     width: int
     pitch: int
 
     @property
     def nbytes(self) -> int:
-        return self.height * self.pitch * BITS[self.kind] // 8
+        return self.height * self.pitch * BITS[self.ty] // 8
 
     @property
     def around(self) -> Index:
@@ -75,12 +75,12 @@ def packs_of(kernel: Kernel) -> list[Pack]:
 
 
 def _pack(kernel: Kernel, array: int, index: Index, block: Axis, inner: Axis, height: int) -> Pack:
-    kind = memory_kind(kernel.params[array].dtype)
+    ty = memory_type(kernel.params[array].dtype)
     width = inner.extent if single_pass(kernel) is None else min(WIDTH, inner.extent)
-    line = LINE_BYTES * 8 // BITS[kind]
+    line = LINE_BYTES * 8 // BITS[ty]
     # Rows that lie a power of two apart would meet in one place of the cache.
     pitch = (-(-width // line) + 1) * line
-    return Pack(array, index, block, inner, kind, height, width, pitch)
+    return Pack(array, index, block, inner, ty, height, width, pitch)
 
 
 def single_pass(kernel: Kernel) -> Loop | None:
@@ -94,7 +94,7 @@ def single_pass(kernel: Kernel) -> Loop | None:
     return None
 
 
-class Room:
+class PackedPanel:
     """Where a pack's rows lie: from row `first` on, and from column `left` on."""
 
     def __init__(self, w: Writer, pack: Pack):
@@ -102,7 +102,7 @@ class Room:
         self.pack = pack
         self.place = Value(w.fresh(), "ptr")
         size = pack.height * pack.pitch
-        w.rooms.append(f"  {self.place.ref} = alloca [{size} x {pack.kind}], align {LINE_BYTES}")
+        w.allocas.append(f"  {self.place.ref} = alloca [{size} x {pack.ty}], align {LINE_BYTES}")
         self.first = self.left = w.const(0, "i64")
 
     def fill(self, begin: Value, count: Value, column: Value, base: Value, lanes: int) -> None:
@@ -124,12 +124,12 @@ class Room:
         step = w.const(pack.index.step(pack.inner), "i64")
         forward = w.const(pack.index.step(pack.block), "i64")
         start = w.op("add", w.op("mul", self.first, forward), w.op("mul", self.left, step))
-        base = w.offset(base, pack.kind, start)
+        base = w.offset(base, pack.ty, start)
 
         def squares(number: Value) -> None:
             start = w.intrinsic("smin", number, w.const(pack.width - side, "i64"))
-            source = w.offset(base, pack.kind, w.op("mul", start, step))
-            target = w.offset(self.place, pack.kind, start)
+            source = w.offset(base, pack.ty, w.op("mul", start, step))
+            target = w.offset(self.place, pack.ty, start)
             counted(
                 w, w.const(0, "i64"), rows, side, lambda k: self._square(source, target, k, side)
             )
@@ -142,19 +142,19 @@ class Room:
         # The elements of a line come in the order of memory.
         backward = pack.index.step(pack.block) < 0
         first = w.op("sub", w.const(1 - side, "i64"), row) if backward else row
-        source = w.offset(source, pack.kind, first)
-        target = w.offset(target, pack.kind, w.op("mul", row, w.const(pack.pitch, "i64")))
+        source = w.offset(source, pack.ty, first)
+        target = w.offset(target, pack.ty, w.op("mul", row, w.const(pack.pitch, "i64")))
         step = pack.index.step(pack.inner)
-        places = [w.offset(source, pack.kind, w.const(j * step, "i64")) for j in range(side)]
-        lines = w.transposed([w.load(p, pack.kind, side) for p in places], side)
+        places = [w.offset(source, pack.ty, w.const(j * step, "i64")) for j in range(side)]
+        lines = w.transposed([w.load(p, pack.ty, side) for p in places], side)
         for j, line in enumerate(lines[::-1] if backward else lines):
-            w.store(line, w.offset(target, pack.kind, w.const(j * pack.pitch, "i64")))
+            w.store(line, w.offset(target, pack.ty, w.const(j * pack.pitch, "i64")))
 
     def address(self, row: Value, column: Value) -> Value:
         w, pack = self.w, self.pack
         place = w.op("mul", w.op("sub", row, self.first), w.const(pack.pitch, "i64"))
         place = w.op("add", place, w.op("sub", column, self.left))
-        return w.offset(self.place, pack.kind, place)
+        return w.offset(self.place, pack.ty, place)
 
 
 class Totals:
@@ -165,14 +165,14 @@ class Totals:
         self.start = start
         self.places = [Value(w.fresh(), "ptr") for _ in start]
         for place, v in zip(self.places, start, strict=True):
-            w.rooms.append(
-                f"  {place.ref} = alloca [{HEIGHT * v.lanes} x {v.kind}], align {LINE_BYTES}"
+            w.allocas.append(
+                f"  {place.ref} = alloca [{HEIGHT * v.lanes} x {v.ty}], align {LINE_BYTES}"
             )
 
     def read(self, row: Value) -> list[Value]:
         w = self.w
         return [
-            w.load(self._at(p, v, row), v.kind, v.lanes)
+            w.load(self._at(p, v, row), v.ty, v.lanes)
             for p, v in zip(self.places, self.start, strict=True)
         ]
 
@@ -181,4 +181,4 @@ class Totals:
             self.w.store(v, self._at(place, v, row))
 
     def _at(self, place: Value, v: Value, row: Value) -> Value:
-        return self.w.offset(place, v.kind, self.w.op("mul", row, self.w.const(v.lanes, "i64")))
+        return self.w.offset(place, v.ty, self.w.op("mul", row, self.w.const(v.lanes, "i64")))

@@ -14,7 +14,7 @@ import numpy as np
 from funcgrad.backends.common.dtypes import INT64, loop_dtypes, narrow_code, narrow_range
 from funcgrad.backends.llvm.ir.frame import report
 from funcgrad.backends.llvm.ir.scalar import SCALAR, apply, combine, convert, supports
-from funcgrad.backends.llvm.ir.types import SUPPORTED, kind_of, memory_kind
+from funcgrad.backends.llvm.ir.types import SUPPORTED, llvm_type, memory_type
 from funcgrad.backends.llvm.ir.writer import FLOATS, Value, Writer, float_text
 from funcgrad.backends.loops.fusion.values import reduction_of
 from funcgrad.backends.loops.nests.views import (
@@ -98,22 +98,22 @@ def assemble(w: Writer, base: Value, parts: Sequence[tuple[Value, np.ndarray]]) 
 
 
 def zeros(w: Writer, aval: Any) -> Value:
-    return w.const(0, kind_of(aval.dtype), max(aval.size, 1))
+    return w.const(0, llvm_type(aval.dtype), max(aval.size, 1))
 
 
 def constant_array(value: Any, dtype: np.dtype) -> Value:
     """A constant vector."""
-    kind = kind_of(dtype)
+    ty = llvm_type(dtype)
     flat = np.asarray(value, dtype).ravel().tolist()
-    if kind in FLOATS:
-        texts = [float_text(v, kind) for v in flat]
-    elif kind == "i1":
+    if ty in FLOATS:
+        texts = [float_text(v, ty) for v in flat]
+    elif ty == "i1":
         texts = ["true" if v else "false" for v in flat]
     else:
         texts = [str(v) for v in flat]
     if len(texts) == 1:
-        return Value(texts[0], kind)
-    return Value(f"<{', '.join(f'{kind} {t}' for t in texts)}>", kind, len(texts))
+        return Value(texts[0], ty)
+    return Value(f"<{', '.join(f'{ty} {t}' for t in texts)}>", ty, len(texts))
 
 
 # --- memory ---------------------------------------------------------------------------
@@ -121,16 +121,16 @@ def constant_array(value: Any, dtype: np.dtype) -> Value:
 
 def load_view(w: Writer, base: Value, view: View, dtype: np.dtype) -> Value:
     """A view's elements as a vector."""
-    kind, n = memory_kind(dtype), int(np.prod(view.shape, dtype=np.int64))
-    address = w.offset(base, kind, w.const(view.offset, "i64")) if view.offset else base
+    ty, n = memory_type(dtype), int(np.prod(view.shape, dtype=np.int64))
+    address = w.offset(base, ty, w.const(view.offset, "i64")) if view.offset else base
     if n == 1 or view.contiguous:
-        value = w.load(address, kind, n)
+        value = w.load(address, ty, n)
     elif not any(s for s, k in zip(view.strides, view.shape, strict=True) if k > 1):
-        value = w.splat(w.load(address, kind), n)
+        value = w.splat(w.load(address, ty), n)
     else:
-        value = w.const(0, kind, n)
+        value = w.const(0, ty, n)
         for lane, place in enumerate(elements(view._replace(offset=0)).ravel().tolist()):
-            element = w.load(w.offset(address, kind, w.const(place, "i64")), kind)
+            element = w.load(w.offset(address, ty, w.const(place, "i64")), ty)
             value = w.insert(value, element, lane)
     return to_bool(w, value) if dtype == BOOL else value
 
@@ -346,12 +346,12 @@ def _elements(w: Writer, source: Value, place: Value) -> Value:
     They are loaded: LLVM 22 makes one permutation of as many extractions, and fails at that for
     some numbers of lanes where elements and places differ in size.
     """
-    bits = source.kind == "i1"
+    bits = source.ty == "i1"
     room = w.in_memory(w.cast("zext", source, "i8") if bits else source)
-    kind = "i8" if bits else source.kind
-    result = w.const(0, kind, place.lanes)
+    ty = "i8" if bits else source.ty
+    result = w.const(0, ty, place.lanes)
     for lane in range(place.lanes):
-        element = w.load(w.offset(room, kind, w.extract(place, lane)), kind)
+        element = w.load(w.offset(room, ty, w.extract(place, lane)), ty)
         result = element if place.lanes == 1 else w.insert(result, element, lane)
     return to_bool(w, result) if bits else result
 

@@ -40,10 +40,10 @@ TILED_WORK, TILES_HIGH, MOST_TILED = 1 << 20, 3, 64
 
 
 class Product(NamedTuple):
-    """`c[i] = a[i] @ b[i]` for matrices of numbers of one kind.
+    """`c[i] = a[i] @ b[i]` for matrices of numbers of one type.
 
     Attributes:
-        kind: "float" or "double".
+        ty: "float" or "double".
         sizes: rows, columns, and the length of what is summed over.
         leading: of a and b, the distance of rows, or of columns where they are transposed.
         transposed: for a and b, whether they are.
@@ -54,7 +54,7 @@ class Product(NamedTuple):
         tiled: whether our own code computes it.
     """
 
-    kind: str
+    ty: str
     sizes: tuple[int, int, int]
     leading: tuple[int, int]
     transposed: tuple[bool, bool]
@@ -99,13 +99,13 @@ def can_multiply(eqn: Eqn) -> bool:
     dtype = eqn.outs[0].aval.dtype
     if dtype.kind != "f" or not all(n for a in eqn.ins for n in a.aval.shape):
         return False
-    if len(x) > 1 < len(y) and tiles.suit(_kind(dtype), (x[-2], y[-1], x[-1])):
+    if len(x) > 1 < len(y) and tiles.suit(_llvm_type(dtype), (x[-2], y[-1], x[-1])):
         return True
     found = blas.find()
     return found is not None and max((*x, *y)) <= found.limit
 
 
-def _kind(dtype: np.dtype) -> str:
+def _llvm_type(dtype: np.dtype) -> str:
     return "float" if dtype.itemsize == 4 else "double"
 
 
@@ -113,7 +113,7 @@ def product(x: View, y: View, dtype: np.dtype, scale: float, adds: bool) -> Prod
     """How `scale * x @ y` is computed, for matrices that BLAS can read."""
     found = _product(x, y, dtype)._replace(scale=scale, adds=adds)
     for part in found.tile_parts if found.tiled else ():
-        tiles.begin(part, found.kind)
+        tiles.begin(part, found.ty)
     return found
 
 
@@ -154,8 +154,8 @@ def sharing(product: Product) -> Sharing:
 
 
 def _start(frame: Frame, view: View) -> Value:
-    kind = _kind(view.buffer.dtype)
-    return frame.w.offset(frame.address(view.buffer), kind, frame.w.const(view.offset, "i64"))
+    ty = _llvm_type(view.buffer.dtype)
+    return frame.w.offset(frame.address(view.buffer), ty, frame.w.const(view.offset, "i64"))
 
 
 # --- decisions ------------------------------------------------------------------------
@@ -177,12 +177,12 @@ def _product(x: View, y: View, dtype: np.dtype) -> Product:
     found = [leading(x), leading(y)]
     assert None not in found, "operands that neither BLAS nor tiles can read"
     (lda, turned_a), (ldb, turned_b) = (f for f in found if f is not None)
-    kind, sizes = _kind(dtype), (rows, columns, inner)
+    ty, sizes = _llvm_type(dtype), (rows, columns, inner)
     spread = turned_a or lda * dtype.itemsize % tiles.WAY_BYTES > 0
-    tiled = tiles.suit(kind, sizes) and (spread or blas.find() is None)
+    tiled = tiles.suit(ty, sizes) and (spread or blas.find() is None)
     cuts = _tiled_cuts if tiled else _cuts if _is_held() else _whole_piece
     return Product(
-        kind,
+        ty,
         sizes,
         (lda, ldb),
         (turned_a, turned_b),
@@ -255,8 +255,8 @@ def _name(product: Product) -> str:
     if product.tiled:
         numbers.append("tiled")
     if product.adds:
-        numbers += ["plus", float_text(product.scale, product.kind)]
-    return f"product.{product.kind}.{'.'.join(map(str, numbers))}"
+        numbers += ["plus", float_text(product.scale, product.ty)]
+    return f"product.{product.ty}.{'.'.join(map(str, numbers))}"
 
 
 class _Products:
@@ -291,8 +291,7 @@ class _Products:
         first_row, high = self._range(part, rows, p.cuts[0])
         a, b = (self._matrix(base, i, steps) for base, steps in zip(bases, p.steps, strict=False))
         ends = [
-            w.offset(base, p.kind, w.op("mul", i, self._number(rows * columns)))
-            for base in bases[2:]
+            w.offset(base, p.ty, w.op("mul", i, self._number(rows * columns))) for base in bases[2:]
         ]
         (lda, ldb), (turned_a, turned_b) = p.leading, p.transposed
         a = self._along(a, first_row, 1 if turned_a else lda)
@@ -311,12 +310,12 @@ class _Products:
         for n, step in reversed(list(zip(self.p.lead, steps, strict=True))):
             number, index = self._split(number, n)
             base = self._along(base, index, step)
-        return w.offset(base, self.p.kind, self._number(0))
+        return w.offset(base, self.p.ty, self._number(0))
 
     def _along(self, base: Value, index: Value, step: int) -> Value:
         if not step or index.ref == "0":
             return base
-        return self.w.offset(base, self.p.kind, self.w.op("mul", index, self._number(step)))
+        return self.w.offset(base, self.p.ty, self.w.op("mul", index, self._number(step)))
 
     def _range(self, part: Value, n: int, cuts: int) -> tuple[Value, Value]:
         """Where a part begins and how long it is."""
@@ -335,15 +334,15 @@ class _Products:
             (1, far) if turned else (far, 1)
             for far, turned in zip(p.leading, p.transposed, strict=True)
         )
-        name, whole = tiles.symbol("tiles", p.kind), p.sizes[1]
+        name, whole = tiles.symbol("tiles", p.ty), p.sizes[1]
         numbers, pointers = "i64, i64, i64, i64", "ptr, ptr"
-        types = f"ptr, i64, i64, ptr, i64, ptr, i64, ptr, i64, {p.kind}, {numbers}, {pointers}"
+        types = f"ptr, i64, i64, ptr, i64, ptr, i64, ptr, i64, {p.ty}, {numbers}, {pointers}"
         w.module.declare(name, f"declare void @{name}({types})")
         low, turn = (self._tile_part(part) for part in ("low", "turn"))
         w.line(
             f"call void @{name}(ptr {a.ref}, i64 {a_strides[0]}, i64 {a_strides[1]}, ptr {b.ref}, "
             f"i64 {b_strides[0]}, ptr {c.ref}, i64 {whole}, ptr {source.ref}, i64 {whole}, "
-            f"{p.kind} {w.const(p.scale, p.kind).ref}, "
+            f"{p.ty} {w.const(p.scale, p.ty).ref}, "
             f"i64 {rows.ref}, i64 {columns.ref}, i64 {p.sizes[2]}, i64 {b_strides[1]}, "
             f"ptr {low}, ptr {turn})"
         )
@@ -351,20 +350,20 @@ class _Products:
     def _tile_part(self, part: str) -> str:
         if part not in self.p.tile_parts:
             return "null"
-        name = tiles.symbol(part, self.p.kind)
+        name = tiles.symbol(part, self.p.ty)
         self.w.module.declare(name, f"declare void @{name}()")
         return f"@{name}"
 
     def _call_library(self, a: Value, b: Value, c: Value, rows: Value, columns: Value) -> None:
         w, p = self.w, self.p
-        name = "fg_sgemm" if p.kind == "float" else "fg_dgemm"
+        name = "fg_sgemm" if p.ty == "float" else "fg_dgemm"
         flags = [blas.TRANSPOSED if turned else blas.PLAIN for turned in p.transposed]
-        scale, kept = w.const(p.scale, p.kind).ref, w.const(float(p.adds), p.kind).ref
-        types = f"i32, i32, i32, i64, i64, i64, {p.kind}, ptr, i64, ptr, i64, {p.kind}, ptr, i64"
+        scale, kept = w.const(p.scale, p.ty).ref, w.const(float(p.adds), p.ty).ref
+        types = f"i32, i32, i32, i64, i64, i64, {p.ty}, ptr, i64, ptr, i64, {p.ty}, ptr, i64"
         w.module.declare(name, f"declare void @{name}({types})")
         w.line(
             f"call void @{name}(i32 {blas.ROW_MAJOR}, i32 {flags[0]}, i32 {flags[1]}, "
-            f"i64 {rows.ref}, i64 {columns.ref}, i64 {p.sizes[2]}, {p.kind} {scale}, "
+            f"i64 {rows.ref}, i64 {columns.ref}, i64 {p.sizes[2]}, {p.ty} {scale}, "
             f"ptr {a.ref}, i64 {p.leading[0]}, ptr {b.ref}, i64 {p.leading[1]}, "
-            f"{p.kind} {kept}, ptr {c.ref}, i64 {p.sizes[1]})"
+            f"{p.ty} {kept}, ptr {c.ref}, i64 {p.sizes[1]})"
         )

@@ -12,55 +12,55 @@ from funcgrad.backends.llvm.products.tile_shapes import lanes, shape, symbol, wi
 DEPTH = 256
 
 
-def text(part: str, kind: str) -> str:
-    """The module that defines a function for numbers of one kind."""
-    module, name = Module(), symbol(part, kind)
+def text(part: str, ty: str) -> str:
+    """The module that defines a function for numbers of one type."""
+    module, name = Module(), symbol(part, ty)
     if part == "low":
-        module.define(name, _Tile(module, kind, shape().low, 1).text(name, ""))
+        module.define(name, _Tile(module, ty, shape().low, 1).text(name, ""))
     elif part == "turn":
-        module.define(name, _turn_text(module, kind))
+        module.define(name, _turn_text(module, ty))
     else:
-        module.define("tile", _Tile(module, kind, shape().rows, shape().group).text("tile"))
-        module.define("panel", _panel_text(module, kind))
-        module.define(name, _blocks_text(module, kind))
-    # To make glue faster would take longer than it ever runs.
+        module.define("tile", _Tile(module, ty, shape().rows, shape().group).text("tile"))
+        module.define("panel", _panel_text(module, ty))
+        module.define(name, _blocks_text(module, ty))
+    # To make these faster would take longer than it ever runs.
     attributes = "attributes #0 = { nounwind }\nattributes #1 = { nounwind noinline optnone }"
     return f"{attributes}\n{module}"
 
 
-def _params(names: str, kind: str = "i64") -> list[Value]:
-    return [Value(f"%{name}", kind) for name in names.split()]
+def _params(names: str, ty: str = "i64") -> list[Value]:
+    return [Value(f"%{name}", ty) for name in names.split()]
 
 
-def _matrices(kind: str) -> list[Value]:
+def _matrices(ty: str) -> list[Value]:
     """The parameters that all functions have: the operands, and what is added to."""
     return [
         *_params("a", "ptr"), *_params("a_row a_inner"), *_params("b", "ptr"), *_params("b_row"),
         *_params("c", "ptr"), *_params("c_row"), *_params("s", "ptr"), *_params("s_row"),
-        Value("%scale", kind),
+        Value("%scale", ty),
     ]  # fmt: skip
 
 
 def _function(
     name: str,
-    kind: str,
+    ty: str,
     sizes: str,
     lines: Sequence[str],
     pointers: str = "",
     scope: str = "internal ",
     attributes: int = 1,
 ) -> str:
-    params = [*_matrices(kind), *_params(sizes), *_params(pointers, "ptr")]
+    params = [*_matrices(ty), *_params(sizes), *_params(pointers, "ptr")]
     names = ", ".join(f"{p.type} {p.ref}" for p in params)
     head = f"define {scope}void @{name}({names}) #{attributes} {{"
     return "\n".join([head, "entry:", *lines, "  ret void", "}"])
 
 
 def _call(
-    w: Writer, name: str, kind: str, given: dict[str, Value], sizes: str, pointers: str = ""
+    w: Writer, name: str, ty: str, given: dict[str, Value], sizes: str, pointers: str = ""
 ) -> None:
     """A call that passes on the function's own parameters, but for those that are given."""
-    params = [*_matrices(kind), *_params(sizes), *_params(pointers, "ptr")]
+    params = [*_matrices(ty), *_params(sizes), *_params(pointers, "ptr")]
     passed = ", ".join(f"{p.type} {given.get(p.ref[1:], p).ref}" for p in params)
     w.line(f"call void {name}({passed})")
 
@@ -79,10 +79,10 @@ class _Tile:
         group: so many rows of a are reached from one pointer; with 1 there may be fewer rows.
     """
 
-    def __init__(self, module: Module, kind: str, rows: int, group: int):
+    def __init__(self, module: Module, ty: str, rows: int, group: int):
         self.w = Writer(module)
-        self.kind, self.rows, self.group = kind, rows, group
-        self.lanes, self.across = lanes(kind), shape().across
+        self.ty, self.rows, self.group = ty, rows, group
+        self.lanes, self.across = lanes(ty), shape().across
 
     def text(self, name: str, scope: str = "internal ") -> str:
         w, across = self.w, self.across
@@ -101,15 +101,15 @@ class _Tile:
         for place in given:
             self._prefetch(place)
         sums = self._sums()
-        scale = w.splat(Value("%scale", self.kind), self.lanes)
+        scale = w.splat(Value("%scale", self.ty), self.lanes)
         values = []
         for k, (x, place) in enumerate(zip(sums, given, strict=True)):
             values.append(
-                w.intrinsic("fma", scale, x, w.masked_load(place, self.kind, added[k % across]))
+                w.intrinsic("fma", scale, x, w.masked_load(place, self.ty, added[k % across]))
             )
         for k, (value, place) in enumerate(zip(values, self._places(c, c_row), strict=True)):
             w.masked_store(value, place, self.masks[k % across])
-        return _function(name, self.kind, "rows columns inner", w.lines, scope=scope, attributes=0)
+        return _function(name, self.ty, "rows columns inner", w.lines, scope=scope, attributes=0)
 
     def _number(self, row: int, last: Value | None) -> Value:
         number = self.w.const(row, "i64")
@@ -119,8 +119,8 @@ class _Tile:
         """Where the vectors of the tile lie in a matrix."""
         w, found = self.w, []
         for number in self.numbers:
-            start = w.offset(base, self.kind, w.op("mul", stride, number))
-            found += [w.offset(start, self.kind, self._column(v)) for v in range(self.across)]
+            start = w.offset(base, self.ty, w.op("mul", stride, number))
+            found += [w.offset(start, self.ty, self._column(v)) for v in range(self.across)]
         return found
 
     def _column(self, vector: int) -> Value:
@@ -131,19 +131,19 @@ class _Tile:
         w, group = self.w, self.group
         a_row, a_inner, b_row, inner = _params("a_row a_inner b_row inner")
         starts = [
-            w.offset(Value("%a", "ptr"), self.kind, w.op("mul", a_row, number))
+            w.offset(Value("%a", "ptr"), self.ty, w.op("mul", a_row, number))
             for number in self.numbers[::group]
         ]
         steps = [w.op("mul", a_row, w.const(k, "i64")) for k in range(group)]
-        zeros = [Value("zeroinitializer", self.kind, self.lanes)] * (self.rows * self.across)
+        zeros = [Value("zeroinitializer", self.ty, self.lanes)] * (self.rows * self.across)
         count = len(starts)
 
         def step(_: Value, b: Value, *carry: Value) -> list[Value]:
             places, sums = carry[:count], carry[count:]
-            rows = [w.offset(p, self.kind, far) for p in places for far in steps]
-            later = [w.offset(p, self.kind, a_inner) for p in places]
+            rows = [w.offset(p, self.ty, far) for p in places for far in steps]
+            later = [w.offset(p, self.ty, a_inner) for p in places]
             added = self._added(rows, b, sums)
-            return [w.offset(b, self.kind, b_row), *later, *added]
+            return [w.offset(b, self.ty, b_row), *later, *added]
 
         carry = [Value("%b", "ptr"), *starts, *zeros]
         return counted(w, w.const(0, "i64"), inner, 1, step, carry)[1 + count :]
@@ -151,15 +151,15 @@ class _Tile:
     def _added(self, rows: Sequence[Value], b: Value, sums: Sequence[Value]) -> list[Value]:
         """The sums with one more product each."""
         w, count, found = self.w, self.across, []
-        places = [w.offset(b, self.kind, self._column(v)) for v in range(2 * count)]
+        places = [w.offset(b, self.ty, self._column(v)) for v in range(2 * count)]
         across = [
-            w.masked_load(p, self.kind, mask) for p, mask in zip(places, self.masks, strict=False)
+            w.masked_load(p, self.ty, mask) for p, mask in zip(places, self.masks, strict=False)
         ]
         for place in places[count:]:
             # The next panel's: nothing else foresees it.
             self._prefetch(place)
         for number, row in enumerate(rows):
-            x = w.splat(w.load(row, self.kind), self.lanes)
+            x = w.splat(w.load(row, self.ty), self.lanes)
             for v in range(count):
                 found.append(w.intrinsic("fma", x, across[v], sums[number * count + v]))
         return found
@@ -171,12 +171,12 @@ class _Tile:
         self.w.line(f"call void @{name}(ptr {address.ref}, i32 0, i32 3, i32 1)")
 
 
-def _moved(w: Writer, kind: str, number: Value) -> dict[str, Value]:
+def _moved(w: Writer, ty: str, number: Value) -> dict[str, Value]:
     """a, c and s from this row on."""
     found = {}
     for name in "acs":
         far = w.op("mul", number, Value(f"%{name}_row", "i64"))
-        found[name] = w.offset(Value(f"%{name}", "ptr"), kind, far)
+        found[name] = w.offset(Value(f"%{name}", "ptr"), ty, far)
     found["s"] = _unless_none(w, found["s"])
     return found
 
@@ -187,7 +187,7 @@ def _unless_none(w: Writer, place: Value) -> Value:
     return w.select(w.compare("icmp eq", Value("%s", "ptr"), none), none, place)
 
 
-def _panel_text(module: Module, kind: str) -> str:
+def _panel_text(module: Module, ty: str) -> str:
     """All tiles of a panel of b, one below the other."""
     w, sizes = Writer(module), "rows columns inner"
     rows, done = Value("%rows", "i64"), w.const(0, "i64")
@@ -195,7 +195,7 @@ def _panel_text(module: Module, kind: str) -> str:
 
     def tile(name: str, number: Value) -> None:
         left = w.op("sub", rows, number)
-        _call(w, name, kind, {**_moved(w, kind, number), "rows": left}, sizes)
+        _call(w, name, ty, {**_moved(w, ty, number), "rows": left}, sizes)
 
     def whole_tile(number: Value, _: Value) -> list[Value]:
         tile("@tile", number)
@@ -204,10 +204,10 @@ def _panel_text(module: Module, kind: str) -> str:
     (done,) = counted(w, done, rows, high, whole_tile, [done])
     beyond = w.op("add", rows, w.const(low - 1, "i64"))
     counted(w, done, beyond, low, lambda number: tile("%low", number))
-    return _function("panel", kind, sizes, w.lines, "low")
+    return _function("panel", ty, sizes, w.lines, "low")
 
 
-def _turn_text(module: Module, kind: str) -> str:
+def _turn_text(module: Module, ty: str) -> str:
     """A panel of b whose columns are what lies in rows.
 
         void fg_turn_float(ptr to, ptr b, i64 b_column, i64 columns, i64 inner)
@@ -215,7 +215,7 @@ def _turn_text(module: Module, kind: str) -> str:
     Of as many columns as 16 bytes hold a vector each is read; then it is enough to transpose
     within 16 bytes, and to store these one by one.
     """
-    w, n, few = Writer(module), lanes(kind), 128 // BITS[kind]
+    w, n, few = Writer(module), lanes(ty), 128 // BITS[ty]
     to, b = _params("to b", "ptr")
     b_column, columns, inner = sizes = _params("b_column columns inner")
     zero, last = w.const(0, "i64"), w.op("sub", columns, w.const(1, "i64"))
@@ -225,52 +225,52 @@ def _turn_text(module: Module, kind: str) -> str:
         # Beyond the last column any numbers do.
         numbers = [w.op("add", first, w.const(k, "i64")) for k in range(few)]
         places = [w.op("mul", w.intrinsic("umin", k, last), b_column) for k in numbers]
-        starts = [w.offset(b, kind, k) for k in places]
-        target = w.offset(to, kind, first)
+        starts = [w.offset(b, ty, k) for k in places]
+        target = w.offset(to, ty, first)
 
         def some_rows(number: Value) -> None:
             begin = w.op("mul", number, w.const(n, "i64"))
             mask = _mask_before(w, w.op("sub", inner, begin), 0, n)
-            found = [w.masked_load(w.offset(p, kind, begin), kind, mask) for p in starts]
-            place = w.offset(target, kind, w.op("mul", begin, w.const(width(kind), "i64")))
+            found = [w.masked_load(w.offset(p, ty, begin), ty, mask) for p in starts]
+            place = w.offset(target, ty, w.op("mul", begin, w.const(width(ty), "i64")))
             turned = w.transposed(found, few)
             for k in range(n):
                 part = w.shuffle(turned[k % few], range(k // few * few, (k // few + 1) * few))
-                w.store(part, w.offset(place, kind, w.const(k * width(kind), "i64")))
+                w.store(part, w.offset(place, ty, w.const(k * width(ty), "i64")))
 
         counted(w, zero, _parts(w, inner, w.const(n, "i64")), 1, some_rows)
 
     counted(w, zero, _parts(w, columns, w.const(few, "i64")), 1, some_columns)
     names = ", ".join(f"{p.type} {p.ref}" for p in (to, b, *sizes))
-    head = f"define void @{symbol('turn', kind)}({names}) #1 {{"
+    head = f"define void @{symbol('turn', ty)}({names}) #1 {{"
     return "\n".join([head, "entry:", *w.lines, "  ret void", "}"])
 
 
-def _blocks_text(module: Module, kind: str) -> str:
+def _blocks_text(module: Module, ty: str) -> str:
     """Blocks of about equal depth, and in each its panels."""
     w, sizes = Writer(module), "rows columns inner"
     inner, columns, b_column = _params("inner columns b_column")
     turned = Value("%turned", "ptr")
-    room = (DEPTH + 16) * width(kind)
-    w.line(f"{turned.ref} = alloca [{room} x {kind}], align 64")
+    room = (DEPTH + 16) * width(ty)
+    w.line(f"{turned.ref} = alloca [{room} x {ty}], align 64")
     across = w.compare("icmp ne", Value("%turn", "ptr"), Value("null", "ptr"))
-    zero, wide = w.const(0, "i64"), w.const(width(kind), "i64")
+    zero, wide = w.const(0, "i64"), w.const(width(ty), "i64")
     blocks = _parts(w, inner, w.const(DEPTH, "i64"))
     depth = _parts(w, inner, blocks)
 
     def block(number: Value, source: Value, source_row: Value) -> list[Value]:
         first = w.op("mul", number, depth)
         left = w.intrinsic("smin", depth, w.op("sub", inner, first))
-        a = w.offset(Value("%a", "ptr"), kind, w.op("mul", first, Value("%a_inner", "i64")))
-        b = w.offset(Value("%b", "ptr"), kind, w.op("mul", first, Value("%b_row", "i64")))
+        a = w.offset(Value("%a", "ptr"), ty, w.op("mul", first, Value("%a_inner", "i64")))
+        b = w.offset(Value("%b", "ptr"), ty, w.op("mul", first, Value("%b_row", "i64")))
 
         def panel(number: Value) -> None:
             begin = w.op("mul", number, wide)
             count = w.intrinsic("smin", wide, w.op("sub", columns, begin))
-            c, s = (w.offset(place, kind, begin) for place in (Value("%c", "ptr"), source))
+            c, s = (w.offset(place, ty, begin) for place in (Value("%c", "ptr"), source))
             none = Value("null", "ptr")
             s = w.select(w.compare("icmp eq", source, none), none, s)
-            part = w.offset(b, kind, w.op("mul", begin, b_column))
+            part = w.offset(b, ty, w.op("mul", begin, b_column))
             with w.when(across, "turn"):
                 w.line(
                     f"call void %turn(ptr {turned.ref}, ptr {part.ref}, i64 {b_column.ref}, "
@@ -279,15 +279,15 @@ def _blocks_text(module: Module, kind: str) -> str:
             b_row = w.select(across, wide, Value("%b_row", "i64"))
             given = {"a": a, "b": w.select(across, turned, part), "b_row": b_row, "c": c, "s": s}
             given |= {"s_row": source_row, "columns": count, "inner": left}
-            _call(w, "@panel", kind, given, sizes, "low")
+            _call(w, "@panel", ty, given, sizes, "low")
 
         counted(w, zero, _parts(w, columns, wide), 1, panel)
         # Later blocks are added to what the first one left.
         return _params("c", "ptr") + _params("c_row")
 
     counted(w, zero, blocks, 1, block, _params("s", "ptr") + _params("s_row"))
-    name = symbol("tiles", kind)
-    return _function(name, kind, f"{sizes} b_column", w.lines, "low turn", "")
+    name = symbol("tiles", ty)
+    return _function(name, ty, f"{sizes} b_column", w.lines, "low turn", "")
 
 
 def _parts(w: Writer, length: Value, part: Value) -> Value:

@@ -26,8 +26,8 @@ SHAPES = {64: Shape(16, 1, 4, 4), 32: Shape(6, 2, 3, 2)}
 BYTES = {"float": 4, "double": 8}
 
 
-def symbol(part: str, kind: str) -> str:
-    return f"fg_{part}_{kind}"
+def symbol(part: str, ty: str) -> str:
+    return f"fg_{part}_{ty}"
 
 
 def available() -> bool:
@@ -38,10 +38,10 @@ def shape() -> Shape:
     return SHAPES[engine.vector_bytes()]
 
 
-def width(kind: str) -> int:
+def width(ty: str) -> int:
     """The columns of a tile."""
-    return shape().across * lanes(kind)
+    return shape().across * lanes(ty)
 
 
-def lanes(kind: str) -> int:
-    return engine.vector_bytes() // BYTES[kind]
+def lanes(ty: str) -> int:
+    return engine.vector_bytes() // BYTES[ty]

@@ -22,7 +22,7 @@ import ctypes
 from functools import cache, partial
 from math import prod
 
-from funcgrad.backends.llvm.ir.types import SUPPORTED, kind_of
+from funcgrad.backends.llvm.ir.types import SUPPORTED, llvm_type
 from funcgrad.backends.llvm.products.tile_shapes import BYTES, available, shape, symbol, width
 from funcgrad.backends.llvm.runtime import cache as disk
 from funcgrad.backends.llvm.runtime import contents, engine
@@ -45,50 +45,50 @@ PARTS = ("tiles", "low", "turn")
 def register() -> None:
     """Name the functions for IR; each is compiled when the first program names it."""
     for part in PARTS:
-        for kind in ("float", "double"):
-            engine.register_later(symbol(part, kind), partial(_load, part, kind))
+        for ty in ("float", "double"):
+            engine.register_later(symbol(part, ty), partial(_load, part, ty))
 
 
 @cache
-def begin(part: str, kind: str) -> None:
+def begin(part: str, ty: str) -> None:
     """Starts making a function."""
-    engine.compile_soon(_source(part, kind))
+    engine.compile_soon(_source(part, ty))
 
 
 def begin_for(graph: Graph) -> None:
     """Starts making what products in a graph will call, before it is known where they lie."""
     for eqn in graph.eqns:
         dtype = eqn.outs[0].aval.dtype
-        kind = kind_of(dtype) if dtype in SUPPORTED else ""
-        if eqn.prim.name == "matmul" and kind in BYTES:
+        ty = llvm_type(dtype) if dtype in SUPPORTED else ""
+        if eqn.prim.name == "matmul" and ty in BYTES:
             x, y = (a.aval.shape for a in eqn.ins)
-            few = len(x) > 1 < len(y) and x[-1] * BYTES[kind] % WAY_BYTES > 0
-            if few and suit(kind, (x[-2], y[-1], x[-1])):
-                begin("tiles", kind)
+            few = len(x) > 1 < len(y) and x[-1] * BYTES[ty] % WAY_BYTES > 0
+            if few and suit(ty, (x[-2], y[-1], x[-1])):
+                begin("tiles", ty)
 
 
 @cache
-def _load(part: str, kind: str) -> int:
-    code = engine.compile_source(_source(part, kind))
+def _load(part: str, ty: str) -> int:
+    code = engine.compile_source(_source(part, ty))
     # It serves programs until the process ends.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
-    return code.address(symbol(part, kind))
+    return code.address(symbol(part, ty))
 
 
-def _source(part: str, kind: str) -> engine.Source:
+def _source(part: str, ty: str) -> engine.Source:
     def modules() -> list[engine.Part]:
         from funcgrad.backends.llvm.products.tile_code import text
 
-        return [engine.Part(text(part, kind))]
+        return [engine.Part(text(part, ty))]
 
     # Known without writing it: it depends on nothing but the compiler and the host.
-    return engine.Source(disk.key(symbol(part, kind), str(contents.compiler())), modules)
+    return engine.Source(disk.key(symbol(part, ty), str(contents.compiler())), modules)
 
 
-def suit(kind: str, sizes: tuple[int, int, int]) -> bool:
+def suit(ty: str, sizes: tuple[int, int, int]) -> bool:
     """Whether a product of so many rows, columns and summands is better computed by tiles."""
     rows, columns, inner = sizes
     if not available() or prod(sizes) < ALONE or rows < shape().rows:
         return False
-    filled = columns / (-(-columns // width(kind)) * width(kind))
-    return filled >= FILLED and inner * columns * BYTES[kind] <= MOST_BYTES
+    filled = columns / (-(-columns // width(ty)) * width(ty))
+    return filled >= FILLED and inner * columns * BYTES[ty] <= MOST_BYTES

@@ -8,15 +8,14 @@ from dataclasses import replace
 import numpy as np
 
 from funcgrad.backends.llvm.ir.frame import Frame, call_kernel
-from funcgrad.backends.llvm.ir.writer import GLUE, KERNEL, Module, Value, Writer
+from funcgrad.backends.llvm.ir.writer import DRIVER, KERNEL, Module, Value, Writer
 from funcgrad.backends.llvm.kernels.nests import write_kernel
 from funcgrad.backends.llvm.kernels.registers import Small, load_view, store_array
 from funcgrad.backends.llvm.products import gemm as products
-from funcgrad.backends.llvm.program import joined
-from funcgrad.backends.llvm.program import loops as control
+from funcgrad.backends.llvm.program import joined, loops
 from funcgrad.backends.llvm.program.forms import form_of
 from funcgrad.backends.llvm.program.parts import LARGE_WORK
-from funcgrad.backends.loops.nests.memory import Buffer
+from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.nests.views import View
 from funcgrad.backends.loops.planning.plan import (
     Branch,
@@ -97,11 +96,11 @@ class Emitter:
             case Zero():
                 _zero(frame, step.buffer)
             case Scan():
-                control.planned_scan(frame, step, self.steps)
+                loops.planned_scan(frame, step, self.steps)
             case While():
-                control.planned_while(frame, step, self.steps)
+                loops.planned_while(frame, step, self.steps)
             case Branch():
-                control.planned_branch(frame, step, self.steps)
+                loops.planned_branch(frame, step, self.steps)
 
     # -- in registers -------------------------------------------------------------------
 
@@ -141,9 +140,9 @@ class Emitter:
 
     def _register_loop(self, frame: Frame, step: RegisterLoop) -> None:
         scan = step.eqn.prim.name == "scan"
-        write = control.register_scan if scan else control.register_while
+        write = loops.register_scan if scan else loops.register_while
         self._outlined(frame, step.eqn.prim.name, lambda inner: write(inner, step), step)
-        control.end_if_reported(frame)
+        loops.end_if_reported(frame)
 
     def _outlined(
         self,
@@ -180,7 +179,7 @@ class Emitter:
         inner.status = inner.w.load(place, "ptr")
         write(inner)
         inner.w.line("ret void")
-        return self._function(prefix, [*inner.w.rooms, *inner.w.lines])
+        return self._function(prefix, [*inner.w.allocas, *inner.w.lines])
 
     def _function(self, prefix: str, lines: Sequence[str]) -> str:
         """The name of a function `void f(ptr args)` of these instructions."""
@@ -188,7 +187,7 @@ class Emitter:
         if body not in self._functions:
             name = self._functions[body] = f"{prefix}{len(self._functions)}"
             # What runs once a call is of no weight in a large program.
-            mark = GLUE if prefix == "small" and self._work > LARGE_WORK else KERNEL
+            mark = DRIVER if prefix == "small" and self._work > LARGE_WORK else KERNEL
             head = f"define internal void @{name}(ptr %args) {mark} {{"
             self.module.define(name, f"{head}\nentry:\n{body}\n}}")
         return self._functions[body]
@@ -207,7 +206,7 @@ def _product(frame: Frame, step: MatrixProduct) -> None:
     name, sharing = products.define(frame.w.module, step.how), products.sharing(step.how)
     frame.pass_arguments(products.arguments(frame, step))
     if sharing.call:
-        frame.share(name, sharing.pieces, sharing.chunk, sharing.call)
+        frame.parallel_for(name, sharing.pieces, sharing.chunk, sharing.call)
     else:
         frame.w.line(f"call void @{name}(ptr {frame.scratch.ref}, i64 0, i64 {sharing.pieces})")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from funcgrad.backends.common.sites import EXTENT, INDEX, REPORT_WORDS, SITE
-from funcgrad.backends.llvm.ir.writer import GLUE, Value, Writer
+from funcgrad.backends.llvm.ir.writer import DRIVER, Value, Writer
 from funcgrad.backends.llvm.program.entry import (
     ARENA,
     BEHAVED,
@@ -100,8 +100,8 @@ class _EntryWriter:
         if raw is not None:
             self._give_back(raw)
         self._finish(status)
-        glue = f" {GLUE}" if s.work > LARGE_WORK or len(s.ins) + len(s.outs) > LONG else ""
-        head = f"define ptr @fg_entry(ptr %self, ptr %args, i64 %nargs){glue} {{"
+        drivers = f" {DRIVER}" if s.work > LARGE_WORK or len(s.ins) + len(s.outs) > LONG else ""
+        head = f"define ptr @fg_entry(ptr %self, ptr %args, i64 %nargs){drivers} {{"
         return "\n".join([head, "entry:", *w.lines, "}"])
 
     # -- pieces -------------------------------------------------------------------------

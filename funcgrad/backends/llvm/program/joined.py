@@ -20,7 +20,7 @@ def product_and_kernel(frame: Frame, step: ProductAndKernel, kernel: str) -> Non
     name = f"{part}.{kernel}.{run.count}"
     if name not in w.module.functions:
         w.module.define(name, _piece_by_piece(w.module, name, part, len(first), run, kernel))
-    frame.share(name, -(-run.count // run.chunk), 1, products.sharing(how).call)
+    frame.parallel_for(name, -(-run.count // run.chunk), 1, products.sharing(how).call)
 
 
 def _piece_by_piece(
@@ -52,7 +52,7 @@ def run_together(frame: Frame, step: RunTogether, kernel: str) -> None:
     name, size = f"batch.{kernel}", len(first.reads) + 2
     if name not in w.module.functions:
         w.module.define(name, _dispatcher(w.module, name, kernel, first, pieces, size))
-    frame.share(name, len(step.runs) * pieces, 1)
+    frame.parallel_for(name, len(step.runs) * pieces, 1)
 
 
 def _dispatcher(

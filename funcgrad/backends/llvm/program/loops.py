@@ -8,7 +8,7 @@ from typing import Any
 from funcgrad.backends.common.cost import cost_of_calls
 from funcgrad.backends.llvm.ir.flow import branches, counted, repeated
 from funcgrad.backends.llvm.ir.frame import Frame
-from funcgrad.backends.llvm.ir.types import memory_kind
+from funcgrad.backends.llvm.ir.types import memory_type
 from funcgrad.backends.llvm.ir.writer import Value, Writer
 from funcgrad.backends.llvm.kernels.registers import BOOL, Small, load_view, store_array, to_bool
 from funcgrad.backends.llvm.kernels.registers import RULES as SMALL_RULES
@@ -20,7 +20,7 @@ from funcgrad.backends.llvm.program.interrupts import (
     stopped,
 )
 from funcgrad.backends.llvm.program.target import TARGET
-from funcgrad.backends.loops.nests.memory import Buffer
+from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.nests.views import View, contiguous
 from funcgrad.backends.loops.planning.loops import simple, slice_of
 from funcgrad.backends.loops.planning.plan import Branch, Carry, RegisterLoop, Scan, Step, While
@@ -208,7 +208,7 @@ def _copy_memory(w: Writer, source: Value, target: Value, nbytes: int) -> None:
 
 
 def _start(frame: Frame, carry: Carry) -> list[Value]:
-    return [frame.address(b) for room in carry.rooms for b in room]
+    return [frame.address(b) for some in carry.buffers for b in some]
 
 
 def _enter(frame: Frame, carry: Carry, pointers: Sequence[Value]) -> list[Value]:
@@ -226,7 +226,7 @@ def _finish(frame: Frame, pointers: Sequence[Value], results: Sequence[Buffer]) 
 
 def planned_scan(frame: Frame, step: Scan, write: WriteSteps) -> None:
     w, every = frame.w, rounds(round_work(step))
-    frame.place(step.body.memory, frame.address(step.workspace))
+    frame.bind_buffers(step.body.memory, frame.address(step.workspace))
 
     def round_(i: Value, *pointers: Value) -> list[Value]:
         if every < step.length:
@@ -246,9 +246,9 @@ def planned_scan(frame: Frame, step: Scan, write: WriteSteps) -> None:
 
 def planned_while(frame: Frame, step: While, write: WriteSteps) -> None:
     w = frame.w
-    frame.addresses[step.flag] = frame.address(step.room)
+    frame.addresses[step.flag] = frame.address(step.flag_buffer)
     for plan, workspace in zip((step.test, step.body), step.workspaces, strict=True):
-        frame.place(plan.memory, frame.address(workspace))
+        frame.bind_buffers(plan.memory, frame.address(workspace))
 
     def holds(pointers: list[Value]) -> Value:
         _enter(frame, step.carry, pointers)
@@ -268,14 +268,14 @@ def planned_while(frame: Frame, step: While, write: WriteSteps) -> None:
 
 def planned_branch(frame: Frame, step: Branch, write: WriteSteps) -> None:
     w, index = frame.w, step.index
-    kind = memory_kind(index.buffer.dtype)
-    chosen = w.load(w.offset(frame.address(index.buffer), kind, w.const(index.offset, "i64")), kind)
+    ty = memory_type(index.buffer.dtype)
+    chosen = w.load(w.offset(frame.address(index.buffer), ty, w.const(index.offset, "i64")), ty)
     if index.buffer.dtype == BOOL:
         chosen = to_bool(w, chosen)
 
     def branch(k: int) -> list[Value]:
         known = dict(frame.addresses)
-        frame.place(step.branches[k].memory, frame.address(step.workspace))
+        frame.bind_buffers(step.branches[k].memory, frame.address(step.workspace))
         write(frame, step.branches[k].steps)
         frame.addresses = known
         return []

@@ -9,10 +9,10 @@ from collections.abc import Mapping, Sequence
 
 from funcgrad.backends.common.sites import CODE, LOOKED
 from funcgrad.backends.llvm.ir.frame import Frame
-from funcgrad.backends.llvm.ir.writer import GLUE, Module, Value, Writer
+from funcgrad.backends.llvm.ir.writer import DRIVER, Module, Value, Writer
 from funcgrad.backends.llvm.program.emit import Emitter
 from funcgrad.backends.llvm.program.interrupts import end_if
-from funcgrad.backends.loops.nests.memory import Buffer, Placement
+from funcgrad.backends.loops.nests.buffers import Allocation, Buffer
 from funcgrad.backends.loops.planning.plan import Plan
 
 # A function ends behind the step with which it has so many lines.
@@ -25,7 +25,7 @@ class _Addresses:
     """Where buffers lie: `fg_main(ptr table)` gets a table that holds the addresses of `given`,
     then those of the arena, the context and the report on errors."""
 
-    def __init__(self, given: Sequence[Buffer], memory: Placement):
+    def __init__(self, given: Sequence[Buffer], memory: Allocation):
         self.given: Mapping[Buffer, int] = {b: k for k, b in enumerate(given)}
         self.memory = memory
 
@@ -78,9 +78,9 @@ def define_main(emitter: Emitter, plan: Plan, given: Sequence[Buffer], first_hos
     code = w.load(main.status, "i64")
     w.line(f"ret i64 {code.ref}")
     room = max([1, *(p.most_arguments for p in pieces)])
-    w.rooms.insert(0, f"  {_SCRATCH.ref} = alloca [{room} x i64], align 16")
+    w.allocas.insert(0, f"  {_SCRATCH.ref} = alloca [{room} x i64], align 16")
     module.define("fg_main", _text(w, "i64 @fg_main(ptr %table)"))
 
 
 def _text(w: Writer, head: str) -> str:
-    return "\n".join([f"define internal {head} {GLUE} {{", "entry:", *w.rooms, *w.lines, "}"])
+    return "\n".join([f"define internal {head} {DRIVER} {{", "entry:", *w.allocas, *w.lines, "}"])

@@ -111,8 +111,8 @@ def _define(w: Writer, name: str) -> str:
     return name
 
 
-def _word(w: Writer, base: Value, offset: int, kind: str) -> Value:
-    return w.load(w.offset(base, "i8", w.const(offset, "i64")), kind)
+def _word(w: Writer, base: Value, offset: int, ty: str) -> Value:
+    return w.load(w.offset(base, "i8", w.const(offset, "i64")), ty)
 
 
 def _symbol(w: Writer, name: str) -> Value:
@@ -146,8 +146,8 @@ def _unless(w: Writer, test: Value) -> None:
 
 def _unless_equal(w: Writer, *pairs: tuple[Value, int]) -> None:
     """Go on where each value is as expected; all are compared at once."""
-    differences: Sequence[Value] = [w.op("xor", v, w.const(n, v.kind)) for v, n in pairs]
+    differences: Sequence[Value] = [w.op("xor", v, w.const(n, v.ty)) for v, n in pairs]
     total = differences[0]
     for one in differences[1:]:
         total = w.op("or", total, one)
-    _unless(w, w.compare("icmp eq", total, w.const(0, total.kind)))
+    _unless(w, w.compare("icmp eq", total, w.const(0, total.ty)))

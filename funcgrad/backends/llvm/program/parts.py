@@ -1,6 +1,6 @@
 """A program's module as several that can be compiled side by side.
 
-Its *glue*, the functions that run once for each of many calls of others, is one of them, which
+Its *drivers*, the functions that run once for each of many calls of others, are one of them, which
 is compiled quickly: most of its instructions are calls, and making it faster would take longer
 than it ever runs. The kernels are dealt out, each with what it calls.
 """
@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterable, Mapping
 
-from funcgrad.backends.llvm.ir.writer import GLUE, KERNEL, Module
+from funcgrad.backends.llvm.ir.writer import DRIVER, KERNEL, Module
 from funcgrad.backends.llvm.runtime.codegen import Part
 
 ATTRIBUTES = f"""\
 attributes {KERNEL} = {{ nounwind alignstack=64 }}
-attributes {GLUE} = {{ noinline optnone }}
+attributes {DRIVER} = {{ noinline optnone }}
 """
-# Programs of more scalar operations than this a call have their glue compiled quickly.
+# Programs of more scalar operations than this a call have their drivers compiled quickly.
 LARGE_WORK = 200_000
 # Setting up a module takes as long as compiling a small part of this much text.
 _PART_TEXT = 10_000
@@ -33,23 +33,23 @@ def whole(module: Module) -> str:
 def parts(module: Module, root: str) -> list[Part]:
     """The modules that it is compiled as.
 
-    Kernels call no glue.
+    Kernels call no drivers.
 
     Args:
-        root: the function that is called from outside. Where it is no glue, the program is a
+        root: the function that is called from outside. Where it is no driver, the program is a
             small one, and a single part.
     """
     texts = module.functions
-    if not _is(GLUE, texts[root]):
+    if not _is(DRIVER, texts[root]):
         return [Part(whole(module))]
     calls = {name: _names(text) & texts.keys() for name, text in texts.items()}
     # What is neither helps those that call it: each part has its own.
-    glue, kernels = ({n for n, t in texts.items() if _is(mark, t)} for mark in (GLUE, KERNEL))
-    whole_glue = _closure(glue, calls, kernels)
-    roots = [n for n in texts if n in kernels and any(n in calls[g] for g in whole_glue)]
+    drivers, kernels = ({n for n, t in texts.items() if _is(mark, t)} for mark in (DRIVER, KERNEL))
+    all_drivers = _closure(drivers, calls, kernels)
+    roots = [n for n in texts if n in kernels and any(n in calls[g] for g in all_drivers)]
     heads = [_declaration(name, texts[name]) for name in roots]
-    found = [Part(_text(module, [*heads, *_chosen(texts, whole_glue, glue)]), 0)]
-    for some in _dealt({name: _closure([name], calls, glue) for name in roots}, texts):
+    found = [Part(_text(module, [*heads, *_chosen(texts, all_drivers, drivers)]), 0)]
+    for some in _dealt({name: _closure([name], calls, drivers) for name in roots}, texts):
         names = set().union(*some.values())
         found.append(Part(_text(module, _chosen(texts, names, some))))
     return found

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from funcgrad.backends.llvm.runtime import host
 from funcgrad.config import threads
 
-# How much longer text takes where its code is optimised, as measured on kernels and glue.
+# How much longer text takes where its code is optimised, as measured on kernels and drivers.
 _OPTIMIZED = 8
 
 
@@ -170,7 +170,7 @@ def in_child() -> None:
 
 
 def _cost(part: Part) -> int:
-    """About how long a module takes, by its text; most instructions of glue are at level 0."""
+    """About how long a module takes, by its text; most instructions of drivers are at level 0."""
     return len(part.text) * (_OPTIMIZED if part.level else 1)
 
 

@@ -45,26 +45,26 @@ class Cluster:
     """Equations that are computed together.
 
     Attributes:
-        kind: "loops", "small", or "call" for a single equation of another kind.
+        form: "loops", "small", or "call" for a single equation of another kind.
         dims, split: the iteration space of loops.
         labels: the axes of each value, by the variable's id.
         reduced: the axes of each reduction's operand, by the id of its result.
         ended: values that are known only behind the cluster.
-        homed, read: the ids of what is at home here, and of what it reads.
+        owned, read: the ids of what is computed here, and of what it reads.
         ancestors: the clusters that must come before, as a set of bits.
         sources, users: those that it reads from, and that read from it, as sets of bits.
     """
 
-    def __init__(self, number: int, kind: str):
+    def __init__(self, number: int, form: str):
         self.number = number
-        self.kind = kind
+        self.form = form
         self.eqns: list[Eqn] = []
         self.dims: list[int] = []
         self.split: int | None = None
         self.labels: dict[int, Labels] = {}
         self.reduced: dict[int, Labels] = {}
         self.ended: set[int] = set()
-        self.homed: list[int] = []
+        self.owned: list[int] = []
         self.read: list[int] = []
         self.ancestors = 0
         self.sources = 0
@@ -76,7 +76,7 @@ class Cluster:
 
     def __repr__(self) -> str:
         names = ", ".join(e.prim.name for e in self.eqns)
-        return f"<Cluster {self.number} {self.kind} {self.dims} split {self.split}: {names}>"
+        return f"<Cluster {self.number} {self.form} {self.dims} split {self.split}: {names}>"
 
 
 class Partition:
@@ -93,7 +93,7 @@ class Partition:
         self.clusters: list[Cluster] = []
         self.made_by: dict[int, Eqn] = {id(o): e for e in graph.eqns for o in e.outs}
         self.order = {id(e): i for i, e in enumerate(graph.eqns)}
-        self.home: dict[int, Cluster] = {}
+        self.cluster_of: dict[int, Cluster] = {}
         # Ordered sets.
         self.readers: dict[int, dict[Cluster, None]] = {}
         self._small: deque[Cluster] = deque(maxlen=MOST_SMALL)
@@ -137,24 +137,24 @@ class Partition:
 
     def _place_view(self, eqn: Eqn) -> None:
         """A view costs nothing: it goes with what it is a view of, where it can."""
-        home = self.home.get(id(eqn.ins[0]))
-        if home is None:
+        owner = self.cluster_of.get(id(eqn.ins[0]))
+        if owner is None:
             return
-        if home.kind == "loops" and id(eqn.ins[0]) in home.labels:
-            labels = self._view_labels(home, eqn)
+        if owner.form == "loops" and id(eqn.ins[0]) in owner.labels:
+            labels = self._view_labels(owner, eqn)
             if labels is not None:
-                home.labels[id(eqn.outs[0])] = labels
-                home.eqns.append(eqn)
-                if id(eqn.ins[0]) in home.ended:
-                    home.ended.add(id(eqn.outs[0]))
-        self._settle(home, eqn.outs[0])
+                owner.labels[id(eqn.outs[0])] = labels
+                owner.eqns.append(eqn)
+                if id(eqn.ins[0]) in owner.ended:
+                    owner.ended.add(id(eqn.outs[0]))
+        self._settle(owner, eqn.outs[0])
 
-    def _settle(self, home: Cluster, var: Any) -> None:
-        self.home[id(var)] = home
-        home.homed.append(id(var))
+    def _settle(self, owner: Cluster, var: Any) -> None:
+        self.cluster_of[id(var)] = owner
+        owner.owned.append(id(var))
 
-    def _new(self, kind: str) -> Cluster:
-        cluster = Cluster(len(self.clusters), kind)
+    def _new(self, form: str) -> Cluster:
+        cluster = Cluster(len(self.clusters), form)
         self.clusters.append(cluster)
         return cluster
 
@@ -162,9 +162,9 @@ class Partition:
         """The clusters that an equation depends on, with all before them."""
         found = 0
         for atom in eqn.ins:
-            home = self.home.get(id(atom))
-            if home is not None:
-                found |= home.bit | home.ancestors
+            owner = self.cluster_of.get(id(atom))
+            if owner is not None:
+                found |= owner.bit | owner.ancestors
         return found
 
     def _enter(self, cluster: Cluster, eqn: Eqn) -> None:
@@ -175,10 +175,10 @@ class Partition:
         for atom in eqn.ins:
             if type(atom) is Var:
                 self._read(cluster, id(self.root(atom)))
-                home = self.home.get(id(atom))
-                if home is not None and home is not cluster:
-                    home.users |= cluster.bit
-                    cluster.sources |= home.bit
+                owner = self.cluster_of.get(id(atom))
+                if owner is not None and owner is not cluster:
+                    owner.users |= cluster.bit
+                    cluster.sources |= owner.bit
         self._add_ancestors(cluster, before)
 
     def _read(self, cluster: Cluster, key: int) -> None:
@@ -207,11 +207,11 @@ class Partition:
         count = len(cluster.eqns)
         if count >= MOST_EQNS:
             return False
-        if cluster.number < self._first and count >= _ENOUGH[cluster.kind]:
+        if cluster.number < self._first and count >= _ENOUGH[cluster.form]:
             return False
         for atom in eqn.ins:
-            home = self.home.get(id(atom))
-            if home is not None and home is not cluster and home.ancestors & cluster.bit:
+            owner = self.cluster_of.get(id(atom))
+            if owner is not None and owner is not cluster and owner.ancestors & cluster.bit:
                 return False
         return True
 
@@ -230,8 +230,8 @@ class Partition:
     # -- small clusters -----------------------------------------------------------------
 
     def _join_small(self, eqn: Eqn) -> None:
-        homes = [self.home.get(id(a)) for a in eqn.ins]
-        near = [c for c in homes if c is not None and c.kind == "small"]
+        owners = [self.cluster_of.get(id(a)) for a in eqn.ins]
+        near = [c for c in owners if c is not None and c.form == "small"]
         for cluster in dict.fromkeys([*near, *self._small]):
             if self._may_join(cluster, eqn):
                 self._enter(cluster, eqn)
@@ -249,12 +249,12 @@ class Partition:
                 return
         cluster = self._new("loops")
         if not self._try(cluster, eqn):
-            cluster.kind = "call"
+            cluster.form = "call"
         self._enter(cluster, eqn)
 
     def _candidates(self, eqn: Eqn) -> Iterable[Cluster]:
-        homes = [self.home.get(id(a)) for a in eqn.ins]
-        near = [c for c in homes if c is not None and c.kind == "loops"]
+        owners = [self.cluster_of.get(id(a)) for a in eqn.ins]
+        near = [c for c in owners if c is not None and c.form == "loops"]
         near.sort(key=lambda c: -c.number)
         size = max(_size(a) for a in (*eqn.ins, *eqn.outs))
         beside = [
@@ -262,15 +262,15 @@ class Partition:
             for a in eqn.ins
             if type(a) is Var and _size(a) == size
             for c in islice(reversed(self.readers.get(id(self.root(a)), {})), MOST_BESIDE)
-            if c.kind == "loops" and prod(c.dims) * self.limits.unroll >= size
+            if c.form == "loops" and prod(c.dims) * self.limits.unroll >= size
         ]
         return dict.fromkeys([*near, *beside])
 
     def _absorb(self, cluster: Cluster, eqn: Eqn) -> None:
         """Merge the clusters of the equation's other operands into this one, if they fit."""
         for atom in eqn.ins:
-            other = self.home.get(id(atom))
-            if other is not None and other is not cluster and other.kind == "loops":
+            other = self.cluster_of.get(id(atom))
+            if other is not None and other is not cluster and other.form == "loops":
                 if self._mergeable(cluster, other):
                     self._merge(cluster, other)
 
@@ -293,7 +293,7 @@ class Partition:
         for reader, writer in ((cluster, other), (other, cluster)):
             for eqn in reader.eqns:
                 for atom in eqn.ins:
-                    if self.home.get(id(atom)) is writer and id(atom) not in writer.labels:
+                    if self.cluster_of.get(id(atom)) is writer and id(atom) not in writer.labels:
                         return False
                 if not eqn.prim.view and any(id(a) in writer.labels for a in eqn.ins):
                     given = [writer.labels.get(id(a)) for a in eqn.ins]
@@ -311,9 +311,9 @@ class Partition:
         cluster.reduced |= other.reduced
         cluster.ended |= other.ended
         cluster.split = other.split if cluster.split is None else cluster.split
-        for key in other.homed:
-            self.home[key] = cluster
-        cluster.homed += other.homed
+        for key in other.owned:
+            self.cluster_of[key] = cluster
+        cluster.owned += other.owned
         for key in other.read:
             del self.readers[key][other]
             self._read(cluster, key)
@@ -325,7 +325,7 @@ class Partition:
         cluster.ancestors = before
         for third in self._numbered(cluster.users):
             self._add_ancestors(third, before | cluster.bit)
-        other.eqns, other.kind, other.homed, other.read = [], "merged", [], []
+        other.eqns, other.form, other.owned, other.read = [], "merged", [], []
 
     def _replace(self, old: Cluster, new: Cluster) -> None:
         """Let what comes before or after one come before or after another instead."""
@@ -347,7 +347,7 @@ class Partition:
         for atom in eqn.ins:
             if id(atom) in cluster.ended:
                 return False
-            if self.home.get(id(atom)) is cluster and id(atom) not in cluster.labels:
+            if self.cluster_of.get(id(atom)) is cluster and id(atom) not in cluster.labels:
                 return False
         dims, split = list(cluster.dims), cluster.split
         labels = self._labels(cluster, eqn)

@@ -29,20 +29,20 @@ def recomputed(partition: Partition, read_outside: set[int]) -> dict[int, list[E
     kept = {id(partition.root(a)) for a in partition.graph.outputs}
     uses: Uses = {}
     for eqn in partition.graph.eqns:
-        home = partition.home.get(id(eqn.outs[0])) if eqn.outs else None
+        owner = partition.cluster_of.get(id(eqn.outs[0])) if eqn.outs else None
         if eqn.prim.view:
             if not _keeps_axes(eqn):
                 kept.add(id(partition.root(eqn.ins[0])))
             continue
         for atom in eqn.ins:
             uses.setdefault(id(partition.root(atom)), []).append((eqn, atom))
-        if home is None or home.kind != "loops":
+        if owner is None or owner.form != "loops":
             kept.update(id(partition.root(a)) for a in eqn.ins)
     found: dict[int, list[Eqn]] = {}
     small = partition.limits.small
     for eqn in partition.graph.eqns:
-        home = partition.home.get(id(eqn.outs[0])) if eqn.outs else None
-        if home is None or home.kind != "loops":
+        owner = partition.cluster_of.get(id(eqn.outs[0])) if eqn.outs else None
+        if owner is None or owner.form != "loops":
             continue
         for var in eqn.outs:
             if id(var) in read_outside and id(var) not in kept and var.aval.size > small:
@@ -74,8 +74,10 @@ def _steps(
     if not all(prim.cheap for prim in work) or len(arrays) > limits.again_arrays:
         return None
     if len(work) > limits.again_operations:
-        home = partition.home[id(last.outs[0])]
-        readers = [(e, a) for e, a in uses[id(last.outs[0])] if _home(partition, e) is not home]
+        owner = partition.cluster_of[id(last.outs[0])]
+        readers = [
+            (e, a) for e, a in uses[id(last.outs[0])] if _cluster_of(partition, e) is not owner
+        ]
         # Each puts the value at another place, while others that read one view meet.
         times = len({id(e) if e.prim.assembles else id(a) for e, a in readers})
         if len(work) > limits.again_more_operations or len(work) * times > limits.again_work:
@@ -95,13 +97,13 @@ def _closure(
         if id(eqn) in steps:
             continue
         steps[id(eqn)] = eqn
-        home = partition.home.get(id(eqn.outs[0]))
+        owner = partition.cluster_of.get(id(eqn.outs[0]))
         for atom in eqn.ins:
             made = partition.made_by.get(id(atom))
             if type(atom) is not Var:
                 if isinstance(atom.value, np.ndarray):
                     arrays.add(id(atom.value))
-            elif made is not None and _goes_on(partition, home, made, atom, read_outside, found):
+            elif made is not None and _goes_on(partition, owner, made, atom, read_outside, found):
                 waiting.append(made)
             else:
                 # Of an array's parts each element reads one.
@@ -126,7 +128,7 @@ def _moved(
     steps, arrays = _closure(partition, last, read_outside, found)
     if len(arrays) > _most_arrays(partition, last, read_outside):
         return None
-    if len(steps) + len(partition.home[id(readers[0][0].outs[0])].eqns) > MOST_EQNS:
+    if len(steps) + len(partition.cluster_of[id(readers[0][0].outs[0])].eqns) > MOST_EQNS:
         return None
     inside = set(map(id, steps))
     beside = readers[0][0]
@@ -154,8 +156,8 @@ def _never_moves(prim: Primitive) -> bool:
 
 def _takes(partition: Partition, reader: Eqn, atom: Any) -> bool:
     """Whether a reader uses each element of a value at most once, in one pass."""
-    home, prim = _home(partition, reader), reader.prim
-    if home is None or home.kind != "loops" or home.split is not None or _never_moves(prim):
+    owner, prim = _cluster_of(partition, reader), reader.prim
+    if owner is None or owner.form != "loops" or owner.split is not None or _never_moves(prim):
         return False
     if atom.aval.size > partition.root(atom).aval.size:
         return False
@@ -164,8 +166,8 @@ def _takes(partition: Partition, reader: Eqn, atom: Any) -> bool:
 
 def _most_arrays(partition: Partition, last: Eqn, read_outside: set[int]) -> float:
     """How many arrays may be read elsewhere for a value: any number if for nothing else here."""
-    home = partition.home[id(last.outs[0])]
-    others = (o for e in home.eqns if e is not last for o in e.outs)
+    owner = partition.cluster_of[id(last.outs[0])]
+    others = (o for e in owner.eqns if e is not last for o in e.outs)
     return partition.limits.again_arrays if any(id(o) in read_outside for o in others) else inf
 
 
@@ -176,13 +178,13 @@ def _has_equal_parts(eqn: Eqn) -> bool:
     return len({a.aval.shape for a in eqn.ins}) == 1
 
 
-def _home(partition: Partition, eqn: Eqn) -> Cluster | None:
-    return partition.home.get(id(eqn.outs[0]))
+def _cluster_of(partition: Partition, eqn: Eqn) -> Cluster | None:
+    return partition.cluster_of.get(id(eqn.outs[0]))
 
 
 def _goes_on(
     partition: Partition,
-    home: Cluster | None,
+    owner: Cluster | None,
     made: Eqn,
     atom: Any,
     read_outside: set[int],
@@ -191,8 +193,8 @@ def _goes_on(
     """Whether an operand is itself nowhere in memory, or computed in the same cluster."""
     if id(partition.root(atom)) in found:
         return True
-    if partition.home.get(id(atom)) is not home:
+    if partition.cluster_of.get(id(atom)) is not owner:
         return False
     if made.prim.view:
-        return home is not None and id(atom) in home.labels
+        return owner is not None and id(atom) in owner.labels
     return id(atom) not in read_outside

@@ -33,6 +33,8 @@ def scatter_cluster(eqn: Eqn) -> Cluster:
     cluster.eqns = [eqn]
     cluster.dims = [shape[i] for i in order] or [1]
     cluster.split = min(len(block), len(cluster.dims) - 1)
-    places = {axis: k for k, axis in enumerate(order)}
-    cluster.labels[id(updates)] = tuple(None if n == 1 else places[i] for i, n in enumerate(shape))
+    coordinates = {axis: k for k, axis in enumerate(order)}
+    cluster.labels[id(updates)] = tuple(
+        None if n == 1 else coordinates[i] for i, n in enumerate(shape)
+    )
     return cluster

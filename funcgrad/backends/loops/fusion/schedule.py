@@ -1,8 +1,8 @@
 """From a cluster to a loop nest.
 
-Values are written when something asks for them, at the place their axes tell: once for the
-kernel, once for a row, or in the pass over the row's elements that asked. What several passes
-need is computed again in each if that is cheap, else kept in a scratch row.
+Values are written when something asks for them, at the coordinates that their axes tell: once
+for the kernel, once for a row, or in the pass over the row's elements that asked. What several
+passes need is computed again in each if that is cheap, else kept in a scratch row.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from funcgrad.backends.loops.fusion.partition import UNROLLED, Cluster
 from funcgrad.backends.loops.fusion.scatter import scatter_operands
 from funcgrad.backends.loops.fusion.values import Values, reduction_of
 from funcgrad.backends.loops.nests.collapse import collapse
+from funcgrad.backends.loops.nests.coordinates import ZERO, Coordinate, broadcast
 from funcgrad.backends.loops.nests.limits import Limits
 from funcgrad.backends.loops.nests.nest import (
     Axis,
@@ -33,8 +34,7 @@ from funcgrad.backends.loops.nests.nest import (
     Store,
     affine,
 )
-from funcgrad.backends.loops.nests.places import ZERO, Place, broadcast
-from funcgrad.backends.loops.nests.tiling import Piece, Tiling, Wish, refined, whole
+from funcgrad.backends.loops.nests.tiling import Piece, SplitRequest, Tiling, refined, whole
 from funcgrad.backends.loops.nests.views import View, row_major
 from funcgrad.core.graph import Eqn
 from funcgrad.primitives.indexing import block_position
@@ -72,8 +72,8 @@ def schedule(
     most = limits.most_pieces if cheap else limits.few_pieces
     tilings = [whole(n) for n in cluster.dims]
     for _ in range(_REFINEMENTS):
-        found, wishes = _with_tilings(cluster, tilings, outputs, resolve, target, limits, again)
-        better = refined(tilings, wishes, most)
+        found, requests = _with_tilings(cluster, tilings, outputs, resolve, target, limits, again)
+        better = refined(tilings, requests, most)
         if better == tilings:
             break
         tilings = better
@@ -82,19 +82,19 @@ def schedule(
 
 def _with_tilings(
     cluster: Cluster, tilings: list[Tiling], *args: Any
-) -> tuple[Scheduled, list[Wish]]:
+) -> tuple[Scheduled, list[SplitRequest]]:
     split = cluster.split
     if split is None:
         scheduler = _Scheduler(cluster, tilings, None, *args)
         found = scheduler.run()
         if found is not None:
-            return found, scheduler.wishes
+            return found, scheduler.requests
         long = [k for k, t in enumerate(tilings) if t.count > 1]
         split = max(long, default=len(tilings) - 1)
     scheduler = _Scheduler(cluster, tilings, split, *args)
     found = scheduler.run()
     assert found is not None
-    return found, scheduler.wishes
+    return found, scheduler.requests
 
 
 class _Box(NamedTuple):
@@ -132,7 +132,7 @@ class _Scheduler(Values):
             for pieces in itertools.product(*(t.pieces for t in tilings[first:]))
         ]
         # Where the positions on each axis of the space lie, in the present piece of it.
-        self.spots: list[list[Place]] = [[] for _ in tilings]
+        self.positions: list[list[Coordinate]] = [[] for _ in tilings]
         self._depth: dict[int, int] = {}
         self._cost: dict[int, int] = {}
         self.now = 0
@@ -175,7 +175,7 @@ class _Scheduler(Values):
         self.memo, self.rows, self.kept = {}, {}, {}
         for number, (axis, piece) in enumerate(zip(box.axes, box.pieces, strict=True)):
             self.reach[axis], self.rounds[axis] = (piece.begin, piece.end), (number, 0)
-            self.spots[number] = [Index(s, ((axis, piece.step),)) for s in piece.starts]
+            self.positions[number] = [Index(s, ((axis, piece.step),)) for s in piece.starts]
 
     def _enter_box(self, box: _Box) -> None:
         """Go on with a part of the row."""
@@ -185,7 +185,7 @@ class _Scheduler(Values):
         ):
             self.reach[axis], self.rounds[axis] = (0, axis.extent), (number, piece.begin)
             first = piece.step * piece.begin
-            self.spots[number] = [Index(s + first, ((axis, piece.step),)) for s in piece.starts]
+            self.positions[number] = [Index(s + first, ((axis, piece.step),)) for s in piece.starts]
 
     def _is_flat(self) -> bool:
         loops = self.kernel.loops()
@@ -218,7 +218,7 @@ class _Scheduler(Values):
         if self.flat:
             return False
         reduced = self._reduced_labels(eqn, labels)
-        return bool(reduced) and reduced == set(range(self.first_inner, len(self.spots)))
+        return bool(reduced) and reduced == set(range(self.first_inner, len(self.positions)))
 
     def depth(self, atom: Any) -> int:
         """The first pass in which a value can be known."""
@@ -286,8 +286,8 @@ class _Scheduler(Values):
             self._enter_box(box)
             self.first_box = box is self.boxes[0]
             for _, what, eqn in roots:
-                for places in self._each(eqn, what):
-                    self._write_root(what, eqn, places)
+                for coordinates in self._each(eqn, what):
+                    self._write_root(what, eqn, coordinates)
                 if what == "reduce":
                     self._write_reduce(eqn)
             for key in self.to_keep:
@@ -300,17 +300,17 @@ class _Scheduler(Values):
         for step in self.finish:
             step()
 
-    def _write_root(self, what: str, eqn: Eqn, places: tuple[Place, ...]) -> None:
+    def _write_root(self, what: str, eqn: Eqn, coordinates: tuple[Coordinate, ...]) -> None:
         if what == "store":
-            self._write_output(eqn.outs[0], places)
+            self._write_output(eqn.outs[0], coordinates)
         elif what == "scatter":
-            self._write_scatter(eqn, places)
+            self._write_scatter(eqn, coordinates)
         elif what == "combine":
-            self._write_combine(eqn, places)
+            self._write_combine(eqn, coordinates)
 
-    def _each(self, eqn: Eqn, what: str) -> list[tuple[Place, ...]]:
-        """The places of a result; of reductions those of the operand, one for each kept element
-        of an unrolled axis."""
+    def _each(self, eqn: Eqn, what: str) -> list[tuple[Coordinate, ...]]:
+        """The coordinates of a result; of reductions those of the operand, one for each kept
+        element of an unrolled axis."""
         if what == "store":
             return self._places(self.cluster.labels[id(eqn.outs[0])], eqn.outs[0].aval.shape)
         if what == "scatter":
@@ -318,7 +318,7 @@ class _Scheduler(Values):
             return self._places(self.cluster.labels[id(updates)], updates.aval.shape)
         return self._places(self.cluster.reduced[id(eqn.outs[0])], eqn.ins[0].aval.shape)
 
-    def _places(self, labels: Any, shape: Sequence[int]) -> list[tuple[Place, ...]]:
+    def _places(self, labels: Any, shape: Sequence[int]) -> list[tuple[Coordinate, ...]]:
         choices = []
         for label, n in zip(labels, shape, strict=True):
             if label is None:
@@ -326,15 +326,15 @@ class _Scheduler(Values):
             elif label == UNROLLED:
                 choices.append([Index(k) for k in range(n)])
             else:
-                choices.append(self.spots[label])
+                choices.append(self.positions[label])
         return list(itertools.product(*choices))
 
-    def _write_output(self, var: Any, places: tuple[Place, ...]) -> None:
-        index = self._linear(places, row_major(var.aval.shape), 0)
+    def _write_output(self, var: Any, coordinates: tuple[Coordinate, ...]) -> None:
+        index = self._linear(coordinates, row_major(var.aval.shape), 0)
         inner = self.flat or self._has_inner(self.cluster.labels[id(var)])
 
         def store() -> None:
-            value = self.value(var, places)
+            value = self.value(var, coordinates)
             self._emit(Store(self._result(var), index, value), 2 if inner else 1)
 
         if inner:
@@ -344,14 +344,14 @@ class _Scheduler(Values):
 
     def _write_reduce(self, eqn: Eqn) -> None:
         """The part of a row's reductions that this part of the row has."""
-        groups: dict[tuple[Place, ...], list[tuple[Place, ...]]] = {}
-        for places in self._each(eqn, "reduce"):
-            groups.setdefault(self._kept_places(eqn, places), []).append(places)
+        groups: dict[tuple[Coordinate, ...], list[tuple[Coordinate, ...]]] = {}
+        for coordinates in self._each(eqn, "reduce"):
+            groups.setdefault(self._kept_coordinates(eqn, coordinates), []).append(coordinates)
         for kept, reduced in groups.items():
             _, parts = self.parts.setdefault((id(eqn), kept), (eqn, []))
             parts.append(self._total(eqn, reduced))
 
-    def _finish_reduce(self, eqn: Eqn, kept: tuple[Place, ...], parts: list[Operand]) -> None:
+    def _finish_reduce(self, eqn: Eqn, kept: tuple[Coordinate, ...], parts: list[Operand]) -> None:
         var = eqn.outs[0]
         total = parts[0]
         for part in parts[1:]:
@@ -361,12 +361,12 @@ class _Scheduler(Values):
             index = self._linear(kept, row_major(var.aval.shape), 0)
             self._emit(Store(self._result(var), index, total), 1)
 
-    def _total(self, eqn: Eqn, reduced: Sequence[tuple[Place, ...]]) -> Ref:
+    def _total(self, eqn: Eqn, reduced: Sequence[tuple[Coordinate, ...]]) -> Ref:
         """A reduction over the loop, and over several elements that a round of it computes."""
         dtype = eqn.outs[0].aval.dtype
         value: Operand | None = None
-        for places in reduced:
-            one = self._converted(self.value(eqn.ins[0], places), dtype)
+        for coordinates in reduced:
+            one = self._converted(self.value(eqn.ins[0], coordinates), dtype)
             pair = None if value is None else [value, one]
             value = self._operation(reduction_of(eqn), pair, dtype) if pair else one
         assert value is not None
@@ -374,17 +374,19 @@ class _Scheduler(Values):
         self.reductions.append(Reduction(total, reduction_of(eqn), value))
         return total
 
-    def _kept_places(self, eqn: Eqn, places: tuple[Place, ...]) -> tuple[Place, ...]:
+    def _kept_coordinates(
+        self, eqn: Eqn, coordinates: tuple[Coordinate, ...]
+    ) -> tuple[Coordinate, ...]:
         axes, keep = eqn.params["axes"], eqn.params["keepdims"]
         return tuple(
-            ZERO if i in axes else p for i, p in enumerate(places) if keep or i not in axes
+            ZERO if i in axes else p for i, p in enumerate(coordinates) if keep or i not in axes
         )
 
-    def _write_combine(self, eqn: Eqn, places: tuple[Place, ...]) -> None:
+    def _write_combine(self, eqn: Eqn, coordinates: tuple[Coordinate, ...]) -> None:
         """A reduction over rows: accumulated in memory, a part for each chunk."""
         var, op = eqn.outs[0], reduction_of(eqn)
         size = max(prod(var.aval.shape), 1)
-        kept = self._kept_places(eqn, places)
+        kept = self._kept_coordinates(eqn, coordinates)
         index = self._linear(kept, row_major(var.aval.shape), 0)
         into = self._result(var)
         key = ("partial", id(var))
@@ -394,26 +396,26 @@ class _Scheduler(Values):
             self.buffers.append(None)
         number = self.numbers[key]
         if index.level == 2:
-            value = self._converted(self.value(eqn.ins[0], places), var.aval.dtype)
+            value = self._converted(self.value(eqn.ins[0], coordinates), var.aval.dtype)
             self._emit(Combine(number, index, op, value), 2)
             return
         labels = self.cluster.reduced[id(var)]
         if self._has_inner(self._reduced_labels(eqn, labels)):
-            total: Operand = self._total(eqn, [places])
+            total: Operand = self._total(eqn, [coordinates])
         elif self.first_box or self._has_inner(labels):
-            total = self._converted(self.value(eqn.ins[0], places), var.aval.dtype)
+            total = self._converted(self.value(eqn.ins[0], coordinates), var.aval.dtype)
         else:
             return
         self.finish.append(lambda: self.body.append(Combine(number, index, op, total)))
 
-    def _write_scatter(self, eqn: Eqn, places: tuple[Place, ...]) -> None:
+    def _write_scatter(self, eqn: Eqn, coordinates: tuple[Coordinate, ...]) -> None:
         """Each update put, or combined, where its indices tell, one after the other."""
         (out,), (updates, indices) = eqn.outs, scatter_operands(eqn)
         axes, shape = eqn.params["axes"], out.aval.shape
         block = np.broadcast_shapes(*(i.aval.shape for i in indices))
         start = block_position(axes)
-        own = places[start : start + len(block)]
-        rest = iter((*places[:start], *places[start + len(block) :]))
+        own = coordinates[start : start + len(block)]
+        rest = iter((*coordinates[:start], *coordinates[start + len(block) :]))
         found = []
         for axis, n in enumerate(shape):
             if axis in axes:
@@ -421,7 +423,7 @@ class _Scheduler(Values):
                 found.append(self._indexed(i, broadcast(i, own), n))
             else:
                 found.append(next(rest))
-        value = self._converted(self.value(updates, places), out.aval.dtype)
+        value = self._converted(self.value(updates, coordinates), out.aval.dtype)
         index = self._linear(found, row_major(shape), 0)
         number, op = self._result(out), eqn.prim.scatters
         assert op is not None

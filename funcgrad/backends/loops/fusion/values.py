@@ -1,4 +1,4 @@
-"""Scalar values at places, written as statements where something asks for them."""
+"""Scalar values at coordinates, written as statements where something asks for them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ from typing import Any
 import numpy as np
 
 from funcgrad.backends.common.dtypes import BOOL, INT64, loop_dtypes, narrow_code, narrow_range
+from funcgrad.backends.loops.nests.coordinates import (
+    ZERO,
+    Coordinate,
+    broadcast,
+    mapped,
+    through_view,
+    unmapped,
+)
 from funcgrad.backends.loops.nests.iota import counted_axis, is_iota, one_hot_rows
 from funcgrad.backends.loops.nests.nest import (
     Axis,
@@ -25,15 +33,7 @@ from funcgrad.backends.loops.nests.nest import (
     Ref,
     affine,
 )
-from funcgrad.backends.loops.nests.places import (
-    ZERO,
-    Place,
-    broadcast,
-    mapped,
-    through_view,
-    unmapped,
-)
-from funcgrad.backends.loops.nests.tiling import Wish, wish
+from funcgrad.backends.loops.nests.tiling import SplitRequest, split_request
 from funcgrad.backends.loops.nests.views import View, parts_of, row_major
 from funcgrad.core.graph import Const, Eqn
 from funcgrad.core.view_map import ViewMap
@@ -63,7 +63,7 @@ class Values:
         kept: where values lie that an earlier pass has written to scratch rows.
         reach: the range of an axis' positions.
         rounds: what axis of the space an axis is, and the round of the tiling it starts at.
-        wishes: what would have told statically whether a position lies within a range.
+        requests: what would have told statically whether a position lies within a range.
     """
 
     def __init__(
@@ -86,41 +86,43 @@ class Values:
         self.kept: dict[Any, tuple[int, Index]] = {}
         self.reach: dict[Axis, tuple[int, int]] = {}
         self.rounds: dict[Axis, tuple[int, int]] = {}
-        self.wishes: list[Wish] = []
+        self.requests: list[SplitRequest] = []
 
-    def value(self, atom: Any, places: tuple[Place, ...]) -> Operand:
-        """A value's element at these places."""
+    def value(self, atom: Any, coordinates: tuple[Coordinate, ...]) -> Operand:
+        """A value's element at these coordinates."""
         if type(atom) is Const and not isinstance(atom.value, np.ndarray):
             return Literal(atom.value, atom.aval.dtype)
-        key = (id(atom), places)
+        key = (id(atom), coordinates)
         found = self.memo.get(key) or self.pass_memo.get(key) or self.rows.get(key)
         if found is None:
             kept = self.kept.get(key)
             if kept is not None:
                 found = self._emit_new(Load, atom.aval.dtype, 2, *kept)
             else:
-                found = self._computed(atom, places)
+                found = self._computed(atom, coordinates)
             (self.pass_memo if found.level == 2 else self.memo)[key] = found
         return found
 
-    def _computed(self, atom: Any, places: tuple[Place, ...]) -> Operand:
+    def _computed(self, atom: Any, coordinates: tuple[Coordinate, ...]) -> Operand:
         eqn = self.made_by.get(id(atom))
         if eqn is None:
-            return self._counted(atom, places) if is_iota(atom) else self._load(atom, places)
+            return (
+                self._counted(atom, coordinates) if is_iota(atom) else self._load(atom, coordinates)
+            )
         prim, name = eqn.prim, eqn.prim.name
         if prim.view:
-            return self.value(eqn.ins[0], through_view(eqn, places))
+            return self.value(eqn.ins[0], through_view(eqn, coordinates))
         if prim.reduces:
-            return self._unrolled(eqn, places)
+            return self._unrolled(eqn, coordinates)
         if prim.gathers:
-            return self._gather(eqn, places)
+            return self._gather(eqn, coordinates)
         if prim.scatters:
-            return self._one_hot(eqn, places)
+            return self._one_hot(eqn, coordinates)
         if prim.assembles:
-            return self._assembled(eqn, places)
+            return self._assembled(eqn, coordinates)
         args = []
         for a, dtype in zip(eqn.ins, loop_dtypes(eqn), strict=True):
-            args.append(self._converted(self.value(a, broadcast(a, places)), dtype))
+            args.append(self._converted(self.value(a, broadcast(a, coordinates)), dtype))
         dtype = eqn.outs[0].aval.dtype
         return (
             self._narrowed(args[0], dtype)
@@ -158,9 +160,9 @@ class Values:
             memo[key] = out
         return memo[key]
 
-    def _load(self, atom: Any, places: tuple[Place, ...]) -> Operand:
+    def _load(self, atom: Any, coordinates: tuple[Coordinate, ...]) -> Operand:
         view = self.resolve(atom)
-        index = self._linear(places, view.strides, view.offset)
+        index = self._linear(coordinates, view.strides, view.offset)
         number = self._param(view.buffer, atom.aval.dtype, view.buffer.size, "in")
         key = ("load", number, index)
         memo = self.pass_memo if index.level == 2 else self.memo
@@ -168,18 +170,18 @@ class Values:
             memo[key] = self._emit_new(Load, atom.aval.dtype, index.level, number, index)
         return memo[key]
 
-    def _counted(self, atom: Any, places: tuple[Place, ...]) -> Operand:
+    def _counted(self, atom: Any, coordinates: tuple[Coordinate, ...]) -> Operand:
         """An element of a constant that counts its elements: its own number."""
-        index = self._linear(places, row_major(atom.aval.shape), 0)
+        index = self._linear(coordinates, row_major(atom.aval.shape), 0)
         if index.dynamic:
-            return self._load(atom, places)
+            return self._load(atom, coordinates)
         return self._converted(self._position(index), atom.aval.dtype)
 
-    def _unrolled(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
+    def _unrolled(self, eqn: Eqn, coordinates: tuple[Coordinate, ...]) -> Operand:
         """A reduction over a short axis: its elements one after the other."""
         axes, keep = eqn.params["axes"], eqn.params["keepdims"]
         shape, dtype = eqn.ins[0].aval.shape, eqn.outs[0].aval.dtype
-        rest = iter(p for i, p in enumerate(places) if not (keep and i in axes))
+        rest = iter(p for i, p in enumerate(coordinates) if not (keep and i in axes))
         around = [None if i in axes else next(rest) for i in range(len(shape))]
         total: Operand | None = None
         for chosen in itertools.product(*(range(shape[a]) for a in axes)):
@@ -194,13 +196,13 @@ class Values:
         assert total is not None
         return total
 
-    def _gather(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
+    def _gather(self, eqn: Eqn, coordinates: tuple[Coordinate, ...]) -> Operand:
         x, *indices = eqn.ins
         axes = eqn.params["axes"]
         block = np.broadcast_shapes(*(i.aval.shape for i in indices))
         start = block_position(axes)
-        own = places[start : start + len(block)]
-        rest = iter((*places[:start], *places[start + len(block) :]))
+        own = coordinates[start : start + len(block)]
+        rest = iter((*coordinates[:start], *coordinates[start + len(block) :]))
         found = []
         for axis, n in enumerate(x.aval.shape):
             if axis in axes:
@@ -210,28 +212,28 @@ class Values:
                 found.append(next(rest))
         return self.value(x, tuple(found))
 
-    def _indexed(self, atom: Any, places: tuple[Place, ...], n: int) -> Place:
-        """The place that an element of an index array names."""
+    def _indexed(self, atom: Any, coordinates: tuple[Coordinate, ...], n: int) -> Coordinate:
+        """The coordinate that an element of an index array names."""
         axis = counted_axis(atom, n)
         if axis is not None:
-            return places[axis]
-        index = self._index(self.value(atom, places), n)
+            return coordinates[axis]
+        index = self._index(self.value(atom, coordinates), n)
         return Index(index) if isinstance(index, int) else Index(0, (), ((index, 1),))
 
-    def _one_hot(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
-        """The updates where the one index that is no count of rows names the place, else 0."""
+    def _one_hot(self, eqn: Eqn, coordinates: tuple[Coordinate, ...]) -> Operand:
+        """The updates where the one index that is no count of rows names the coordinate, else 0."""
         updates, *indices = eqn.ins
         axes, shape, dtype = eqn.params["axes"], eqn.params["shape"], eqn.outs[0].aval.dtype
         rows = one_hot_rows(eqn)
         assert rows is not None
-        block: list[Place] = [ZERO] * len(updates.aval.shape)
+        block: list[Coordinate] = [ZERO] * len(updates.aval.shape)
         for axis, row in rows.items():
-            block[row] = places[axis]
+            block[row] = coordinates[axis]
         (chosen,) = {*axes} - {*rows}
         atom = indices[axes.index(chosen)]
         index = self._index(self.value(atom, broadcast(atom, tuple(block))), shape[chosen])
         value = self.value(updates, broadcast(updates, tuple(block)))
-        here = self._position(places[chosen])
+        here = self._position(coordinates[chosen])
         if isinstance(index, int):
             there: Operand = Literal(index, INT32)
         else:
@@ -239,15 +241,15 @@ class Values:
         hit = self._operation("equal", [here, there], BOOL)
         return self._operation("where", [hit, value, Literal(0, dtype)], dtype)
 
-    def _position(self, place: Place) -> Operand:
-        """A place as a number."""
+    def _position(self, coordinate: Coordinate) -> Operand:
+        """A coordinate as a number."""
         total: Operand | None = None
-        for ref, step in place.dynamic:
+        for ref, step in coordinate.dynamic:
             term = self._converted(ref, INT32)
             if step != 1:
                 term = self._operation("mul", [term, Literal(step, INT32)], INT32)
             total = term if total is None else self._operation("add", [total, term], INT32)
-        index = affine(place.const, place.terms)
+        index = affine(coordinate.const, coordinate.terms)
         if total is not None and index == ZERO:
             return total
         key = ("position", index)
@@ -281,13 +283,13 @@ class Values:
 
     # -- arrays put together ------------------------------------------------------------
 
-    def _assembled(self, eqn: Eqn, places: tuple[Place, ...]) -> Operand:
+    def _assembled(self, eqn: Eqn, coordinates: tuple[Coordinate, ...]) -> Operand:
         """The element of the operand that lies there, or else 0."""
         dtype = eqn.outs[0].aval.dtype
         covered = sum(a.aval.size for a in eqn.ins) == eqn.outs[0].aval.size
         found: Operand | None = None if covered else Literal(dtype.type(0), dtype)
         for atom, part in zip(eqn.ins, parts_of(eqn), strict=True):
-            where = self._inside(part, atom.aval.shape, places)
+            where = self._inside(part, atom.aval.shape, coordinates)
             if where is None:
                 continue
             own, tests = where
@@ -302,62 +304,66 @@ class Values:
         return found
 
     def _inside(
-        self, part: ViewMap, shape: tuple[int, ...], places: tuple[Place, ...]
-    ) -> tuple[tuple[Place, ...], list[Operand]] | None:
-        """Where places of the whole lie in a part, and tests of whether they do; None if not."""
+        self, part: ViewMap, shape: tuple[int, ...], coordinates: tuple[Coordinate, ...]
+    ) -> tuple[tuple[Coordinate, ...], list[Operand]] | None:
+        """Where in a part coordinates of the whole lie, and tests of whether they do; or None."""
         ranges = {axis: range(p, p + 1) for axis, p in part.fixed}
         for n, along in zip(shape, part.axes, strict=True):
             assert along is not None
             first, step = along.start, along.step
             ranges[along.axis] = range(first, first + step * n, step)
         own, tests = {}, []
-        for axis, (n, place) in enumerate(zip(part.source, places, strict=True)):
+        for axis, (n, coordinate) in enumerate(zip(part.source, coordinates, strict=True)):
             inside = True
             if ranges[axis] != range(n):
-                inside, place = self._within(place, ranges[axis])
+                inside, coordinate = self._within(coordinate, ranges[axis])
             if inside is False:
                 return None
             if inside is not True:
                 tests.append(inside)
-            own[axis] = ZERO if len(ranges[axis]) == 1 else place
+            own[axis] = ZERO if len(ranges[axis]) == 1 else coordinate
         return tuple([own[along.axis] for along in part.axes if along is not None]), tests
 
-    def _within(self, place: Place, within: range) -> tuple[bool | Operand, Place]:
-        """Whether a place lies within a range, and where in it; known for all of the pass, or
-        else a value that tells it, and a place that exists in any case."""
-        place = self._settled(place)
+    def _within(self, coordinate: Coordinate, within: range) -> tuple[bool | Operand, Coordinate]:
+        """Whether a coordinate lies within a range, and where in it; known for all of the pass, or
+        else a value that tells it, and a coordinate that exists in any case."""
+        coordinate = self._settled(coordinate)
         up = within if within.step > 0 else within[::-1]
-        if not place.dynamic:
-            ends = [(s * self.reach[a][0], s * (self.reach[a][1] - 1)) for a, s in place.terms]
-            low = place.const + sum(map(min, ends))
-            high = place.const + sum(map(max, ends))
-            even = all(s % up.step == 0 for _, s in place.terms)
-            if high < up[0] or low > up[-1] or (even and (place.const - up[0]) % up.step):
+        if not coordinate.dynamic:
+            ends = [(s * self.reach[a][0], s * (self.reach[a][1] - 1)) for a, s in coordinate.terms]
+            low = coordinate.const + sum(map(min, ends))
+            high = coordinate.const + sum(map(max, ends))
+            even = all(s % up.step == 0 for _, s in coordinate.terms)
+            if high < up[0] or low > up[-1] or (even and (coordinate.const - up[0]) % up.step):
                 return False, ZERO
             if even and low >= up[0] and high <= up[-1]:
-                return True, unmapped(place, within.start, within.step)
-            if len(place.terms) == 1:
-                self._wish(place, up)
-        return self._test(place, within, up)
+                return True, unmapped(coordinate, within.start, within.step)
+            if len(coordinate.terms) == 1:
+                self._request_split(coordinate, up)
+        return self._test(coordinate, within, up)
 
-    def _settled(self, place: Place) -> Place:
-        """The place without axes that have one position."""
-        const, terms = place.const, []
-        for axis, step in place.terms:
+    def _settled(self, coordinate: Coordinate) -> Coordinate:
+        """The coordinate without axes that have one position."""
+        const, terms = coordinate.const, []
+        for axis, step in coordinate.terms:
             begin, end = self.reach[axis]
             if end - begin == 1:
                 const += step * begin
             else:
                 terms.append((axis, step))
-        return Index(const, tuple(terms), place.dynamic)
+        return Index(const, tuple(terms), coordinate.dynamic)
 
-    def _wish(self, place: Place, within: range) -> None:
-        ((axis, step),) = place.terms
+    def _request_split(self, coordinate: Coordinate, within: range) -> None:
+        ((axis, step),) = coordinate.terms
         number, begin = self.rounds[axis]
-        self.wishes.append(wish(number, place._replace(const=place.const - step * begin), within))
+        self.requests.append(
+            split_request(
+                number, coordinate._replace(const=coordinate.const - step * begin), within
+            )
+        )
 
-    def _test(self, place: Place, within: range, up: range) -> tuple[Operand, Place]:
-        here = self._position(place)
+    def _test(self, coordinate: Coordinate, within: range, up: range) -> tuple[Operand, Coordinate]:
+        here = self._position(coordinate)
         above = self._operation("greater_equal", [here, Literal(up[0], INT32)], BOOL)
         below = self._operation("less_equal", [here, Literal(up[-1], INT32)], BOOL)
         inside = self._operation("logical_and", [above, below], BOOL)
@@ -399,10 +405,12 @@ class Values:
     def _result(self, var: Any) -> int:
         return self._param(self.target(var), var.aval.dtype, max(prod(var.aval.shape), 1), "out")
 
-    def _linear(self, places: Sequence[Place], strides: Sequence[int], offset: int) -> Index:
+    def _linear(
+        self, coordinates: Sequence[Coordinate], strides: Sequence[int], offset: int
+    ) -> Index:
         const, terms, dynamic = offset, [], []
-        for place, stride in zip(places, strides, strict=True):
-            const += place.const * stride
-            terms += [(axis, step * stride) for axis, step in place.terms]
-            dynamic += [(ref, step * stride) for ref, step in place.dynamic]
+        for coordinate, stride in zip(coordinates, strides, strict=True):
+            const += coordinate.const * stride
+            terms += [(axis, step * stride) for axis, step in coordinate.terms]
+            dynamic += [(ref, step * stride) for ref, step in coordinate.dynamic]
         return affine(const, terms)._replace(dynamic=tuple(dynamic))

@@ -47,7 +47,7 @@ class Tiling(NamedTuple):
         return found
 
 
-class Wish(NamedTuple):
+class SplitRequest(NamedTuple):
     """What would tell statically whether a position lies within a range: cuts of an axis'
     rounds, or that a round computes so many neighbouring positions."""
 
@@ -60,27 +60,27 @@ def whole(extent: int) -> Tiling:
     return Tiling(extent, extent)
 
 
-def wish(axis: int, place: Index, within: range) -> Wish:
-    """What would decide whether `place`, which has a single term, lies within a range."""
-    ((_, step),) = place.terms
+def split_request(axis: int, coordinate: Index, within: range) -> SplitRequest:
+    """What would decide whether `coordinate`, which has a single term, lies within a range."""
+    ((_, step),) = coordinate.terms
     together = within.step // gcd(within.step, step)
     if together > 1:
-        return Wish(axis, (), together)
+        return SplitRequest(axis, (), together)
     cuts = []
     for edge in (within.start, within[-1] + 1):
         # The first round on the other side of the edge.
         if step > 0:
-            cuts.append(-((place.const - edge) // step))
+            cuts.append(-((coordinate.const - edge) // step))
         else:
-            cuts.append((place.const - edge) // -step + 1)
-    return Wish(axis, tuple(cuts))
+            cuts.append((coordinate.const - edge) // -step + 1)
+    return SplitRequest(axis, tuple(cuts))
 
 
-def refined(tilings: Sequence[Tiling], wishes: Iterable[Wish], most: int) -> list[Tiling]:
-    """The tilings with wishes met, as far as there are not many more than so many pieces."""
+def refined(tilings: Sequence[Tiling], requests: Iterable[SplitRequest], most: int) -> list[Tiling]:
+    """The tilings with requests met, as far as there are not many more than so many pieces."""
     found = list(tilings)
     for axis in reversed(range(len(found))):
-        mine = [w for w in wishes if w.axis == axis]
+        mine = [w for w in requests if w.axis == axis]
         old, new = found[axis], found[axis]
         together = max((w.together for w in mine), default=1)
         if together > 1:

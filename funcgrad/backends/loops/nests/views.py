@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from funcgrad.backends.loops.nests.memory import Buffer
+from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.core.graph import Eqn
 from funcgrad.core.view_map import ViewMap
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from funcgrad.backends.common.sites import Lines, Site
 from funcgrad.backends.loops.fusion.target import Target
+from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.nests.kernels import copy_nest, neighbours_together
-from funcgrad.backends.loops.nests.memory import Buffer
 from funcgrad.backends.loops.nests.nest import Kernel
 from funcgrad.backends.loops.nests.views import View, contiguous, view_of
 from funcgrad.backends.loops.planning.plan import HostCall, Plan, RunKernel, Step

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-from funcgrad.backends.loops.nests.memory import Buffer, Placement
+from funcgrad.backends.loops.nests.buffers import Allocation, Buffer
 from funcgrad.backends.loops.planning.plan import (
     Branch,
     Plan,
@@ -46,7 +46,7 @@ def check_steps(steps: Sequence[Step], outside: Iterable[Buffer]) -> None:
             check_steps(plan.steps, known | {*step.reads, *step.writes})
         written = {*step.writes, *_own_room(step)}
         for buffer in step.reads:
-            if buffer.kind == "temp" and buffer not in known and buffer not in written:
+            if buffer.storage == "temp" and buffer not in known and buffer not in written:
                 raise GraphError(f"step {number}, {step}: reads what no step has written")
         known |= written
 
@@ -54,9 +54,9 @@ def check_steps(steps: Sequence[Step], outside: Iterable[Buffer]) -> None:
 def _own_room(step: Step) -> Sequence[Buffer]:
     """What a loop reads that it writes itself before."""
     if isinstance(step, Scan):
-        return [*step.carry.rooms[1], step.workspace]
+        return [*step.carry.buffers[1], step.workspace]
     if isinstance(step, While):
-        return [*step.carry.rooms[1], step.room, *step.workspaces]
+        return [*step.carry.buffers[1], step.flag_buffer, *step.workspaces]
     return [step.workspace] if isinstance(step, Branch) else []
 
 
@@ -78,7 +78,7 @@ def _check_run(run: RunKernel) -> None:
             )
 
 
-def check_placement(plan: Plan) -> None:
+def check_allocation(plan: Plan) -> None:
     """Verify that temporaries which live at the same time lie apart.
 
     Raises:
@@ -98,7 +98,7 @@ def check_placement(plan: Plan) -> None:
                 raise GraphError("two temporaries that live at one time overlap")
 
 
-def _lives(steps: Sequence[Step], memory: Placement) -> dict[Buffer, tuple[int, int]]:
+def _lives(steps: Sequence[Step], memory: Allocation) -> dict[Buffer, tuple[int, int]]:
     found: dict[Buffer, tuple[int, int]] = {}
     for number, step in enumerate(steps):
         for buffer in (*step.reads, *step.writes):

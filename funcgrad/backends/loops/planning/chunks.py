@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.nests.kernels import chunking
 from funcgrad.backends.loops.nests.limits import Limits
-from funcgrad.backends.loops.nests.memory import Buffer
 from funcgrad.backends.loops.nests.partials import combine_nest, in_order
 from funcgrad.backends.loops.planning.plan import ProductAndKernel, RunKernel, Step
 

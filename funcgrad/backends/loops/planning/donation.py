@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.nests.limits import Limits
-from funcgrad.backends.loops.nests.memory import Buffer
 from funcgrad.backends.loops.nests.nest import INDEXED, Kernel, Load, Loop, Rows, Store
 from funcgrad.backends.loops.planning.plan import MatrixProduct, ProductAndKernel, RunKernel, Step
 

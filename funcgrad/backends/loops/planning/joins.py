@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.nests.limits import Limits
-from funcgrad.backends.loops.nests.memory import Buffer
 from funcgrad.backends.loops.planning.plan import RunKernel, RunTogether, Step
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from funcgrad.backends.loops.fusion.decompose import decompose
 from funcgrad.backends.loops.fusion.target import Target
-from funcgrad.backends.loops.nests.memory import Buffer
+from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.nests.views import View, contiguous
 from funcgrad.backends.loops.planning.builder import Builder
 from funcgrad.backends.loops.planning.plan import Branch, Carry, RegisterLoop, Scan, Step, While
@@ -70,7 +70,7 @@ def _given(aval: Any) -> Buffer:
     return Buffer(aval.dtype, max(aval.size, 1), "given")
 
 
-def _room(aval: Any) -> Buffer:
+def _buffer(aval: Any) -> Buffer:
     return Buffer(aval.dtype, max(aval.size, 1))
 
 
@@ -91,10 +91,10 @@ def _reach(view: View) -> int:
 def _carry(builder: Builder, avals: Sequence[Any], first: Sequence[View]) -> Carry:
     """Buffers for what a loop carries, the first values copied into them."""
     now, later = tuple(map(_given, avals)), tuple(map(_given, avals))
-    rooms = tuple(map(_room, avals)), tuple(map(_room, avals))
-    for view, buffer, aval in zip(first, rooms[0], avals, strict=True):
+    buffers = tuple(map(_buffer, avals)), tuple(map(_buffer, avals))
+    for view, buffer, aval in zip(first, buffers[0], avals, strict=True):
         builder.copy(view, contiguous(buffer, aval.shape))
-    return Carry(now, later, rooms)
+    return Carry(now, later, buffers)
 
 
 def _views(buffers: Sequence[Buffer], avals: Sequence[Any]) -> list[View]:

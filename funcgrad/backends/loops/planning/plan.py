@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from funcgrad.backends.loops.fusion.target import ProductPlan
+from funcgrad.backends.loops.nests.buffers import Allocation, Buffer
 from funcgrad.backends.loops.nests.kernels import work_of
-from funcgrad.backends.loops.nests.memory import Buffer, Placement
 from funcgrad.backends.loops.nests.nest import Kernel
 from funcgrad.backends.loops.nests.views import View
 from funcgrad.core.graph import Eqn, Var
@@ -213,13 +213,13 @@ class Carry(NamedTuple):
     """What a loop hands from one round to the next, in two sets of buffers.
 
     Attributes:
-        now, next: what the body's steps read and write; in each round they lie in other `rooms`.
-        rooms: the two sets; the first holds the initial values when the loop begins.
+        now, next: what the body's steps read and write; in each round they lie in other `buffers`.
+        buffers: the two sets; the first holds the initial values when the loop begins.
     """
 
     now: tuple[Buffer, ...]
     next: tuple[Buffer, ...]
-    rooms: tuple[tuple[Buffer, ...], tuple[Buffer, ...]]
+    buffers: tuple[tuple[Buffer, ...], tuple[Buffer, ...]]
 
 
 @dataclass(eq=False, repr=False, match_args=False)
@@ -248,7 +248,7 @@ class Scan:
     @cached_property
     def reads(self) -> Buffers:
         outside = [v.buffer for v in (*self.consts, *self.xs)]
-        return [*outside, *self.carry.rooms[0], *self.carry.rooms[1], self.workspace]
+        return [*outside, *self.carry.buffers[0], *self.carry.buffers[1], self.workspace]
 
     @cached_property
     def writes(self) -> Buffers:
@@ -262,7 +262,7 @@ class While:
     test: Plan
     body: Plan
     flag: Buffer
-    room: Buffer
+    flag_buffer: Buffer
     carry: Carry
     consts: tuple[View, ...]
     results: tuple[Buffer, ...]
@@ -270,7 +270,7 @@ class While:
 
     @cached_property
     def reads(self) -> Buffers:
-        own = [*self.carry.rooms[0], *self.carry.rooms[1], self.room, *self.workspaces]
+        own = [*self.carry.buffers[0], *self.carry.buffers[1], self.flag_buffer, *self.workspaces]
         return [*(v.buffer for v in self.consts), *own]
 
     @property
@@ -316,7 +316,7 @@ class Plan(NamedTuple):
     """Steps in order, and where their temporaries lie in an arena."""
 
     steps: Sequence[Step]
-    memory: Placement
+    memory: Allocation
 
 
 def nested(step: Step) -> Sequence[Plan]:

@@ -10,10 +10,9 @@ from funcgrad.backends.loops.fusion.partition import Cluster, Partition
 from funcgrad.backends.loops.fusion.recompute import recomputed
 from funcgrad.backends.loops.fusion.schedule import schedule
 from funcgrad.backends.loops.fusion.target import Target
-from funcgrad.backends.loops.nests.memory import Buffer, place
+from funcgrad.backends.loops.nests.buffers import Buffer, allocate
 from funcgrad.backends.loops.nests.views import View, contiguous
-from funcgrad.backends.loops.planning import assembly, check, products
-from funcgrad.backends.loops.planning import loops as control
+from funcgrad.backends.loops.planning import assembly, check, loops, products
 from funcgrad.backends.loops.planning.builder import Builder, Program
 from funcgrad.backends.loops.planning.chunks import chunked
 from funcgrad.backends.loops.planning.donation import copies_itself, donations
@@ -25,7 +24,7 @@ from funcgrad.core.graph import Const, Eqn, Graph, Var
 
 # The steps of an equation that no cluster takes, by its primitive's name.
 RULES: dict[str, Callable[[Builder, Eqn], None]] = {
-    **control.RULES,
+    **loops.RULES,
     **products.RULES,
 }
 
@@ -101,9 +100,9 @@ def planned(steps: Sequence[Step], outside: Iterable[Buffer]) -> Plan:
     """Steps with places for their temporaries; what surrounds them has a place already."""
     apart = set(outside)
     uses = [[b for b in (*s.reads, *s.writes) if b not in apart] for s in steps]
-    plan = Plan(steps, place(uses))
+    plan = Plan(steps, allocate(uses))
     if check.ALWAYS:
-        check.check_placement(plan)
+        check.check_allocation(plan)
     return plan
 
 
@@ -167,7 +166,7 @@ class Planner:
 
     def _cluster(self, cluster: Cluster) -> None:
         builder = self.builder
-        if cluster.kind == "loops":
+        if cluster.form == "loops":
             outputs = self._outputs_of(cluster)
             if outputs:
                 again = self._computed_again(cluster)
@@ -175,7 +174,7 @@ class Planner:
                     cluster, outputs, builder.resolve, builder.result, self.target.limits, again
                 )
                 builder.run(*found, builder.program.site((*again, *cluster.eqns)))
-        elif cluster.kind == "small":
+        elif cluster.form == "small":
             self._registers(cluster)
         else:
             self._call(cluster.eqns[0])
@@ -220,10 +219,10 @@ def _read_outside(partition: Partition) -> set[int]:
     for eqn in partition.graph.eqns:
         if eqn.prim.view:
             continue
-        home = partition.home.get(id(eqn.outs[0])) if eqn.outs else None
+        owner = partition.cluster_of.get(id(eqn.outs[0])) if eqn.outs else None
         for atom in eqn.ins:
             if type(atom) is Var:
                 root = partition.root(atom)
-                if partition.home.get(id(root)) is not home:
+                if partition.cluster_of.get(id(root)) is not owner:
                     found.add(id(root))
     return found

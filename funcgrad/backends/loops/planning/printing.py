@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from funcgrad.backends.loops.nests.memory import Buffer
+from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.nests.nest import Kernel, Kernels
 from funcgrad.backends.loops.nests.views import View, row_major
 from funcgrad.backends.loops.planning.plan import (
@@ -115,14 +115,14 @@ class _Printer:
                 return [f"{self.name(step.buffer)} = zeros"]
             case Scan():
                 way = "backwards " if step.reverse else ""
-                carried = f"carry {self._all(step.carry.rooms[0])}"
+                carried = f"carry {self._all(step.carry.buffers[0])}"
                 xs = ", ".join(map(self.view, step.xs))
                 results = self._all([*step.results, *(v.buffer for v in step.stacks)])
                 text = f"{results} = scan {way}{step.length} rounds({carried}; slices {xs})"
                 names = _carried(step.carry) | {"slice": step.slices, "part": step.parts}
                 return [text, (names, "body", step.body)]
             case While():
-                text = f"{self._all(step.results)} = while({self._all(step.carry.rooms[0])})"
+                text = f"{self._all(step.results)} = while({self._all(step.carry.buffers[0])})"
                 names = _carried(step.carry) | {"flag": [step.flag]}
                 return [text, (names, "test", step.test), (names, "body", step.body)]
             case Branch():

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.loops.nests.memory import Buffer
+from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.nests.views import View, contiguous, row_major
 from funcgrad.backends.loops.planning.builder import Builder
 from funcgrad.backends.loops.planning.plan import MatrixProduct

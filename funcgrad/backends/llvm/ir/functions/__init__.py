@@ -55,24 +55,24 @@ def _function(module: str, name: str) -> Callable[..., Value]:
 
 def _is_in_place(w: Writer, value: Value) -> bool:
     most = next((n for elements, n in _MOST_IN_PLACE.items() if w.elements <= elements), None)
-    w.module.in_place += -(-value.lanes * BITS[value.kind] // _VECTOR_BITS)
+    w.module.in_place += -(-value.lanes * BITS[value.ty] // _VECTOR_BITS)
     return most is None or w.module.in_place <= most
 
 
 def _called(name: str, formula: Callable[..., Value], w: Writer, values: Sequence[Value]) -> Value:
-    full = ".".join(["formula", name, *(mangled(v.kind, v.lanes) for v in values)])
+    full = ".".join(["formula", name, *(mangled(v.ty, v.lanes) for v in values)])
     if full not in w.module.functions:
         w.module.define(full, _text(full, formula, w.module, values))
-    return w.call(full, values[0].kind, values[0].lanes, values)
+    return w.call(full, values[0].ty, values[0].lanes, values)
 
 
 def _text(full: str, formula: Callable[..., Value], module: Module, values: Sequence[Value]) -> str:
     w = Writer(module)
-    params = [Value(f"%x{i}", v.kind, v.lanes) for i, v in enumerate(values)]
+    params = [Value(f"%x{i}", v.ty, v.lanes) for i, v in enumerate(values)]
     found = formula(w, *params)
     listed = ", ".join(f"{p.type} {p.ref}" for p in params)
     head = f"define internal {found.type} @{full}({listed}) noinline nounwind {{"
-    return "\n".join([head, "entry:", *w.rooms, *w.lines, f"  ret {found.type} {found.ref}", "}"])
+    return "\n".join([head, "entry:", *w.allocas, *w.lines, f"  ret {found.type} {found.ref}", "}"])
 
 
 FUNCTIONS: dict[str, Callable[..., Value]] = {

@@ -18,7 +18,7 @@ class Format(NamedTuple):
     """A binary floating-point format.
 
     Attributes:
-        bits: the kind of the integer of its width.
+        bits: the type of the integer of its width.
         fraction: how many bits the fraction has.
         bias: what is added to the exponent.
         rounder: 1.5 * 2**fraction: added to a small number, leaves its nearest integer in the
@@ -62,11 +62,11 @@ class Term:
 
     @property
     def format(self) -> Format:
-        return FORMATS[self.value.kind]
+        return FORMATS[self.value.ty]
 
     @property
     def single(self) -> bool:
-        return self.value.kind == "float"
+        return self.value.ty == "float"
 
     @property
     def literal(self) -> float | None:
@@ -82,12 +82,12 @@ class Term:
         return other.value if isinstance(other, Term) else self.w.like(other, self.value)
 
     def _op(self, name: str, other: Operand, swapped: bool = False) -> Term:
-        prefix = "f" if self.value.kind in FORMATS else ""
+        prefix = "f" if self.value.ty in FORMATS else ""
         pair = (self.lift(other), self.value) if swapped else (self.value, self.lift(other))
         return Term(self.w, self.w.op(prefix + name, *pair))
 
     def _compare(self, test: str, other: Operand) -> Term:
-        if self.value.kind in FORMATS:
+        if self.value.ty in FORMATS:
             opcode = f"fcmp {'une' if test == 'ne' else 'o' + test}"
         else:
             opcode = f"icmp {test if test in ('eq', 'ne') else 's' + test}"
@@ -174,20 +174,20 @@ class Term:
     @property
     def float(self) -> Term:
         """The float with these bits."""
-        kind = "float" if self.value.kind == "i32" else "double"
-        return Term(self.w, self.w.cast("bitcast", self.value, kind))
+        ty = "float" if self.value.ty == "i32" else "double"
+        return Term(self.w, self.w.cast("bitcast", self.value, ty))
 
     def converted(self) -> Term:
         """An integer as a float of its width."""
-        kind = "float" if self.value.kind == "i32" else "double"
-        return Term(self.w, self.w.cast("sitofp", self.value, kind))
+        ty = "float" if self.value.ty == "i32" else "double"
+        return Term(self.w, self.w.cast("sitofp", self.value, ty))
 
-    def resized(self, kind: str) -> Term:
+    def resized(self, ty: str) -> Term:
         """As a float of another width."""
-        if kind == self.value.kind:
+        if ty == self.value.ty:
             return self
-        opcode = "fpext" if kind == "double" else "fptrunc"
-        return Term(self.w, self.w.cast(opcode, self.value, kind))
+        opcode = "fpext" if ty == "double" else "fptrunc"
+        return Term(self.w, self.w.cast(opcode, self.value, ty))
 
 
 Operand = Term | float

@@ -124,11 +124,11 @@ _ERFINV = {
 
 def erf(x: Term) -> Term:
     """Both formulas by one polynomial: choosing coefficients costs less than evaluating two."""
-    kind = x.value.kind
-    size = at_most(abs(x), _ERF_END[kind])
+    ty = x.value.ty
+    size = at_most(abs(x), _ERF_END[ty])
     near = size < 1.0
-    far_ones = _ERF_FAR[kind]
-    near_ones = _padded(_ERF_NEAR[kind], len(far_ones))
+    far_ones = _ERF_FAR[ty]
+    near_ones = _padded(_ERF_NEAR[ty], len(far_ones))
     chosen = [select(near, constant(x, a), b) for a, b in zip(near_ones, far_ones, strict=True)]
     p = polynomial(select(near, size * size, size), chosen)
     power = reduced(p)
@@ -139,8 +139,8 @@ def erf(x: Term) -> Term:
 def erfc(x: Term) -> Term:
     """In float64 for float32, as too many roundings add up."""
     wide = x.resized("double") if x.single else x
-    size = at_most(abs(wide), _ERFC_END[x.value.kind])
-    shift, first, second, *others = _ERFCX[x.value.kind]
+    size = at_most(abs(wide), _ERFC_END[x.value.ty])
+    shift, first, second, *others = _ERFCX[x.value.ty]
     under = size + shift
     inverse = 1.0 / under
     q = (size - shift) * inverse
@@ -160,15 +160,15 @@ def erfc(x: Term) -> Term:
         positive = positive * two_to(power.shifted)
     else:
         positive = scaled_down(positive, power.shifted)
-    return select(wide < 0.0, 2.0 - positive, positive).resized(x.value.kind)
+    return select(wide < 0.0, 2.0 - positive, positive).resized(x.value.ty)
 
 
 def erfinv(x: Term) -> Term:
-    kind = x.value.kind
+    ty = x.value.ty
     logarithm, error = log_and_error(fma(-x, x, 1.0))
     w = -logarithm
     root = sqrt(w)
-    pieces = _ERFINV[kind]
+    pieces = _ERFINV[ty]
     most = max(len(coefficients) for _, _, coefficients in pieces)
     (_, centre, coefficients), *others = pieces
     t = w - centre if centre else w

@@ -78,7 +78,7 @@ _LIMITS = {
 
 
 def limits(x: Term) -> Limits:
-    return _LIMITS[x.value.kind]
+    return _LIMITS[x.value.ty]
 
 
 class Reduced(NamedTuple):
@@ -97,7 +97,7 @@ class Reduced(NamedTuple):
 
 def reduced(x: Term, scale: float = 1.0) -> Reduced:
     """e**(scale * x) for a power of two `scale`."""
-    high, low = LN2[x.value.kind]
+    high, low = LN2[x.value.ty]
     shifted = fma(x, LOG2_E * scale, x.format.rounder)
     n = shifted - x.format.rounder
     return Reduced(shifted, n, fma(n, -low, fma(n, -high, x if scale == 1.0 else x * scale)))
@@ -105,13 +105,13 @@ def reduced(x: Term, scale: float = 1.0) -> Reduced:
 
 def exp_of_rest(r: Term) -> Term:
     """e**r for |r| <= ln(2)/2."""
-    return fma(r, fma(r, polynomial(r, _EXP[r.value.kind]), 1.0), 1.0)
+    return fma(r, fma(r, polynomial(r, _EXP[r.value.ty]), 1.0), 1.0)
 
 
 def expm1_of_rest(r: Term) -> Term:
     """e**r - 1 for |r| <= ln(2)/2."""
     square = r * r
-    return fma(square, polynomial(r, _EXP[r.value.kind], square), r)
+    return fma(square, polynomial(r, _EXP[r.value.ty], square), r)
 
 
 def two_to(shifted: Term, offset: int = 0) -> Term:
@@ -146,7 +146,7 @@ def exp2(x: Term) -> Term:
     x = at_least(at_most(x, ends.infinite_base_2), ends.zero_base_2)
     shifted = x + x.format.rounder
     r = x - (shifted - x.format.rounder)
-    return scaled(fma(r, polynomial(r, _EXP2[x.value.kind]), 1.0), shifted, x < 0.0, x)
+    return scaled(fma(r, polynomial(r, _EXP2[x.value.ty]), 1.0), shifted, x < 0.0, x)
 
 
 def expm1(x: Term) -> Term:
@@ -161,11 +161,11 @@ def expm1(x: Term) -> Term:
 
 def tanh(x: Term) -> Term:
     """1 - 2 / (exp(2 |x|) + 1), or near 0 a rational function: one division serves both."""
-    kind = x.value.kind
+    ty = x.value.ty
     size = at_most(abs(x), limits(x).tanh)
     power = reduced(size, 2.0)
     square = size * size
-    top, bottom = _TANH[kind]
+    top, bottom = _TANH[ty]
     near = size < _TANH_NEAR
     over = select(near, size * square * polynomial(square, top), -2.0)
     under = fma(two_to(power.shifted), expm1_of_rest(power.r) + 1.0, 1.0)

@@ -19,7 +19,7 @@ _SCALAR = "funcgrad.angle"
 
 def far_angle(w: Writer, x: Value) -> Value:
     """The doubles r of the lanes of x >= 1, and behind them n modulo 4: x = n pi/2 + r."""
-    name = f"{_SCALAR}.{mangled(x.kind, x.lanes)}"
+    name = f"{_SCALAR}.{mangled(x.ty, x.lanes)}"
     if name not in w.module.functions:
         _define_scalar(w.module)
         w.module.define(name, _lane_by_lane(w.module, name, x))
@@ -30,7 +30,7 @@ def _lane_by_lane(module: Module, name: str, x: Value) -> str:
     w = Writer(module)
     result = Value("", "double", 2 * x.lanes)
     wide = x._replace(ref="%x")
-    if x.kind == "float":
+    if x.ty == "float":
         wide = w.cast("fpext", wide, "double")
     inputs, outputs = Value("%inputs", "ptr"), Value("%outputs", "ptr")
     w.line(f"{inputs.ref} = alloca {wide.type}")

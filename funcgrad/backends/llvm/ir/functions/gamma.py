@@ -81,7 +81,7 @@ def _or_rare(x: Term, of_normal: Callable[[Term], Term], of_any: Callable[[Term]
 
     def write() -> list[Value]:
         wide = _called(x.w, of_any, x.resized("double").value)
-        return [x.w.select(rare.value, Term(x.w, wide).resized(x.value.kind).value, usual.value)]
+        return [x.w.select(rare.value, Term(x.w, wide).resized(x.value.ty).value, usual.value)]
 
     (result,) = x.w.replaced(x.w.any(rare.value), [usual.value], write)
     return Term(x.w, result)
@@ -117,19 +117,19 @@ def _with_near(a: Term) -> tuple[Term, Term]:
     logarithm, error = log_and_error(a)
     low = a < 1.0
     first = select(low, a, a - 1.0)
-    most, over, under = _NEAR[a.value.kind]
+    most, over, under = _NEAR[a.value.ty]
     t = first + 0.25
     ratio = polynomial(t, over) / polynomial(t, under)
     product = fma(first, first, -first)
     other = fma(product, most, product * ratio)
     near = select(low, (other - error) - logarithm, other)
-    return select(a < _HIGH[a.value.kind], near, _stirling(a, logarithm, error)), other
+    return select(a < _HIGH[a.value.ty], near, _stirling(a, logarithm, error)), other
 
 
 def _stirling(a: Term, logarithm: Term, error: Term) -> Term:
     inverse = 1.0 / a
-    high, rest = _FAR_CONSTANT[a.value.kind]
-    correction = fma(inverse, polynomial(inverse * inverse, _FAR[a.value.kind]), rest)
+    high, rest = _FAR_CONSTANT[a.value.ty]
+    correction = fma(inverse, polynomial(inverse * inverse, _FAR[a.value.ty]), rest)
     less = logarithm - 1.0
     error = error + ((logarithm - less) - 1.0)
     base = a - 0.5
@@ -155,7 +155,7 @@ def _digamma_of_normal(a: Term) -> Term:
     inverse = 1.0 / a
     t = inverse * inverse
     logarithm, error = log_and_error(a)
-    series = fma(t, polynomial(t, _FAR_SLOPE[a.value.kind]), inverse * 0.5)
+    series = fma(t, polynomial(t, _FAR_SLOPE[a.value.ty]), inverse * 0.5)
     far = logarithm + (error - series)
     # digamma(1 + a) - 1/a, and what was rounded off the quotient.
     low = a < 1.0
@@ -163,17 +163,17 @@ def _digamma_of_normal(a: Term) -> Term:
     other = _near_slope(a)
     small = (other - rounded_off) - inverse
     near = select(a < 2.0**-60, -inverse, select(low, small, other))
-    result = select(a < _HIGH[a.value.kind], near, far)
+    result = select(a < _HIGH[a.value.ty], near, far)
     return select(a.equals(math.inf), a, result)
 
 
 def _near_slope(a: Term) -> Term:
     """digamma(a) for 1 <= a < 3, and digamma(1 + a) for a < 1."""
-    kind = a.value.kind
+    ty = a.value.ty
     low = a < 1.0
-    root, rest = _ROOT[kind]
+    root, rest = _ROOT[ty]
     distance = a - choose(low, a, root - 1.0, root)
-    most, over, under = _SLOPE[kind]
+    most, over, under = _SLOPE[ty]
     t = select(low, a, a - 1.0)
     ratio = polynomial(t, over) / polynomial(t, under)
     return fma(distance, most, fma(distance, ratio, -rest * _ROOT_SLOPE))

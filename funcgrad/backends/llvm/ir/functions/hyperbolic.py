@@ -64,8 +64,8 @@ def _parts(x: Term) -> tuple[Term, Term, Term, Term]:
     """C/2, S/2, sinh(r) and cosh(r) - 1 of |x|. Halves, as C may overflow where cosh does not."""
     power = reduced(at_most(abs(x), limits(x).infinite + 0.5))
     square = power.r * power.r
-    odd = fma(power.r * square, polynomial(square, _SINH[x.value.kind]), power.r)
-    even = square * polynomial(square, _COSH[x.value.kind])
+    odd = fma(power.r * square, polynomial(square, _SINH[x.value.ty]), power.r)
+    even = square * polynomial(square, _COSH[x.value.ty])
     up, down = _quarters(power)
     return up + down, up - down, odd, even
 
@@ -81,7 +81,7 @@ def _quarters(power: Reduced) -> tuple[Term, Term]:
 def arcsinh(x: Term) -> Term:
     """log(1 + |x| + x**2 / (1 + sqrt(x**2 + 1)))."""
     size = abs(x)
-    large = size > _LARGE[x.value.kind]
+    large = size > _LARGE[x.value.ty]
     square = size * size
     rise = square / (sqrt(square + 1.0) + 1.0)
     more = size + rise
@@ -91,7 +91,7 @@ def arcsinh(x: Term) -> Term:
 def arccosh(x: Term) -> Term:
     """log(1 + t + sqrt(t (t + 2))) with t = x - 1."""
     t = x - 1.0
-    large = t > _LARGE[x.value.kind]
+    large = t > _LARGE[x.value.ty]
     root = sqrt(fma(t, t, t + t))
     more = t + root
     result = _log_of_sum(x, more, t - (more - root), large)

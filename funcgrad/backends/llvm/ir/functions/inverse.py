@@ -45,7 +45,7 @@ _HALF_PI = {
 
 def arcsin(x: Term) -> Term:
     """Beyond 1/2, arcsin(x) = pi/2 - 2 arcsin(sqrt((1 - x)/2))."""
-    high, low = _HALF_PI[x.value.kind]
+    high, low = _HALF_PI[x.value.ty]
     size = abs(x)
     far, root, rest = _arcsin_parts(size)
     twice = root + root
@@ -56,7 +56,7 @@ def arcsin(x: Term) -> Term:
 
 
 def arccos(x: Term) -> Term:
-    high, low = _HALF_PI[x.value.kind]
+    high, low = _HALF_PI[x.value.ty]
     far, root, rest = _arcsin_parts(abs(x))
     negative = x < 0.0
     near = high - (copysign(root, x) + (copysign(rest, x) - low))
@@ -70,7 +70,7 @@ def _arcsin_parts(size: Term) -> tuple[Term, Term, Term]:
     far = size > 0.5
     square = select(far, fma(size, -0.5, 0.5), size * size)
     root = select(far, sqrt(square), size)
-    return far, root, root * square * polynomial(square, _ARCSIN[size.value.kind])
+    return far, root, root * square * polynomial(square, _ARCSIN[size.value.ty])
 
 
 def arctan(x: Term) -> Term:
@@ -101,7 +101,7 @@ def _arctan_of_ratio(low: Term, high: Term, inverted: Term, backward: Term | Non
     low / high <= 1 is the tangent, or its inverse; `backward` says where the angle is pi minus
     the one that is meant.
     """
-    kind = low.value.kind
+    ty = low.value.ty
     # From here on low - high is exact.
     middle = low > high * 0.5
     t = select(middle, low - high, low) / select(middle, low + high, high)
@@ -112,7 +112,7 @@ def _arctan_of_ratio(low: Term, high: Term, inverted: Term, backward: Term | Non
         k = select(backward, 4.0 - k, k)
         flipped = inverted ^ backward
     square = t * t
-    angle = fma(t * square, polynomial(square, _ARCTAN[kind]), t)
+    angle = fma(t * square, polynomial(square, _ARCTAN[ty]), t)
     angle = select(flipped, -angle, angle)
-    quarter, rest = (0.5 * part for part in _HALF_PI[kind])
+    quarter, rest = (0.5 * part for part in _HALF_PI[ty])
     return fma(k, constant(k, quarter), fma(k, constant(k, rest), angle))

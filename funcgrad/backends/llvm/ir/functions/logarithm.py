@@ -54,7 +54,7 @@ _LOG10_2 = {
 def split(x: Term) -> tuple[Term, Term]:
     """x = 2**k m for a normal x > 0: k as a float, and m in [2/3, 4/3)."""
     f = x.format
-    exponent = (x.bits - _TWO_THIRDS[x.value.kind]) >> f.fraction
+    exponent = (x.bits - _TWO_THIRDS[x.value.ty]) >> f.fraction
     return exponent.converted(), (x.bits - (exponent << f.fraction)).float
 
 
@@ -94,13 +94,13 @@ def log(x: Term) -> Term:
 
 def _sum(k: Term, f: Term, offset: Operand = 0.0) -> Term:
     """log(2**k (1 + f)) + offset."""
-    high, low = LN2[f.value.kind]
+    high, low = LN2[f.value.ty]
     return fma(k, high, f + log_tail(f, fma(k, low, offset)))
 
 
 def log_and_error(x: Term) -> tuple[Term, Term]:
     """log(x) of a normal x > 0, and what was rounded off it."""
-    high, low = LN2[x.value.kind]
+    high, low = LN2[x.value.ty]
     k, m = split(x)
     f = m - 1.0
     small = log_tail(f, k * low)
@@ -110,11 +110,11 @@ def log_and_error(x: Term) -> tuple[Term, Term]:
 
 
 def log2(x: Term) -> Term:
-    return _log_to_base(x, (1.0, 0.0), *_LOG2_E[x.value.kind])
+    return _log_to_base(x, (1.0, 0.0), *_LOG2_E[x.value.ty])
 
 
 def log10(x: Term) -> Term:
-    return _log_to_base(x, _LOG10_2[x.value.kind], *_LOG10_E[x.value.kind])
+    return _log_to_base(x, _LOG10_2[x.value.ty], *_LOG10_E[x.value.ty])
 
 
 def _log_to_base(x: Term, of_two: tuple[float, float], high: float, low: float) -> Term:
@@ -138,7 +138,7 @@ def log1p_of(x: Term, one_more: Term, low: Operand = 0.0) -> Term:
     What is lost in 1 + x is added to the 1 + f that is made of it.
     """
     f = x.format
-    exponent = (one_more.bits - _TWO_THIRDS[x.value.kind]) >> f.fraction
+    exponent = (one_more.bits - _TWO_THIRDS[x.value.ty]) >> f.fraction
     m = (one_more.bits - (exponent << f.fraction)).float
     # Beyond 2**64 nothing is lost that matters, and 2**-k might underflow.
     bounded = intrinsic("smin", exponent, constant(exponent, 64))
@@ -161,7 +161,7 @@ def logaddexp(x: Term, y: Term) -> Term:
 
 def logaddexp2(x: Term, y: Term) -> Term:
     greatest, apart = _greatest_and_gap(x, y)
-    high, _ = _LOG2_E[x.value.kind]
+    high, _ = _LOG2_E[x.value.ty]
     # Two roundings: that log2(2) is 1 matters where the greater is -1.
     return greatest + _log1p_of_power(exp2(-apart)) * high
 

@@ -125,10 +125,10 @@ def _exp_of_product(y: Term, high: Term, low: Term) -> Term:
 
 def precise_log(x: Term) -> Pair:
     """log(x) of a positive finite x."""
-    kind = x.value.kind
+    ty = x.value.ty
     k, m = normalised(x)
     atanh = _twice_atanh(*_quotient(m - 1.0))
-    high_two, low_two = _LN2[kind]
+    high_two, low_two = _LN2[ty]
     high, low = _fast_two_sum(k * high_two, atanh[0])
     return high, low + fma(k, low_two, atanh[1])
 
@@ -143,11 +143,11 @@ def _quotient(f: Term) -> Pair:
 
 
 def _twice_atanh(s: Term, s_low: Term) -> Pair:
-    kind = s.value.kind
+    ty = s.value.ty
     z = s * s
     z_low = fma(s, s, -z) + (s + s) * s_low
-    first, first_low = _TWO_THIRDS[kind]
-    tail = z * polynomial(z, _TAIL[kind])
+    first, first_low = _TWO_THIRDS[ty]
+    tail = z * polynomial(z, _TAIL[ty])
     b, b_low = _fast_two_sum(first, tail)
     v = z * b
     v_low = fma(z, b, -v) + fma(z, b_low + first_low, z_low * b)
@@ -164,12 +164,12 @@ def _fast_two_sum(a: Term | float, b: Term) -> Pair:
 
 def cbrt(x: Term) -> Term:
     """x = 2**(3q) v with 1/3 <= v < 8/3, and one step of Newton's method."""
-    kind = x.value.kind
+    ty = x.value.ty
     k, m = normalised(abs(x))
     shifted = fma(k, 1 / 3, x.format.rounder)
     rest = fma(shifted - x.format.rounder, -3.0, k)
     up, down = rest > 0.0, rest < 0.0
-    guess = polynomial(m - 1.0, _CBRT[kind])
+    guess = polynomial(m - 1.0, _CBRT[ty])
     guess = guess * select(up, constant(x, 2 ** (1 / 3)), choose(down, x, 2 ** (-1 / 3), 1.0))
     v = m * select(up, constant(x, 2.0), choose(down, x, 0.5, 1.0))
     square = guess * guess

@@ -115,7 +115,7 @@ def sinc(x: Term) -> Term:
     half = n * 0.5
     r = x - n
     square = r * r
-    over = fma(r * square, polynomial(square, _SINC[x.value.kind]), r)
+    over = fma(r * square, polynomial(square, _SINC[x.value.ty]), r)
     ratio = over / x
     result = select(intrinsic("rint", half).differs(half), -ratio, ratio)
     return select(x.equals(0.0), 1.0, result)
@@ -123,12 +123,12 @@ def sinc(x: Term) -> Term:
 
 def sin_of_rest(r: Term) -> Term:
     square = r * r
-    return fma(r * square, polynomial(square, _SIN[r.value.kind]), r)
+    return fma(r * square, polynomial(square, _SIN[r.value.ty]), r)
 
 
 def cos_of_rest(r: Term) -> Term:
     square = r * r
-    return fma(square, fma(square, polynomial(square, _COS[r.value.kind]), -0.5), 1.0)
+    return fma(square, fma(square, polynomial(square, _COS[r.value.ty]), -0.5), 1.0)
 
 
 def _odd(n: Term) -> Term:
@@ -140,14 +140,14 @@ def _reduced(size: Term) -> tuple[Term, Term]:
     shifted = fma(size, _TWO_OVER_PI, size.format.rounder)
     n = shifted - size.format.rounder
     r = size
-    for part in _HALF_PI[size.value.kind]:
+    for part in _HALF_PI[size.value.ty]:
         r = fma(n, -float.fromhex(part), r)
     return r, shifted.bits
 
 
 def _reduced_precisely(size: Term) -> tuple[Term, Term, Term]:
     """r, what was rounded off it, and n as in `_reduced`."""
-    first, second, third = (float.fromhex(part) for part in _HALF_PI[size.value.kind])
+    first, second, third = (float.fromhex(part) for part in _HALF_PI[size.value.ty])
     shifted = fma(size, _TWO_OVER_PI, size.format.rounder)
     n = shifted - size.format.rounder
     exact = fma(n, -first, size)
@@ -161,15 +161,15 @@ def _reduced_precisely(size: Term) -> tuple[Term, Term, Term]:
 
 def _or_far(size: Term, *usual: Term) -> list[Term]:
     """`usual`, which ends in n, but of sizes beyond _BOUND by `far_angle`."""
-    w, kind, lanes = size.w, size.value.kind, size.value.lanes
-    far = size > _BOUND[kind]
+    w, ty, lanes = size.w, size.value.ty, size.value.lanes
+    far = size > _BOUND[ty]
 
     def write() -> list[Value]:
         packed = far_angle(w, size.value)
         rest = Term(w, w.shuffle(packed, range(lanes)))
-        rounded = rest.resized(kind)
-        rounded_off = (rest - rounded.resized("double")).resized(kind)
-        turns = w.cast("fptosi", w.shuffle(packed, range(lanes, 2 * lanes)), usual[-1].value.kind)
+        rounded = rest.resized(ty)
+        rounded_off = (rest - rounded.resized("double")).resized(ty)
+        turns = w.cast("fptosi", w.shuffle(packed, range(lanes, 2 * lanes)), usual[-1].value.ty)
         parts = [rounded.value, rounded_off.value][: len(usual) - 1]
         pairs = zip([*parts, turns], usual, strict=True)
         return [w.select(far.value, a, b.value) for a, b in pairs]

@@ -95,16 +95,16 @@ def _prune_switch(eqn: Eqn, used: tuple[bool, ...]) -> Eqn:
 switch = higher_order("switch", _switch, shape=_switch_shape, prune=_prune_switch)
 
 
-def _gate(x, mask):
+def _stop_gradient_unless(x, mask):
     # Broadcasts as the derivative does.
     return np.where(mask, x, x)
 
 
 # x itself; its derivative is cut where the mask is False. Under `vmap` of `switch` it keeps
 # infinite derivatives in branches that were not taken from reaching the operands as NaN.
-gate = elementwise(
-    "gate",
-    _gate,
+stop_gradient_unless = elementwise(
+    "stop_gradient_unless",
+    _stop_gradient_unless,
     lambda g, ans, x, mask: np.where(mask, g, 0),
     None,
     dtype=lambda x, mask: x.dtype,

@@ -16,16 +16,16 @@ class Buffer:
     """An array's memory.
 
     Attributes:
-        kind: "temp" lies in the arena; "given" has an address from elsewhere: an input, a
+        storage: "temp" lies in the arena; "given" has an address from elsewhere: an input, a
             constant, a result, or a loop's slice.
     """
 
-    __slots__ = ("dtype", "kind", "size", "value")
+    __slots__ = ("dtype", "size", "storage", "value")
 
-    def __init__(self, dtype: np.dtype, size: int, kind: str = "temp", value: Any = None):
+    def __init__(self, dtype: np.dtype, size: int, storage: str = "temp", value: Any = None):
         self.dtype = dtype
         self.size = size
-        self.kind = kind
+        self.storage = storage
         self.value = value
 
     @property
@@ -33,14 +33,14 @@ class Buffer:
         return self.size * self.dtype.itemsize
 
 
-class Placement(NamedTuple):
+class Allocation(NamedTuple):
     """The temporaries' places, in bytes, and how much room they take in all."""
 
     offsets: dict[Buffer, int]
     size: int
 
 
-def place(uses: Sequence[Sequence[Buffer]]) -> Placement:
+def allocate(uses: Sequence[Sequence[Buffer]]) -> Allocation:
     """Places for all temporaries; those that are alive at the same step do not overlap.
 
     The largest are placed first, each at the lowest place that is free while it lives (greedy
@@ -54,12 +54,12 @@ def place(uses: Sequence[Sequence[Buffer]]) -> Placement:
     spans: dict[Buffer, list[int]] = {}
     for number, used in enumerate(uses):
         for buffer in used:
-            if buffer.kind == "temp":
+            if buffer.storage == "temp":
                 spans.setdefault(buffer, [number, number])[1] = number
     order = sorted(spans, key=lambda b: -b.nbytes)
     offsets, size = _greedy(order[:MOST_COMPARED], spans)
     shared, size = _by_size(order[MOST_COMPARED:], spans, size)
-    return Placement(offsets | shared, size)
+    return Allocation(offsets | shared, size)
 
 
 def _greedy(
@@ -72,9 +72,9 @@ def _greedy(
         first, last = spans[buffer]
         known = placed[:, :count]
         beside = known[2:, (known[0] <= last) & (known[1] >= first)]
-        place = _gap(beside[:, np.argsort(beside[0], kind="stable")].T.tolist(), buffer.nbytes)
-        offsets[buffer] = place
-        placed[:, count] = first, last, place, place + buffer.nbytes
+        offset = _gap(beside[:, np.argsort(beside[0], kind="stable")].T.tolist(), buffer.nbytes)
+        offsets[buffer] = offset
+        placed[:, count] = first, last, offset, offset + buffer.nbytes
     return offsets, _aligned(int(placed[3].max(initial=0)))
 
 
@@ -99,12 +99,12 @@ def _by_size(
 
 def _gap(taken: Sequence[Sequence[int]], size: int) -> int:
     """The lowest place that is free for so many bytes, beside what is taken, in order."""
-    place = 0
+    offset = 0
     for low, high in taken:
-        if place + size <= low:
+        if offset + size <= low:
             break
-        place = max(place, _aligned(high))
-    return place
+        offset = max(offset, _aligned(high))
+    return offset
 
 
 def _aligned(n: int) -> int:
