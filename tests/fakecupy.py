@@ -24,7 +24,7 @@ NAMES = json.loads((Path(__file__).parent / "data" / "cupy_names.json").read_tex
 # Of each ufunc the dtypes of operands that it has a loop for; matmul has its own rules.
 UFUNCS: dict[str, str] = NAMES["ufuncs"]
 # What CUDA adds and compares atomically.
-ATOMIC = {"add": "fdeFDILQi", "maximum": "fdILQi", "minimum": "fdILQi"}
+ATOMIC = {"add": "efdilqILQ", "maximum": "fdilqILQ", "minimum": "fdilqILQ", "subtract": "iI"}
 FUNCTIONS: dict[str, str] = NAMES["functions"]
 COMPARISONS = frozenset("equal not_equal less less_equal greater greater_equal".split())
 METHODS = {
@@ -475,6 +475,10 @@ def _call(name: str, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     out = kwargs.get("out")
     if name == "where" and type(args[0]) is bool:
         raise AttributeError("'bool' object has no attribute 'astype'")
+    if name in ("sort", "argsort") and [*args[2:], kwargs.get("kind")][0] not in (None, "stable"):
+        raise ValueError("kind can only be None or 'stable'")
+    if name.endswith("_like") and not kwargs.get("shape", True):
+        kwargs = {**kwargs, "shape": None}
     if name == "take":
         kwargs = {**kwargs, "mode": "wrap"}
     if name == "take_along_axis" and len(args) == 3 and isinstance(args[2], int):

@@ -338,6 +338,16 @@ def test_results_may_be_written_to_and_change_nothing_else() -> None:
     np.testing.assert_array_equal(to_host(x), MATRIX)
 
 
+def test_argsort_of_any_kind() -> None:
+    for kind in (None, "quicksort", "stable"):
+
+        def order(x: Any, kind: Any = kind) -> Any:
+            return np.argsort(x, axis=1, kind=kind)
+
+        on_both(fg.jit(order, backend="numpy"), MATRIX)
+        on_both(fg.vmap(lambda row, kind=kind: np.argsort(row, kind=kind)), MATRIX)
+
+
 INDEXED: dict[str, Any] = {
     "list": lambda x: x[[0, 2, 2]],
     "host array": lambda x: x[np.array([0, 2, 2])],

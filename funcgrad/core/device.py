@@ -52,7 +52,8 @@ def zeros_beside(x, shape, dtype):
     """Zeros where the array x is."""
     if is_numpys(x):
         return np.zeros(shape, dtype)
-    return np.zeros_like(x, dtype, order="C", shape=shape)
+    # Not zeros_like: CuPy takes its shape=() for none that is given.
+    return np.zeros(shape, dtype, like=x)
 
 
 def put(x: Any, device: Device) -> Any:

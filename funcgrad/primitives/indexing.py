@@ -261,14 +261,22 @@ def update_at(ufunc, out, indices, axes, updates):
     return out if out.dtype == dtype else out.astype(dtype)
 
 
+# What CuPy adds and compares atomically.
+_ATOMIC = "ilqILQfd"
+
+
 def _update_on_device(ufunc, out, positions, updates):
     """What `ufunc.at` does on the flattened array, which has no order for what it overwrites."""
     flat, places = out.reshape(-1), positions.reshape(-1)
     updates = np.broadcast_to(updates, positions.shape).reshape(-1)
-    if ufunc is not np.multiply and out.dtype.kind in "fcu":
+    if ufunc is not np.multiply and out.dtype.char in _ATOMIC:
         ufunc.at(flat, places, updates)
         return
-    # CuPy has no atomic products, and none of int64: one update of each place, then the next.
+    if ufunc is np.add and out.dtype.kind == "c":
+        np.add.at(flat.real, places, updates.real)
+        np.add.at(flat.imag, places, updates.imag)
+        return
+    # CuPy does not do the rest atomically: one update of each place, then the next.
     order = np.argsort(places, kind="stable")
     places = places[order]
     turns = np.arange(len(places), like=places) - np.searchsorted(places, places)

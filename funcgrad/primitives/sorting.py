@@ -8,7 +8,7 @@ import numpy as np
 
 from funcgrad.core.aval import Aval
 from funcgrad.core.declarations import custom, nondifferentiable
-from funcgrad.core.device import namespace, zeros_beside
+from funcgrad.core.device import is_numpys, namespace, zeros_beside
 from funcgrad.core.primitive import sample, shape_of
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.indexing import gather, scatter_zeros
@@ -71,7 +71,8 @@ sort = custom(
 
 
 def _argsort(x, axis, kind):
-    return np.argsort(x, axis, kind)
+    # CuPy's sorts are stable, and it takes no name of another.
+    return np.argsort(x, axis, kind if is_numpys(x) else "stable")
 
 
 argsort = nondifferentiable(
