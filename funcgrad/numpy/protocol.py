@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import aval_of
 from funcgrad.core.tracer import Tracer
 from funcgrad.errors import (
     NotAnArrayError,
@@ -117,10 +116,3 @@ def call_handler(name: str, handler: Callable[..., Any], args: Any, kwargs: dict
         raise UnsupportedFunctionError.of(
             f"np.{name} with the options given ({options})", f"It takes {signature(handler)}."
         ) from error
-
-
-def is_array(x: Any) -> bool:
-    return isinstance(x, (Tracer, np.ndarray, np.generic)) or hasattr(x, "__array_function__")
-
-
-__all__ = ["FUNCTIONS", "UFUNC_METHODS", "aval_of", "implements", "is_array"]
