@@ -339,7 +339,8 @@ def test_results_may_be_written_to_and_change_nothing_else() -> None:
 
 
 def test_argsort_of_any_kind() -> None:
-    for kind in (None, "quicksort", "stable"):
+    kinds: tuple[Any, ...] = (None, "quicksort", "stable")
+    for kind in kinds:
 
         def order(x: Any, kind: Any = kind) -> Any:
             return np.argsort(x, axis=1, kind=kind)

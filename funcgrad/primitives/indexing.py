@@ -273,8 +273,8 @@ def _update_on_device(ufunc, out, positions, updates):
         ufunc.at(flat, places, updates)
         return
     if ufunc is np.add and out.dtype.kind == "c":
-        np.add.at(flat.real, places, updates.real)
-        np.add.at(flat.imag, places, updates.imag)
+        for part in ("real", "imag"):
+            np.add.at(getattr(flat, part), places, getattr(updates, part))
         return
     # CuPy does not do the rest atomically: one update of each place, then the next.
     order = np.argsort(places, kind="stable")
