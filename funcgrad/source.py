@@ -41,12 +41,17 @@ class SourceLine(NamedTuple):
         return f"{self.filename}:{self.lineno} (in {self.function})"
 
 
+_new = tuple.__new__
+
+
 def user_line() -> SourceLine | None:
     """The innermost frame outside funcgrad and NumPy, or None if there is none."""
     frame = sys._getframe(1)
     while frame is not None:
-        if not is_internal(frame.f_code.co_filename):
-            return line_of(frame)
+        code = frame.f_code
+        if not is_internal(code.co_filename):
+            # As `line_of`, which each operation that is recorded would call.
+            return _new(SourceLine, (code.co_filename, frame.f_lineno, code.co_name))
         frame = frame.f_back
     return None
 

@@ -573,7 +573,7 @@ def _python_calls(fun: Any, times: int) -> int:
 
 def test_a_call_on_a_number_takes_few_calls_of_python():
     # Those of a primitive take a dozen.
-    for fun, most in ((threefold, 130), (sine, 60)):
+    for fun, most in ((threefold, 75), (sine, 24)):
         assert _python_calls(fun, 30) - _python_calls(fun, 10) < 20 * most
 
 

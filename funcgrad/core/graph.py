@@ -51,6 +51,13 @@ class Const:
 Atom = Var | Const
 
 
+def is_zero(x: Any) -> bool:
+    """Whether an atom, or a value, is known to be zero in all its elements."""
+    value: Any = x.value if type(x) is Const else x
+    known = type(value) in (int, float, complex) or isinstance(value, (np.ndarray, np.generic))
+    return known and not np.any(cast(Any, value))
+
+
 class Eqn:
     """One equation: `outs = prim[params](*ins)`, with the user's line it came from.
 

@@ -38,6 +38,8 @@ from funcgrad.source import SourceLine, user_line
 KEPT_BYTES = 1 << 14
 CAPTURED_BYTES = 1 << 20
 _ARRAYS = frozenset({np.ndarray, np.memmap})
+# What nobody can write to.
+_NUMBERS = frozenset({float, int, complex, bool, np.float64, np.float32, np.int64})
 
 
 class _NoValue:
@@ -163,7 +165,7 @@ class Recorder:
         asked: what the function did depended on the value of one of its tracers.
         captures: operands of enclosing recordings were met.
         pulls: under `reverse`, what equations kept on the way forward, by the equation's id.
-        asks: of a pullback among these must be asked only what is needed.
+        asks: of a pullback among these must be asked only what is needed, or one is missing.
     """
 
     __slots__ = (
@@ -275,16 +277,16 @@ class Recorder:
             tracer = Tracer(self, value.value if self.concrete else NO_VALUE, value.aval)
             self._origin(tracer, value)
         elif self.concrete:
-            if type(value) in _ARRAYS:
-                value = native(value)
-                value = value.copy("K") if value.nbytes <= KEPT_BYTES else self.hold(value)
-            elif is_cupys(type(value)):
-                # It cannot be held, as nothing makes it read-only.
-                value = value.copy()
-            tracer = Tracer(self, value)
+            tracer = Tracer(self, value if type(value) in _NUMBERS else self.keep(native(value)))
         else:
             tracer = Tracer(self, NO_VALUE, aval_of(native(value)))
             self._origin(tracer, value)
+        self.inputs.append(tracer)
+        return tracer
+
+    def own_input(self, value: Any) -> Tracer:
+        """A new input with a value that nobody else has."""
+        tracer = Tracer(self, value)
         self.inputs.append(tracer)
         return tracer
 
@@ -316,11 +318,8 @@ class Recorder:
                 if a.rec is not self:
                     self.captures = True
                 values.append(value)
-            elif type(a) in _ARRAYS:
-                # The derivative will read it when the user may have written something else.
-                values.append(a.copy("K") if a.nbytes <= KEPT_BYTES else self.hold(a))
             else:
-                values.append(a.copy() if is_cupys(type(a)) else a)
+                values.append(a if type(a) in _NUMBERS else self.keep(a))
         if prim.kind == "higher-order":
             return self.record_graphs(prim, args, values, params)
         try:
@@ -357,6 +356,28 @@ class Recorder:
         # In a thread that the user's function started nothing is suspended.
         return self if self.active or owner is None else owner
 
+    def values_of(self, args: Sequence[Any]) -> list[Any] | None:
+        """The operands' values, as they are now; None where one of them has none."""
+        values: list[Any] = []
+        for a in args:
+            if type(a) is Tracer:
+                if a.value is NO_VALUE:
+                    return None
+                if a.rec is not self:
+                    self.captures = True
+                values.append(a.value)
+            else:
+                values.append(a if type(a) in _NUMBERS else self.keep(a))
+        return values
+
+    def keep(self, a: Any) -> Any:
+        """What is captured, as it is now: a derivative will read it when the user may have written
+        something else to it."""
+        if type(a) in _ARRAYS:
+            return a.copy("K") if a.nbytes <= KEPT_BYTES else self.hold(a)
+        # CuPy's cannot be held, as nothing makes it read-only.
+        return a.copy() if is_cupys(type(a)) else a
+
     def hold(self, a: np.ndarray) -> np.ndarray:
         """A captured array as it is now, without a copy if what is recorded is used at once."""
         if self.held is None:
@@ -374,16 +395,29 @@ class Recorder:
         result, pull = with_pullback(prim, values, params, need) if wanted else (None, None)
         if result is None:
             result = prim.impl(*values, **params)
-        outs = [Tracer(self, r) for r in result]
+        self.asks = self.asks or wanted
+        return self.append(prim, args, values, params, result, pull)
+
+    def append(
+        self,
+        prim: Primitive,
+        args: Sequence[Any],
+        values: Sequence[Any],
+        params: dict[str, Any],
+        results: Sequence[Any],
+        pull: Any = None,
+    ) -> list[Tracer]:
+        """Record a primitive whose results, and perhaps pullback, are known already."""
         source = _recorders.source or user_line()
         if config.debug_nans:
-            check_nans(prim.name, result, source)
+            check_nans(prim.name, results, source)
+        # A list of one is made faster so.
+        single = len(results) == 1
+        outs = [Tracer(self, results[0])] if single else [Tracer(self, r) for r in results]
         eqn = Eqn(prim, args, params, outs, source, values)
         self.eqns.append(eqn)
-        if wanted:
+        if pull is not None:
             self.pulls[id(eqn)] = pull
-            rule = params.get("rule")
-            self.asks = self.asks or pull is None or rule is None or rule.n_closed > 0
         return outs
 
     def stage(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
@@ -441,9 +475,12 @@ class Recorder:
 
         They are not where operands or results are of an enclosing recording, or have no value.
         """
-        return not self.captures and not any(
-            type(o) is Tracer and (o.rec is not self or o.value is NO_VALUE) for o in outputs
-        )
+        if self.captures:
+            return False
+        for o in outputs:
+            if type(o) is Tracer and (o.rec is not self or o.value is NO_VALUE):
+                return False
+        return True
 
     def take(self) -> Tape:
         """What was recorded, which the recorder forgets.

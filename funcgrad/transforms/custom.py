@@ -11,27 +11,40 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.primitive import Primitive, zeros_like
-from funcgrad.core.tracer import NO_VALUE, Tracer, bind
+from funcgrad.core.tracer import Tracer, bind, recorder_of
 from funcgrad.errors import ArgumentError, CustomRuleError, at_line
 from funcgrad.primitives import control_flow as prims
-from funcgrad.transforms.custom_calls import ClosesOverTracers
+from funcgrad.transforms.custom_calls import (
+    LEAF,
+    NUMBERS,
+    ClosesOverTracers,
+    closes_over_nothing,
+    closure_tracers,
+)
 from funcgrad.transforms.custom_rules import JvpCall, VjpCall
-from funcgrad.transforms.trace import as_operands
 
 # --- what both decorators share -------------------------------------------------------
 
 
 class _CustomFunction:
-    """A function and its rules; calling it records one equation."""
+    """A function and its rules; calling it records one equation.
 
-    _prim: Primitive
-    _kind: str
+    Attributes:
+        rules: the function and its rules; None until they are given.
+        is_known: whether what the function returns has been compared with its rules' results.
+    """
+
+    primitive: Primitive
+    kind: str
     _call_type: type[JvpCall] | type[VjpCall]
+    rules: tuple[Callable[..., Any], ...] | None = None
+    is_known = False
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()):
         functools.update_wrapper(self, fun, updated=())
-        self.fun = fun
+        self.fun, self.name = fun, getattr(fun, "__name__", "function")
         self._signature = _signature(fun)
+        self._arity = _arity(self._signature)
         numbers = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else nondiff_argnums
         if any(n < 0 for n in numbers):
             raise at_line(
@@ -44,9 +57,10 @@ class _CustomFunction:
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
 
-    @property
-    def name(self) -> str:
-        return getattr(self.fun, "__name__", "function")
+    def _set_rules(self, *rules: Callable[..., Any]) -> None:
+        self.rules = (self.fun, *rules)
+        self.is_known = False
+        self._closes = not all(map(closes_over_nothing, self.rules))
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments by position, defaults among them, so that rules get them in order."""
@@ -63,31 +77,56 @@ class _CustomFunction:
             )
         return bound.args
 
-    def _check_defined(self) -> None:
-        """Raise CustomRuleError where the rules are still missing."""
+    def _undefined(self) -> CustomRuleError:
+        raise NotImplementedError
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self._check_defined()
-        args = self._positional(args, kwargs)
-        call = self._call_type(self, args)
-        rec, rides = None, True
-        for x in call.operands:
-            if type(x) is Tracer:
-                rides = rides and x.value is not NO_VALUE
-                if rec is None or x.rec.level > rec.level:
-                    rec = x.rec
+        if self.rules is None:
+            raise self._undefined()
+        if kwargs or (self._signature is not None and len(args) != self._arity):
+            args = self._positional(args, kwargs)
+        # Where all arguments are leaves, there is no need to look for tracers in them.
+        flat, operands = not self.nondiff_argnums, args
+        for x in args:
+            if type(x) is np.ndarray:
+                flat = flat and x.dtype.kind in "fiucb"
+            elif type(x) is not Tracer and type(x) not in NUMBERS:
+                flat = False
+        call = None
+        if not flat:
+            call = self._call_type(self, args, False)
+            operands = call.operands
+        rec = None
+        for x in operands:
+            if type(x) is Tracer and (rec is None or x.rec.level > rec.level):
+                rec = x.rec
         if rec is None:
             return self.fun(*args)
-        rec = rec if rec.active else rec.now(self.name)
-        if rides and rec.concrete:
-            try:
-                outs = rec.record(self._prim, tuple(call.operands), {"graph": None, "rule": call})
-                return call.out_tree.unflatten(outs)
-            except ClosesOverTracers:
-                pass
+        if call is None:
+            call = self._call_type(self, args, True)
+        if not rec.active:
+            rec = rec.now(self.name)
+        if rec.concrete and not (self._closes and closure_tracers(*self.rules)):
+            values = rec.values_of(operands)
+            if values is not None:
+                try:
+                    outs = call.record(rec, operands, values, None)
+                except ClosesOverTracers:
+                    pass
+                else:
+                    return outs[0] if call.out_tree is LEAF else call.out_tree.unflatten(outs)
+        return self._traced(call)
+
+    def _traced(self, call: JvpCall | VjpCall) -> Any:
+        """The call, recorded with the function's graph."""
         graph = call.trace()
-        operands = [*call.captured, *as_operands(call.operands)]
-        outs = bind(self._prim, *operands, graph=graph, rule=call)
+        operands = [*call.captured, *call.operands]
+        rec = recorder_of(operands, self.name)
+        values = rec.values_of(operands) if rec is not None and rec.concrete else None
+        if rec is None or values is None:
+            outs = bind(self.primitive, *operands, graph=graph, rule=call)
+        else:
+            outs = call.record(rec, operands, values, graph)
         return call.out_tree.unflatten(outs)
 
 
@@ -99,6 +138,15 @@ def _signature(fun: Callable[..., Any]) -> inspect.Signature | None:
         return None
     defaults = any(p.default is not p.empty for p in found.parameters.values())
     return found if defaults else None
+
+
+def _arity(signature: inspect.Signature | None) -> int:
+    """How many positional arguments leave no defaults to fill in; -1 where that is not known."""
+    if signature is None:
+        return -1
+    kinds = {p.kind for p in signature.parameters.values()}
+    simple = kinds <= {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return len(signature.parameters) if simple else -1
 
 
 class custom_jvp(_CustomFunction):
@@ -130,21 +178,14 @@ class custom_jvp(_CustomFunction):
         np.float64(1.0)
     """
 
-    _prim = prims.custom_jvp
-    _kind = "jvp"
+    primitive = prims.custom_jvp
+    kind = "jvp"
     _call_type = JvpCall
-
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()):
-        super().__init__(fun, nondiff_argnums)
-        self._jvp: Callable[..., Any] | None = None
-
-    @property
-    def rules(self) -> list[Any]:
-        return [self.fun, self._jvp]
 
     def defjvp(self, jvp: Callable[..., Any]) -> Callable[..., Any]:
         """Set the rule; returns it, so that it serves as a decorator."""
         self._jvp = jvp
+        self._set_rules(jvp)
         return jvp
 
     def defjvps(self, *jvps: Callable[..., Any] | None) -> None:
@@ -183,14 +224,13 @@ class custom_jvp(_CustomFunction):
                 return ans, tree.map(zeros_like, ans)
             return ans, functools.reduce(lambda a, b: tree.map(np.add, a, b), terms)
 
-        self._jvp = jvp
+        self.defjvp(jvp)
 
-    def _check_defined(self) -> None:
-        if self._jvp is None:
-            raise at_line(
-                CustomRuleError,
-                f"{self.name}: custom_jvp has no rule yet; give it one with @{self.name}.defjvp",
-            )
+    def _undefined(self) -> CustomRuleError:
+        return at_line(
+            CustomRuleError,
+            f"{self.name}: custom_jvp has no rule yet; give it one with @{self.name}.defjvp",
+        )
 
 
 class custom_vjp(_CustomFunction):
@@ -225,27 +265,18 @@ class custom_vjp(_CustomFunction):
         np.float64(1.0)
     """
 
-    _prim = prims.custom_vjp
-    _kind = "vjp"
+    primitive = prims.custom_vjp
+    kind = "vjp"
     _call_type = VjpCall
-
-    def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()):
-        super().__init__(fun, nondiff_argnums)
-        self._fwd: Callable[..., Any] | None = None
-        self._bwd: Callable[..., Any] | None = None
-
-    @property
-    def rules(self) -> list[Any]:
-        return [self.fun, self._fwd, self._bwd]
 
     def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
         """Set the rules for the forward and the backward pass."""
         self._fwd, self._bwd = fwd, bwd
+        self._set_rules(fwd, bwd)
 
-    def _check_defined(self) -> None:
-        if self._fwd is None:
-            raise at_line(
-                CustomRuleError,
-                f"{self.name}: custom_vjp has no rules yet; give them with "
-                f"{self.name}.defvjp(fwd, bwd)",
-            )
+    def _undefined(self) -> CustomRuleError:
+        return at_line(
+            CustomRuleError,
+            f"{self.name}: custom_vjp has no rules yet; give them with "
+            f"{self.name}.defvjp(fwd, bwd)",
+        )

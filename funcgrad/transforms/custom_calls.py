@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from types import CellType
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from funcgrad.core.graph import Graph
 from funcgrad.core.tracer import NO_VALUE, Recorder, Tracer, own_value
 from funcgrad.errors import (
     CustomRuleError,
+    NotAnArrayError,
     NotDifferentiableError,
     at_line,
 )
@@ -25,9 +26,10 @@ from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms.trace import flatten_result, leaf_avals, lift_captures
 
 _EMPTY_CELL = CellType()
-_LEAF = tree.structure(0)
+LEAF = tree.structure(0)
 _SCALARS = frozenset({np.float64, np.float32, np.complex128, np.complex64})
-_NUMBERS = _SCALARS | {float, int, complex, bool}
+NUMBERS: frozenset[type[Any]] = _SCALARS | {float, int, complex, bool}
+_PLAIN = NUMBERS | {str, np.ndarray, type(None), ModuleType}
 
 
 class ClosesOverTracers(Exception):
@@ -39,20 +41,25 @@ class Call:
 
     The operands are `(captured..., hidden..., leaves...)`: tracers the function closes over,
     tracers in its nondiff arguments, and the leaves of all other arguments.
+
+    Args:
+        flat: all arguments are leaves that are differentiated, which spares much.
     """
 
-    def __init__(self, custom: Any, args: tuple[Any, ...]):
+    captured: Sequence[Tracer] = ()
+    n_closed = 0
+    fixed_at: Sequence[int] = ()
+    hidden_at: Sequence[int] = ()
+    # What the function returns, where that is known.
+    out_tree: Any = None
+    out_avals: Sequence[Aval] | None = None
+    _reads: Sequence[bool] = ()
+
+    def __init__(self, custom: Any, args: tuple[Any, ...], flat: bool):
         self.custom = custom
-        self.captured: list[Tracer] = []
-        self.n_closed = 0
-        self._reads: list[bool] = []
-        self.out_tree: Any = None
-        self.fixed_at: list[int] = []
-        self.hidden_at: list[int] = []
-        # Whether all arguments are leaves, which spares much.
-        self._flat = not custom.nondiff_argnums and all(map(_is_leaf, args))
-        if self._flat:
-            self.operands = self.leaves = list(args)
+        self.flat = flat
+        if flat:
+            self.operands = self.leaves = args
             self.free_at, self.in_tree = _flat_arguments(len(args))
             return
         n = len(args)
@@ -63,7 +70,7 @@ class Call:
         self.leaves, self.in_tree = tree.flatten(free)
         leaf_avals(free, self.leaves, f"{custom.name}: a leaf of its arguments")
         self.hidden_at = [i for i, x in enumerate(self.fixed_leaves) if type(x) is Tracer]
-        self.operands = [*(self.fixed_leaves[i] for i in self.hidden_at), *self.leaves]
+        self.operands = (*(self.fixed_leaves[i] for i in self.hidden_at), *self.leaves)
         self.n_closed = len(self.hidden_at)
 
     def __repr__(self) -> str:
@@ -82,11 +89,11 @@ class Call:
 
     def free(self, operands: Sequence[Any]) -> tuple[Any, ...]:
         """The other arguments, of which the rules are derivatives."""
-        return self._tuple(operands[self.n_closed :])
+        return self._tuple(operands[self.n_closed :] if self.n_closed else operands)
 
     def _tuple(self, leaves: Sequence[Any]) -> tuple[Any, ...]:
-        leaves = [*map(read_only, leaves)]
-        return tuple(leaves) if self._flat else self.in_tree.unflatten(leaves)
+        leaves = read_only(leaves)
+        return tuple(leaves) if self.flat else self.in_tree.unflatten(leaves)
 
     def arguments(self, operands: Sequence[Any]) -> Sequence[Any]:
         if not self.fixed_at:
@@ -99,20 +106,15 @@ class Call:
 
     def primal(self, *operands: Any) -> list[Any]:
         """The function on values."""
-        outs, self.out_tree = flat_result(
-            self.custom.fun(*self.arguments(operands)), self.custom.name
-        )
+        outs, self.out_tree = flat_result(self.custom.fun(*self.arguments(operands)), self.custom)
         check_no_tracers(outs, operands)
         return outs
 
     def trace(self) -> Graph:
         """The function's graph; tracers that it closes over become operands."""
         with Recorder(self.custom.name, concrete=True, owns=True) as rec:
-            out = self.custom.fun(*self.arguments([rec.input(x) for x in self.operands]))
-            outs, self.out_tree = flat_result(out, self.custom.name)
-            graph = rec.graph(outs)
-        rules = self.custom.rules
-        (closed,), self.captured = lift_captures(graph, also=closure_tracers(*rules))
+            graph = self._graph(rec, [rec.input(x) for x in self.operands])
+        (closed,), self.captured = lift_captures(graph, also=closure_tracers(*self.custom.rules))
         self.n_closed = len(self.captured) + len(self.hidden_at)
         self._reads = closed.reads([True] * len(closed.outputs))
         return closed
@@ -120,31 +122,170 @@ class Call:
     def graph(self, avals: Sequence[Aval]) -> Graph:
         """The function's graph for a call that nobody had to trace before."""
         with Recorder(self.custom.name, concrete=False, owns=True) as rec:
-            out = self.custom.fun(*self.arguments([rec.abstract_input(a) for a in avals]))
-            return rec.graph(flat_result(out, self.custom.name)[0])
+            return self._graph(rec, [rec.abstract_input(a) for a in avals])
+
+    def _graph(self, rec: Recorder, operands: Sequence[Any]) -> Graph:
+        out = self.custom.fun(*self.arguments(operands))
+        outs, self.out_tree = flat_result(out, self.custom)
+        self.out_avals = [aval_of(o) for o in outs]
+        return rec.graph(outs)
+
+    def look_at_function(self, operands: Sequence[Any]) -> None:
+        """Learn what the function returns, once, as only the rules are run where values are."""
+        self.custom.is_known = True
+        try:
+            self.graph([aval_of(x) for x in operands])
+        except Exception:
+            # It asks for values, or calls another library; or it fails, and will do so again.
+            self.out_tree = self.out_avals = None
 
     # -- rules ------------------------------------------------------------------------
 
+    def record(
+        self, rec: Recorder, operands: Sequence[Any], values: Sequence[Any], graph: Any
+    ) -> list[Tracer]:
+        """Record the call where values ride along."""
+        if not self.custom.is_known and graph is None:
+            self.look_at_function(values)
+        results = pull = None
+        if rec.reverse:
+            for a, value in zip(operands, values, strict=True):
+                if type(a) is Tracer and a.rec is rec and (type(value) in _SCALARS or a.inexact):
+                    try:
+                        results, pull = self.recorded(rec, operands, values)
+                    except NotDifferentiableError:
+                        # An error only if the backward pass comes there, which then raises it.
+                        rec.asks = True
+                    break
+            if self.n_closed:
+                rec.asks = True
+        elif rec.purpose in ("jvp", "linearize"):
+            results = self.recorded_forward(rec, values)
+        prim, params = self.custom.primitive, {"graph": graph, "rule": self}
+        if results is None:
+            results = self.keep_results(rec, list(prim.impl(*values, **params)), values)
+        return rec.append(prim, operands, values, params, results, pull)
+
+    def recorded(self, rec: Recorder, operands: Sequence[Any], values: Sequence[Any]) -> Any:
+        """Results and pullback, which does not change with arrays that the user writes to."""
+        raise NotImplementedError
+
+    def recorded_forward(self, rec: Recorder, values: Sequence[Any]) -> list[Any] | None:
+        """Results, where forward mode needs more than these of its rule; else None."""
+        return None
+
+    def keep_results(self, rec: Recorder, outs: list[Any], values: Sequence[Any]) -> list[Any]:
+        """What a rule gave, in place, as it is now.
+
+        Raises:
+            ClosesOverTracers: it depends on more than the values.
+        """
+        for i, x in enumerate(outs):
+            kind = type(x)
+            if kind is Tracer:
+                raise ClosesOverTracers
+            if kind not in NUMBERS:
+                outs[i] = self.keep(rec, x, values)
+        return outs
+
+    def keep(self, rec: Recorder, x: Any, values: Sequence[Any]) -> Any:
+        """A result or residual as it is now; it may be an array of the user's."""
+        kind = type(x)
+        if x is None or kind in NUMBERS:
+            return x
+        if kind is np.ndarray:
+            base = x if x.base is None else x.base
+            for value in values:
+                if base is value:
+                    return x
+            return rec.keep(x)
+        if kind is Tracer:
+            # Of the recording that is differentiated nothing but values outlive its end.
+            return own_value(x) if x.rec is rec else x
+        if kind is tuple:
+            return tuple([self.keep(rec, y, values) for y in x])
+        if tree.structure(x) == LEAF:
+            return rec.keep(x)
+        return tree.map(lambda y: self.keep(rec, y, values), x)
+
     def within(self, operands: Sequence[Any], rule: Callable[..., Any], args: Any) -> Any:
-        """`rule(args)`, in which tracers closed over stand for what the operands are now.
+        """`rule(*args)`, in which tracers that are captured stand for what the operands are now.
 
         Where the equation is transformed after the recording it was made in has ended, those
         tracers belong to nothing that is still recorded.
         """
-        if not self.captured:
-            return rule(args)
         pairs = zip(self.captured, operands, strict=False)
         stale = [(tracer, now) for tracer, now in pairs if tracer is not now]
         if not stale:
-            return rule(args)
-        rec = Recorder(f"a rule of {self.custom.name}", concrete=False)
-        with rec, _adopted(rec, [tracer for tracer, _ in stale]):
-            leaves, treedef = tree.flatten(rule(args))
+            return rule(*args)
+        known = not any(type(now) is Tracer for _, now in stale)
+        rec = Recorder(f"a rule of {self.custom.name}", concrete=known)
+        with rec, _adopted(rec, stale):
+            leaves, treedef = tree.flatten(rule(*args))
             recorded = recorded_by(rec, leaves)
-            graph = rec.graph([leaves[i] for i in recorded])
-        for i, value in zip(recorded, run_graph(graph, [now for _, now in stale]), strict=True):
+            found = [leaves[i] for i in recorded]
+            if rec.is_closed(found):
+                found = [x.value for x in found]
+            else:
+                graph = rec.graph(found)
+                found = None
+        if found is None:
+            found = run_graph(graph, [now for _, now in stale])
+        for i, value in zip(recorded, found, strict=True):
             leaves[i] = value
         return treedef.unflatten(leaves)
+
+    def check_results(self, which: str, outs: Sequence[Any], out_tree: Any) -> None:
+        """Refuse results of a rule that are not those of the function."""
+        if out_tree != self.out_tree:
+            raise self.rule_error(
+                which,
+                "returns another structure than the function\n"
+                f"  {self.out_tree} (function)\n  {out_tree} (rule)",
+            )
+        if self.out_avals is None:
+            return
+        for i, (out, like) in enumerate(zip(outs, self.out_avals, strict=True)):
+            aval = aval_of(out)
+            if aval.shape != like.shape or aval.dtype != like.dtype:
+                raise self.rule_error(
+                    which,
+                    f"returns {aval.strong()}{leaf_place(self.out_tree, i)}, where the function "
+                    f"returns {like.strong()}; they must be of equal shapes and dtypes",
+                )
+
+    def rule_error(self, which: str, message: str) -> CustomRuleError:
+        """An error that names the rule and where it stands."""
+        code = getattr(getattr(self.custom, f"_{which}"), "__code__", None)
+        place = f"\n  the rule is at {code.co_filename}:{code.co_firstlineno}" if code else ""
+        error = at_line(CustomRuleError, f"{self.custom.name}: its {which} rule {message}")
+        return CustomRuleError(f"{error}{place}")
+
+    def match(self, x: Any, like: Aval, which: str, what: str, where: str) -> Any:
+        """A tangent or cotangent with the dtype of what it belongs to; None where it has none."""
+        if x is None or not like.inexact:
+            return None
+        try:
+            aval = aval_of(x)
+        except NotAnArrayError:
+            raise self.rule_error(
+                which,
+                f"gave a {type(x).__name__} as {what}{where}, which is an array of shape "
+                f"{like.shape}",
+            ) from None
+        if aval.shape != like.shape:
+            raise self.rule_error(
+                which,
+                f"gave a {what} of shape {aval.shape}{where}, but what it belongs to has shape "
+                f"{like.shape}; they must be equal",
+            )
+        if aval.dtype.kind == "c" and like.dtype.kind == "f":
+            raise self.rule_error(
+                which,
+                f"gave a complex {what}{where}, but what it belongs to is real; its imaginary part "
+                "would be lost. Return its real part",
+            )
+        return cast(x, like.dtype)
 
     def check_closed(self, asked: Sequence[Any]) -> None:
         """Refuse derivatives by what the rules say nothing of."""
@@ -158,7 +299,7 @@ class Call:
             raise at_line(
                 NotDifferentiableError,
                 f"{self.custom.name} is differentiated by {what}, of which its "
-                f"{self.custom._kind} rule says nothing. Make it an argument that the rule covers, "
+                f"{self.custom.kind} rule says nothing. Make it an argument that the rule covers, "
                 "or wrap it in fg.stop_gradient",
             )
 
@@ -173,35 +314,51 @@ def closure_tracers(*functions: Any) -> list[Tracer]:
         if id(function) in seen:
             continue
         seen.add(id(function))
-        rules = getattr(function, "rules", None)
-        if isinstance(rules, list):  # a custom function's own
-            waiting += rules
-        elif isinstance(function, functools.partial):
-            waiting += [function.func, *function.args, *function.keywords.values()]
-        cells = getattr(function, "__closure__", None) or ()
-        held = [cell.cell_contents for cell in cells if cell != _EMPTY_CELL]
-        for value in (*held, *(getattr(function, "__defaults__", None) or ())):
-            for leaf in tree.leaves(value):
-                if type(leaf) is Tracer:
-                    found[id(leaf)] = leaf
-                elif callable(leaf):
-                    waiting.append(leaf)
+        for value in _held(function):
+            kind = type(value)
+            if kind is Tracer:
+                found[id(value)] = value
+            elif kind is FunctionType:
+                waiting.append(value)
+            elif kind not in _PLAIN:
+                for leaf in tree.leaves(value):
+                    if type(leaf) is Tracer:
+                        found[id(leaf)] = leaf
+                    elif callable(leaf):
+                        waiting.append(leaf)
     return list(found.values())
 
 
-def read_only(x: Any) -> Any:
-    """What a rule is given of an array that others read, too: it must not write to it."""
-    if type(x) is not np.ndarray:
-        return x
-    view = x.view()
-    view.flags.writeable = False
-    return view
+def closes_over_nothing(function: Any) -> bool:
+    """Whether a glance tells that a function holds no values but those in its module."""
+    return type(function) is FunctionType and not (function.__closure__ or function.__defaults__)
 
 
-def _is_leaf(x: Any) -> bool:
-    """Whether a value is surely a leaf, as a glance tells."""
-    kind = type(x)
-    return kind in _NUMBERS or kind is Tracer or (kind is np.ndarray and x.dtype.kind in "fiucb")
+def _held(function: Any) -> list[Any]:
+    """The values that a callable holds."""
+    kind = type(function)
+    if kind is functools.partial:
+        return [function.func, *function.args, *function.keywords.values()]
+    if kind is MethodType:
+        attributes = getattr(function.__self__, "__dict__", {})
+        return [function.__func__, function.__self__, *attributes.values()]
+    rules = getattr(function, "rules", None)
+    if isinstance(rules, tuple):  # a custom function's own
+        return list(rules)
+    cells = getattr(function, "__closure__", None) or ()
+    held = [cell.cell_contents for cell in cells if cell != _EMPTY_CELL]
+    return [*held, *(getattr(function, "__defaults__", None) or ())]
+
+
+def read_only(leaves: Sequence[Any]) -> list[Any]:
+    """What a rule is given of arrays that others read, too: it must not write to them."""
+    given: list[Any] = []
+    for x in leaves:
+        if type(x) is np.ndarray:
+            x = x.view()
+            x.flags.writeable = False
+        given.append(x)
+    return given
 
 
 @cache
@@ -210,25 +367,31 @@ def _flat_arguments(n: int) -> tuple[list[int], Any]:
     return list(range(n)), tree.structure((0,) * n)
 
 
-def flat_result(out: Any, name: str) -> tuple[list[Any], Any]:
-    """A result's leaves; Python numbers become NumPy's, as in compiled code."""
+def flat_result(out: Any, custom: Any) -> tuple[list[Any], Any]:
+    """The leaves of what a custom function or its rule returns, and their structure.
+
+    Python numbers become NumPy's, as in compiled code.
+    """
     kind = type(out)
     if kind is np.ndarray:
         if out.dtype.kind in "fiucb" and out.dtype.isnative:
-            return [out], _LEAF
-    elif kind in _SCALARS or (kind is Tracer and not out.aval.weak):
-        return [out], _LEAF
-    leaves, treedef = flatten_result(out, name)
+            return [out], LEAF
+    elif kind in _SCALARS or (
+        kind is Tracer and (type(out.value) in _SCALARS or not out.aval.weak)
+    ):
+        return [out], LEAF
+    leaves, treedef = flatten_result(out, custom.name)
     return [cast(x, aval_of(x).dtype) for x in leaves], treedef
 
 
 def is_like(x: Any, y: Any) -> bool:
     """Whether one surely has the shape and dtype of the other, that of a float."""
     kind = type(y)
-    if kind in _SCALARS and type(x) is kind:
-        return True
-    x, y = own_value(x), own_value(y)
-    kind = type(y)
+    if kind is Tracer:
+        y = own_value(y)
+        kind = type(y)
+    if type(x) is Tracer:
+        x = own_value(x)
     if type(x) is not kind:
         return False
     if kind is np.ndarray:
@@ -236,10 +399,13 @@ def is_like(x: Any, y: Any) -> bool:
     return kind in _SCALARS
 
 
+def any_tracer(values: Sequence[Any]) -> bool:
+    return Tracer in map(type, values)
+
+
 def check_no_tracers(outs: Sequence[Any], operands: Sequence[Any]) -> None:
-    for x in outs:
-        if type(x) is Tracer and not any(type(y) is Tracer for y in operands):
-            raise ClosesOverTracers
+    if any_tracer(outs) and not any_tracer(operands):
+        raise ClosesOverTracers
 
 
 def recorded_by(rec: Recorder, leaves: Sequence[Any]) -> list[int]:
@@ -247,25 +413,17 @@ def recorded_by(rec: Recorder, leaves: Sequence[Any]) -> list[int]:
 
 
 @contextmanager
-def _adopted(rec: Recorder, tracers: Sequence[Tracer]) -> Iterator[None]:
-    """Make tracers of recordings that have ended inputs of this one, for a while."""
-    before = [(t.rec, t.value, t.aval) for t in tracers]
-    for t in tracers:
-        t._aval, t.rec, t.value = t.aval, rec, NO_VALUE
+def _adopted(rec: Recorder, pairs: Sequence[tuple[Tracer, Any]]) -> Iterator[None]:
+    """Make tracers inputs of this recording for a while, each with what it stands for now."""
+    before = [(t, t.rec, t.value, t.aval) for t, _ in pairs]
+    for t, now in pairs:
+        t._aval, t.rec, t.value = t.aval, rec, now if rec.concrete else NO_VALUE
         rec.inputs.append(t)
     try:
         yield
     finally:
-        for t, (owner, value, aval) in zip(tracers, before, strict=True):
+        for t, owner, value, aval in before:
             t.rec, t.value, t._aval = owner, value, aval
-
-
-def shape_error(name: str, what: str, where: str, found: Aval, wanted: Aval) -> CustomRuleError:
-    return at_line(
-        CustomRuleError,
-        f"{name}: its rule gave a {what} of shape {found.shape}{where}, but what it belongs to "
-        f"has shape {wanted.shape}; they must be equal",
-    )
 
 
 def leaf_place(treedef: Any, i: int) -> str:

@@ -4,36 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import Primitive, total, zeros_like
-from funcgrad.core.tracer import Recorder, bind, deferred
+from funcgrad.core.tracer import Recorder, Tape, Tracer, bind, deferred
 from funcgrad.errors import (
-    CustomRuleError,
-    NotAnArrayError,
     NotDifferentiableError,
     TreeMismatchError,
     at_line,
 )
 from funcgrad.primitives import control_flow as prims
-from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms.batching import batch_graph, ensure_batched, run_batched, run_over_batch
 from funcgrad.transforms.custom_calls import (
+    LEAF,
+    NUMBERS,
     Call,
+    any_tracer,
     check_no_tracers,
     flat_result,
     is_like,
     leaf_place,
     read_only,
     recorded_by,
-    shape_error,
 )
 from funcgrad.transforms.linearity import Obstacle, first_nonlinear, same_values
 from funcgrad.transforms.rules import Rules, spread
-from funcgrad.transforms.vjp import pullback_of
+from funcgrad.transforms.vjp import backward_tape, pullback_of
+
+_ZEROS: dict[type, Any] = {float: np.float64(0), **{t: t(0) for t in (np.float64, np.float32)}}
 
 # --- custom_jvp -----------------------------------------------------------------------
 
@@ -51,44 +55,41 @@ class _JvpRule:
 class JvpCall(Call, _JvpRule):
     def jvp(self, operands: Sequence[Any], tangents: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         """Results and their tangents, by the user's rule; tangents have no holes."""
-        leaves = list(operands[self.n_closed :])
-
-        def rule(args: Any) -> Any:
-            fixed, primals, dots = args
-            return self.custom._jvp(*fixed, self._tuple(primals), self._tuple(dots))
-
-        pair = self.within(operands, rule, (self.fixed(operands), leaves, list(tangents)))
+        rule = self.custom._jvp
+        if self.flat and not self.n_closed:
+            args = (tuple(read_only(operands)), tuple(read_only(tangents)))
+        else:
+            args = (*self.fixed(operands), self.free(operands), self._tuple(tangents))
+        pair = self.within(operands, rule, args) if self.captured else rule(*args)
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise at_line(
-                CustomRuleError,
-                f"{self.custom.name}: its jvp rule must return (result, tangent), not "
-                f"{tree.structure(pair)}",
+            raise self.rule_error(
+                "jvp", f"must return (result, tangent), not {tree.structure(pair)}"
             )
-        outs, out_tree = flat_result(pair[0], self.custom.name)
-        dots, dot_tree = flat_result(pair[1], self.custom.name)
+        outs, out_tree = flat_result(pair[0], self.custom)
+        dots, dot_tree = flat_result(pair[1], self.custom)
         if self.out_tree is None:
             self.out_tree = out_tree
-        if not (out_tree == dot_tree == self.out_tree):
-            raise at_line(
-                CustomRuleError,
-                f"{self.custom.name}: its jvp rule must return a result and a tangent of the "
-                f"function's structure\n  {self.out_tree} (function)\n  {out_tree} (result)\n"
-                f"  {dot_tree} (tangent)",
+        else:
+            self.check_results("jvp", outs, out_tree)
+        if dot_tree is not out_tree and dot_tree != out_tree:
+            raise self.rule_error(
+                "jvp",
+                "must return a tangent of the result's structure\n"
+                f"  {out_tree} (result)\n  {dot_tree} (tangent)",
             )
         return outs, [
-            self._tangent(i, o, t) for i, (o, t) in enumerate(zip(outs, dots, strict=True))
+            t if is_like(t, o) else self._tangent(i, o, t)
+            for i, (o, t) in enumerate(zip(outs, dots, strict=True))
         ]
 
     def _tangent(self, i: int, out: Any, tangent: Any) -> Any:
-        if is_like(tangent, out):
-            return tangent
-        like, aval = aval_of(out), aval_of(tangent)
-        if not like.inexact:
-            return None
-        if aval.shape != like.shape:
-            where = leaf_place(self.out_tree, i)
-            raise shape_error(self.custom.name, "tangent", where, aval, like)
-        return cast(tangent, like.dtype)
+        where = leaf_place(self.out_tree, i)
+        return self.match(tangent, aval_of(out), "jvp", "tangent", where)
+
+    def recorded(self, rec: Recorder, operands: Sequence[Any], values: Sequence[Any]) -> Any:
+        need = [type(a) is Tracer and a.rec is rec for a in operands]
+        outs, pull = _transposed_jvp(self, values, need)
+        return self.keep_results(rec, outs, values), pull
 
 
 class _BatchedRule:
@@ -131,15 +132,27 @@ def _jvp_pushforward(tangents: Sequence[Any], ins: Sequence[Any], params: dict) 
 
 
 def _jvp_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any:
+    return _transposed_jvp(params["rule"], ins, need)
+
+
+def _transposed_jvp(rule: Any, ins: Sequence[Any], need: Sequence[bool]) -> Any:
     """The user's rule, recorded as a function of the tangents, and transposed."""
-    rule = params["rule"]
     n_closed = rule.n_closed
-    wanted = [n and aval_of(x).inexact for n, x in zip(need, ins, strict=True)][n_closed:]
-    zeros = [zeros_like(x) for x in ins[n_closed:]]
-    start = [z for z, w in zip(zeros, wanted, strict=True) if w]
-    with Recorder("custom_jvp", concrete=True, reverse=True) as rec:
-        tangents = [rec.input(z) if w else z for z, w in zip(zeros, wanted, strict=True)]
+    # What it captures is read by the pullback, whenever that is.
+    with Recorder("custom_jvp", concrete=True, reverse=True, lasting=True) as rec:
+        tangents, wanted, start = [], [], []
+        for x, n in zip(ins[n_closed:], need[n_closed:], strict=True):
+            zero = _ZEROS.get(type(x))
+            if zero is None:
+                zero = zeros_like(x)
+            w = n and zero.dtype.kind in "fc"
+            tangents.append(rec.own_input(zero) if w else zero)
+            wanted.append(w)
+            if w:
+                start.append(zero)
         outs, dots = rule.jvp(ins, tangents)
+    if not n_closed and rec.is_closed(dots) and not any_tracer(outs):
+        return outs, partial(_pull_tangents, rec.take(), dots, wanted)
     both = [*outs, *dots]
     recorded = recorded_by(rec, both)
     results, pull_recorded = pullback_of(rec, [both[i] for i in recorded], start)
@@ -149,11 +162,23 @@ def _jvp_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any
     check_no_tracers(both[:n_outs], ins)
 
     def pull(cts: Sequence[Any], need: Sequence[bool]) -> list[Any]:
-        rule.check_closed(need)
+        if n_closed:
+            rule.check_closed(need)
         found = iter(pull_recorded([cts[i - n_outs] if i >= n_outs else None for i in recorded]))
-        return [*[None] * n_closed, *(next(found) if w else None for w in wanted)]
+        return [*[None] * n_closed, *[next(found) if w else None for w in wanted]]
 
     return both[:n_outs], pull
+
+
+def _pull_tangents(
+    tape: Tape,
+    dots: Sequence[Any],
+    wanted: Sequence[bool],
+    cts: Sequence[Any],
+    need: Sequence[bool],
+) -> list[Any]:
+    found = backward_tape(tape, dots, cts)
+    return found if all(wanted) else spread(found, wanted)
 
 
 def _batched(batched_rule: Any) -> Callable[..., Any]:
@@ -185,54 +210,71 @@ class _VjpRule:
 
 
 class VjpCall(Call, _VjpRule):
+    # Values that the forward rule has been run on, and what it gave.
+    known: tuple[Sequence[Any], list[Any], Any] | None = None
+
     def forward(self, operands: Sequence[Any]) -> tuple[list[Any], Any]:
         """Results, and whatever the user's forward rule keeps."""
-        name, args = self.custom.name, self.arguments(operands)
-        pair = self.within(operands, lambda args: self.custom._fwd(*args), args)
+        if self.known is not None and self.known[0] is operands:
+            return self.known[1], self.known[2]
+        rule = self.custom._fwd
+        args = read_only(operands) if self.flat and not self.n_closed else self.arguments(operands)
+        pair = self.within(operands, rule, args) if self.captured else rule(*args)
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise at_line(
-                CustomRuleError,
-                f"{name}: its fwd rule must return (result, residuals), not {tree.structure(pair)}",
+            raise self.rule_error(
+                "fwd", f"must return (result, residuals), not {tree.structure(pair)}"
             )
-        outs, out_tree = flat_result(pair[0], name)
+        outs, out_tree = flat_result(pair[0], self.custom)
         if self.out_tree is None:
             self.out_tree = out_tree
-        if out_tree != self.out_tree:
-            raise at_line(
-                CustomRuleError,
-                f"{name}: its fwd rule returns another structure than the function\n"
-                f"  {out_tree}\n  {self.out_tree}",
-            )
+        else:
+            self.check_results("fwd", outs, out_tree)
         return outs, pair[1]
 
     def backward(self, operands: Sequence[Any], residuals: Any, cts: Sequence[Any]) -> list[Any]:
         """A cotangent for each operand, None where it is zero; `cts` has no holes."""
-
-        def rule(args: Any) -> Any:
-            fixed, kept, leaves = args
-            return self.custom._bwd(*fixed, kept, self.out_tree.unflatten(leaves))
-
-        found = self.within(
-            operands, rule, (self.fixed(operands), residuals, [*map(read_only, cts)])
-        )
-        leaves, n = self._argument_leaves(found), self.n_closed
-        free = operands[n:] if n else operands
-        for i, (ct, x) in enumerate(zip(leaves, free, strict=True)):
+        cts = read_only(cts)
+        ct = cts[0] if self.out_tree is LEAF else self.out_tree.unflatten(cts)
+        rule, args = self.custom._bwd, (residuals, ct)
+        if self.fixed_at:
+            args = (*self.fixed(operands), *args)
+        found = self.within(operands, rule, args) if self.captured else rule(*args)
+        n = self.n_closed
+        if self.flat and type(found) is tuple and len(found) == len(self.free_at):
+            leaves = list(found)
+        else:
+            leaves = self._argument_leaves(found)
+        for i, (ct, x) in enumerate(zip(leaves, operands[n:] if n else operands, strict=True)):
             if not is_like(ct, x):
                 leaves[i] = self._cotangent(i, ct, x)
         return [*[None] * n, *leaves] if n else leaves
 
+    def recorded(self, rec: Recorder, operands: Sequence[Any], values: Sequence[Any]) -> Any:
+        outs, residuals = self._kept_forward(rec, values)
+        return outs, partial(_pull, self, values, outs, residuals)
+
+    def recorded_forward(self, rec: Recorder, values: Sequence[Any]) -> list[Any] | None:
+        outs, residuals = self._kept_forward(rec, values)
+        self.known = (values, outs, residuals)
+        return outs
+
+    def _kept_forward(self, rec: Recorder, values: Sequence[Any]) -> tuple[list[Any], Any]:
+        """The results of the forward rule, as they are now."""
+        outs, residuals = self.forward(values)
+        if len(outs) != 1 or type(outs[0]) not in NUMBERS:
+            self.keep_results(rec, outs, values)
+        if residuals is not None and type(residuals) not in NUMBERS:
+            residuals = self.keep(rec, residuals, values)
+        return outs, residuals
+
     def _argument_leaves(self, found: Any) -> list[Any]:
         """The leaves of what bwd returned, None for all of an argument that got None."""
-        name, n = self.custom.name, len(self.free_at)
-        if self._flat and type(found) is tuple and len(found) == n:
-            return list(found)
+        n = len(self.free_at)
         if not isinstance(found, (tuple, list)) or len(found) != n:
-            raise at_line(
-                CustomRuleError,
-                f"{name}: its bwd rule must return a tuple with a cotangent for each of the {n} "
-                f"arguments that are differentiated, not {tree.structure(found)}; for one "
-                "argument return (ct,)",
+            raise self.rule_error(
+                "bwd",
+                f"must return a tuple with a cotangent for each of the {n} arguments that are "
+                f"differentiated, not {tree.structure(found)}; for one argument return (ct,)",
             )
         leaves: list[Any] = []
         args = self.in_tree.unflatten(range(self.in_tree.num_leaves))
@@ -244,32 +286,16 @@ class VjpCall(Call, _VjpRule):
             try:
                 leaves += treedef.flatten_up_to(ct)
             except TreeMismatchError as error:
-                raise at_line(
-                    CustomRuleError,
-                    f"{name}: the cotangent that its bwd rule gave for argument "
-                    f"{self.free_at[number]} does not have the argument's structure: {error}",
+                raise self.rule_error(
+                    "bwd",
+                    f"gave a cotangent for argument {self.free_at[number]} that does not have the "
+                    f"argument's structure: {error}",
                 ) from None
         return leaves
 
     def _cotangent(self, i: int, ct: Any, x: Any) -> Any:
-        like = aval_of(x)
-        if ct is None or not like.inexact:
-            return None
-        try:
-            aval = aval_of(ct)
-        except NotAnArrayError:
-            where = leaf_place(self.in_tree, i)
-            raise at_line(
-                CustomRuleError,
-                f"{self.custom.name}: its bwd rule gave a {type(ct).__name__} as cotangent for the "
-                f"argument{where}, which is an array of shape {like.shape}",
-            ) from None
-        if aval.shape != like.shape:
-            where = leaf_place(self.in_tree, i)
-            raise shape_error(
-                self.custom.name, "cotangent", f" for the argument{where}", aval, like
-            )
-        return cast(ct, like.dtype)
+        where = f" for the argument{leaf_place(self.in_tree, i)}"
+        return self.match(ct, aval_of(x), "bwd", "cotangent", where)
 
 
 @dataclass(eq=False)
@@ -376,18 +402,23 @@ def _vjp_pullback(ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any
     rule = params["rule"]
     outs, residuals = rule.forward(ins)
     check_no_tracers(outs, ins)
+    return outs, partial(_pull, rule, ins, outs, residuals)
+
+
+def _pull(
+    rule: Any,
+    ins: Sequence[Any],
+    outs: Sequence[Any],
+    residuals: Any,
+    cts: Sequence[Any],
+    need: Sequence[bool],
+) -> list[Any]:
+    if rule.n_closed:
+        rule.check_closed(need)
     # A single result has a cotangent, or nobody asks.
-    avals = [aval_of(o) for o in outs] if len(outs) > 1 else []
-
-    def pull(cts: Sequence[Any], need: Sequence[bool]) -> list[Any]:
-        if rule.n_closed:
-            rule.check_closed(need)
-        if avals:
-            cts = [zeros_like(a) if c is None else c for c, a in zip(cts, avals, strict=True)]
-        found = rule.backward(ins, residuals, cts)
-        return [c if n else None for c, n in zip(found, need, strict=True)]
-
-    return outs, pull
+    if len(outs) > 1:
+        cts = [zeros_like(o) if c is None else c for c, o in zip(cts, outs, strict=True)]
+    return rule.backward(ins, residuals, cts)
 
 
 RULES = {

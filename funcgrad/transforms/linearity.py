@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from funcgrad.core.aval import aval_of
-from funcgrad.core.graph import Const, Eqn, Graph, live_eqns
+from funcgrad.core.graph import Eqn, Graph, is_zero, live_eqns
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import Recorder, Tracer, own_value
 from funcgrad.primitives import control_flow
@@ -106,7 +106,7 @@ def _look_at_scan(eqn: Eqn, flags: Sequence[bool]) -> tuple[Obstacle | None, lis
     obstacle, _ = _inside(body, inputs)
     # A carry that starts at something else adds it to what is linear.
     starts = zip(inputs, flags, eqn.ins, strict=True)
-    if any(grown and not f and not _is_zero(a) for grown, f, a in starts):
+    if any(grown and not f and not is_zero(a) for grown, f, a in starts):
         return Obstacle(eqn.prim), outs
     return obstacle, outs
 
@@ -124,16 +124,8 @@ def _is_linear(eqn: Eqn, flags: Sequence[bool]) -> bool:
     asked = {i for i, f in enumerate(flags) if f}
     # Anything else in a group is a term of its own.
     return any(
-        asked <= {*group} and all(flags[i] or _is_zero(eqn.ins[i]) for i in group)
+        asked <= {*group} and all(flags[i] or is_zero(eqn.ins[i]) for i in group)
         for group in eqn.prim.linear_groups(len(flags))
-    )
-
-
-def _is_zero(a: Any) -> bool:
-    if type(a) is Const:
-        a = a.value
-    return (isinstance(a, np.ndarray | np.generic) or type(a) in (int, float, complex)) and (
-        not np.any(a)
     )
 
 

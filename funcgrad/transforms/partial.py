@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from funcgrad.core.evaluate import apply_eqn, read
-from funcgrad.core.graph import Eqn, Graph, Var, live_eqns
+from funcgrad.core.graph import Eqn, Graph, Var, is_zero, live_eqns
 from funcgrad.core.primitive import zeros_like
 from funcgrad.core.tracer import deferred
 from funcgrad.primitives import elementwise as ew
@@ -167,7 +167,7 @@ def without_inputs(graph: Graph, missing: Sequence[bool]) -> Graph:
 
 def _with_zeros(eqn: Eqn, ins: Sequence[Any]) -> Any:
     """The result of an equation some of whose operands are ZERO."""
-    vanish = [x is ZERO or _is_literal_zero(x) for x in ins]
+    vanish = [x is ZERO or is_zero(x) for x in ins]
     for group in eqn.prim.linear_groups(len(ins)):
         if all(vanish[i] for i in group):
             return ZERO
@@ -177,7 +177,3 @@ def _with_zeros(eqn: Eqn, ins: Sequence[Any]) -> Any:
             return other
     filled = [zeros_like(a.aval) if x is ZERO else x for x, a in zip(ins, eqn.ins, strict=True)]
     return apply_eqn(eqn, filled)
-
-
-def _is_literal_zero(x: Any) -> bool:
-    return type(x) in (int, float) and x == 0

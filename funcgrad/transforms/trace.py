@@ -151,9 +151,7 @@ def bind_known(
         return bind(prim, *operands, **params)
     if any(type(x) is Tracer and x.rec is not rec for x in operands):
         rec.captures = True
-    outs = [Tracer(rec, v) for v in known]
-    rec.eqns.append(Eqn(prim, operands, params, outs, None, values))
-    return outs
+    return rec.append(prim, operands, values, params, known)
 
 
 def wraps(fun: Callable[..., Any], name: str) -> Callable[[Any], Any]:

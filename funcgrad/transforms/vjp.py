@@ -32,10 +32,7 @@ class Cotangents(dict[int, Any]):
     Sums of float16 are made in float32, see `widen`, until nothing more will be added.
     """
 
-    __slots__ = ("wide",)
-
-    def __init__(self) -> None:
-        self.wide: set[int] = set()
+    wide: frozenset[int] = frozenset()
 
     def add(self, atom: Any, ct: Any) -> None:
         key = id(atom)
@@ -43,7 +40,7 @@ class Cotangents(dict[int, Any]):
         if have is None:
             self[key] = ct
         elif ct.dtype == HALF:
-            self.wide.add(key)
+            self.wide |= {key}
             self[key] = widen(have) + ct
         else:
             self[key] = have + ct
@@ -73,7 +70,7 @@ class Cotangents(dict[int, Any]):
 
     def _round(self, keys: Iterable[int]) -> None:
         for key in self.wide.intersection(keys):
-            self.wide.discard(key)
+            self.wide -= {key}
             self[key] = narrow(self[key], HALF)
 
 
@@ -130,38 +127,46 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
     if tape.asks or config.debug_nans:
         return _backward_pulls(tape, outputs, cts)
     pending = Cotangents()
-    add, pop, get, wide = pending.add, pending.pop, pending.get, pending.wide
+    add, pop, get = pending.add, pending.pop, pending.get
     for tracer, ct in zip(outputs, cts, strict=True):
         if ct is not None and type(tracer) is Tracer:
             add(tracer, ct)
-    for eqn in reversed(tape.eqns):
-        prim = eqn.prim
-        # Most have one result, for which a call would take longer than what it does.
-        ct = pending.take(eqn) if prim.multiple or wide else pop(id(eqn.outs[0]), None)
-        if ct is None or prim.vjp is None:
-            continue
-        ins = eqn.ins
-        need = [type(a) is Tracer for a in ins]
-        if prim.pullback is None:
-            ans = [o.value for o in eqn.outs] if prim.multiple else eqn.outs[0].value
-            terms = prim.vjp(ct, ans, eqn.values, eqn.params, need)
-        else:
-            pull = tape.pulls.get(id(eqn))
-            if pull is None:
-                # Its operands are integers.
+    before = set_source(None)
+    try:
+        for eqn in reversed(tape.eqns):
+            prim, outs = eqn.prim, eqn.outs
+            # Most have one result, for which a call would take longer than what it does.
+            if len(outs) > 1 or pending.wide:
+                ct = pending.take(eqn)
+            else:
+                ct = pop(id(outs[0]), None) if outs else None
+                if ct is not None and prim.multiple:
+                    # Integers' cotangents end here.
+                    known = type(outs[0].value) is np.float64
+                    ct = [ct] if known or outs[0].inexact else None
+            if ct is None or prim.vjp is None:
                 continue
-            before = set_source(eqn.source)
-            try:
+            ins = eqn.ins
+            need = [type(a) is Tracer for a in ins]
+            if prim.pullback is None:
+                ans = [o.value for o in outs] if prim.multiple else outs[0].value
+                terms = prim.vjp(ct, ans, eqn.values, eqn.params, need)
+            else:
+                pull = tape.pulls.get(id(eqn))
+                if pull is None:
+                    # Its operands are integers.
+                    continue
+                set_source(eqn.source)
                 terms = pull(ct, need)
-            finally:
-                set_source(before)
-        for tracer, wanted, term in zip(ins, need, terms, strict=False):
-            if wanted and term is not None:
-                key = id(tracer)
-                if get(key) is None:
-                    pending[key] = term
-                else:
-                    add(tracer, term)
+            for tracer, wanted, term in zip(ins, need, terms, strict=True):
+                if wanted and term is not None:
+                    key = id(tracer)
+                    if get(key) is None:
+                        pending[key] = term
+                    else:
+                        add(tracer, term)
+    finally:
+        set_source(before)
     return pending.of(tape.inputs)
 
 

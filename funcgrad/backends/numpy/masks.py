@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.graph import Const, Eqn, Graph, Var, with_graphs
+from funcgrad.core.graph import Const, Eqn, Graph, Var, is_zero, with_graphs
 from funcgrad.core.primitive import Primitive
 from funcgrad.primitives.discrete import invert
 from funcgrad.primitives.elementwise import masked, where
@@ -35,22 +35,20 @@ def mask_by_bits(graph: Graph) -> Graph:
 
 def _by_bits(eqn: Eqn, eqns: list[Eqn]) -> Eqn | None:
     condition, x, y = eqn.ins
-    if _is_zero(y) and _is_worth_it(condition, x):
+    if _is_positive_zero(y) and _is_worth_it(condition, x):
         return Eqn(masked_p, (x, condition), {}, eqn.outs, eqn.source)
-    if _is_zero(x) and _is_worth_it(condition, y):
+    if _is_positive_zero(x) and _is_worth_it(condition, y):
         inverse = Var(condition.aval)
         eqns.append(Eqn(invert, (condition,), {}, (inverse,), eqn.source))
         return Eqn(masked_p, (y, inverse), {}, eqn.outs, eqn.source)
     return None
 
 
-def _is_zero(atom: Any) -> bool:
-    if type(atom) is not Const or not atom.is_literal:
+def _is_positive_zero(atom: Any) -> bool:
+    if type(atom) is not Const or not atom.is_literal or not is_zero(atom):
         return False
-    value = atom.value
     # An integer zero, or Python's, takes the other operand's dtype.
-    known = type(value) is int or atom.aval.dtype.kind == "f"
-    return known and value == 0 and not np.signbit(value)
+    return type(atom.value) is int or (atom.aval.dtype.kind == "f" and not np.signbit(atom.value))
 
 
 def _is_worth_it(condition: Any, x: Any) -> bool:
