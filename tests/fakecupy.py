@@ -23,8 +23,8 @@ import numpy as np
 NAMES = json.loads((Path(__file__).parent / "data" / "cupy_names.json").read_text())
 # Of each ufunc the dtypes of operands that it has a loop for; matmul has its own rules.
 UFUNCS: dict[str, str] = NAMES["ufuncs"]
-# What CUDA adds and compares atomically.
-ATOMIC = {"add": "efdilqILQ", "maximum": "fdilqILQ", "minimum": "fdilqILQ", "subtract": "iI"}
+# What CuPy adds and compares atomically. Of floats it compares singles and drops NaN: refused here.
+ATOMIC = {"add": "efdilqILQ", "maximum": "ilqILQ", "minimum": "ilqILQ", "subtract": "iI"}
 FUNCTIONS: dict[str, str] = NAMES["functions"]
 COMPARISONS = frozenset("equal not_equal less less_equal greater greater_equal".split())
 METHODS = {

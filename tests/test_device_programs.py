@@ -389,6 +389,26 @@ def test_indices_of_the_host_are_in_range() -> None:
 # --- values of tracers ----------------------------------------------------------------
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_extrema_at_indices_are_exact_and_keep_nans(name: str, dtype: str) -> None:
+    tiny = np.finfo(dtype).eps
+    base = np.array([1.0, -1.0, -np.inf, np.inf, 0.0, 5.0, np.nan], dtype)
+    index = np.array([0, 0, 1, 1, 2, 3, 4, 4, 4, 5, 6])
+    given = [1 + tiny, 1 - tiny, -1 - tiny, -1 + tiny, 2, 3, -4, np.nan, 4, -np.nan, 1]
+    values = np.array(given, dtype)
+
+    def update(x: Any, v: Any) -> Any:
+        return getattr(fg.at(x)[index], name)(v)
+
+    expected = base.copy()
+    with np.errstate(invalid="ignore"):
+        getattr(np, f"{name}imum").at(expected, index, values)
+    for function in (update, fg.jit(update, backend="numpy")):
+        found = to_host(function(to_device(base), to_device(values)))
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_values_are_asked_for_under_grad() -> None:
     def loss(x: Any) -> Any:
         first, second, third = (fg.stop_gradient(x[i]) for i in range(3))

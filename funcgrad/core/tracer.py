@@ -368,6 +368,8 @@ class Recorder:
                 values.append(a.value)
             else:
                 values.append(a if type(a) in _NUMBERS else self.keep(a))
+        if "cupy" in sys.modules:
+            as_numbers(values)
         return values
 
     def keep(self, a: Any) -> Any:

@@ -261,16 +261,26 @@ def update_at(ufunc, out, indices, axes, updates):
     return out if out.dtype == dtype else out.astype(dtype)
 
 
-# What CuPy adds and compares atomically.
-_ATOMIC = "ilqILQfd"
+# What CuPy adds atomically, and compares so: of floats it compares singles, and drops NaN.
+_ATOMIC = {"add": "ilqILQfd", "maximum": "ilqILQ", "minimum": "ilqILQ"}
 
 
 def _update_on_device(ufunc, out, positions, updates):
     """What `ufunc.at` does on the flattened array, which has no order for what it overwrites."""
     flat, places = out.reshape(-1), positions.reshape(-1)
     updates = np.broadcast_to(updates, positions.shape).reshape(-1)
-    if ufunc is not np.multiply and out.dtype.char in _ATOMIC:
+    if out.dtype.char in _ATOMIC.get(ufunc.__name__, ""):
         ufunc.at(flat, places, updates)
+        return
+    if ufunc is np.maximum and out.dtype.char in "fd":
+        codes = _ordered_integers(flat)
+        np.maximum.at(codes, places, _ordered_integers(updates.astype(out.dtype)))
+        flat[...] = _exchanged(codes).view(out.dtype)
+        return
+    if ufunc is np.minimum and out.dtype.char in "fd":
+        flat[...] = -flat
+        _update_on_device(np.maximum, flat, places, -updates)
+        flat[...] = -flat
         return
     if ufunc is np.add and out.dtype.kind == "c":
         for part in ("real", "imag"):
@@ -283,6 +293,16 @@ def _update_on_device(ufunc, out, positions, updates):
     for turn in range(int(turns.max()) + 1 if len(places) else 0):
         now = turns == turn
         flat[places[now]] = ufunc(flat[places[now]], updates[order[now]])
+
+
+def _ordered_integers(x):
+    """Integers in the order of these floats; NaN is the largest."""
+    return _exchanged(np.where(x == x, x, np.nan).view(f"i{x.dtype.itemsize}"))
+
+
+def _exchanged(bits):
+    """Floats' bits as integers in their order, and back: negative ones count the other way."""
+    return bits ^ ((bits >> (8 * bits.dtype.itemsize - 1)) & np.iinfo(bits.dtype).max)
 
 
 def _scatter_zeros(x, *indices, shape, axes):
