@@ -164,6 +164,8 @@ def _elementwise_jvp(partials: Sequence[Partial]) -> Rule:
 def _elementwise_vjp(partials: Sequence[Partial]) -> Rule:
     if len(partials) == 1:
         return _unary_vjp(partials[0])
+    if len(partials) == 2:
+        return _binary_vjp(*partials)
 
     def vjp(ct: Any, ans: Any, ins: Sequence[Any], params: dict, need: Sequence[bool]) -> list:
         cts: list[Any] = []
@@ -184,7 +186,31 @@ def _elementwise_vjp(partials: Sequence[Partial]) -> Rule:
 
 def _unary_vjp(partial: Partial) -> Rule:
     def vjp(ct: Any, ans: Any, ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any:
-        return (None if partial is None else partial(ct, ans, ins[0], **params),)
+        if partial is None:
+            return (None,)
+        return (partial(ct, ans, ins[0], **params) if params else partial(ct, ans, ins[0]),)
+
+    return vjp
+
+
+def _binary_vjp(first: Partial, second: Partial) -> Rule:
+    # Most operations have two operands, and the eager backward pass waits for this.
+    def vjp(ct: Any, ans: Any, ins: Sequence[Any], params: dict, need: Sequence[bool]) -> Any:
+        x, y = ins
+        left = right = None
+        if first is not None and need[0]:
+            left = first(ct, ans, x, y, **params) if params else first(ct, ans, x, y)
+            if left is not None:
+                shape = getattr(x, "shape", ())
+                if left.shape != shape:
+                    left = unbroadcast(left, shape)
+        if second is not None and need[1]:
+            right = second(ct, ans, x, y, **params) if params else second(ct, ans, x, y)
+            if right is not None:
+                shape = getattr(y, "shape", ())
+                if right.shape != shape:
+                    right = unbroadcast(right, shape)
+        return left, right
 
     return vjp
 
@@ -242,7 +268,7 @@ def linear(
             ct = [zeros_like(a) if c is None else c for c, a in zip(ct, ans, strict=True)]
         result = transpose(ct, *ins, **params)
         if single:
-            return [result, *[None] * (len(ins) - 1)]
+            return [result] if len(ins) == 1 else [result, *[None] * (len(ins) - 1)]
         cts: list[Any] = [None] * len(ins)
         for i, term in zip(positions(len(ins)), result, strict=True):
             cts[i] = term
@@ -287,10 +313,9 @@ def bilinear(
         return left + right
 
     def vjp(ct: Any, ans: Any, ins: Sequence[Any], params: dict, need: Sequence[bool]) -> list:
-        return [
-            transpose(ct, *ins, **params) if wanted else None
-            for transpose, wanted in zip(transposes, need, strict=True)
-        ]
+        left = transposes[0](ct, *ins, **params) if need[0] else None
+        right = transposes[1](ct, *ins, **params) if need[1] else None
+        return [left, right]
 
     prim = Primitive(
         name,

@@ -27,7 +27,8 @@ def is_cupys(kind: type) -> bool:
 
 def is_array(x: Any) -> bool:
     """Whether x is an array of either library; a NumPy scalar is none."""
-    return isinstance(x, np.ndarray) or is_cupys(type(x))
+    kind = type(x)
+    return kind is np.ndarray or isinstance(x, np.ndarray) or is_cupys(kind)
 
 
 def device_of(x: Any) -> Device:

@@ -278,6 +278,8 @@ def unbroadcast(x: Any, shape: tuple[int, ...]) -> Any:
     have = shape_of(x)
     if have == shape:
         return x
+    if not shape:
+        return total(x, tuple(range(len(have))))
     extra = len(have) - len(shape)
     axes = tuple(range(extra)) + tuple(
         i + extra for i, n in enumerate(shape) if n == 1 and have[i + extra] != 1

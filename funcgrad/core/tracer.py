@@ -320,7 +320,7 @@ class Recorder:
                 values.append(value)
             else:
                 values.append(a if type(a) in _NUMBERS else self.keep(a))
-        if prim.kind == "higher-order":
+        if prim.multiple and prim.kind == "higher-order":
             return self.record_graphs(prim, args, values, params)
         try:
             result = prim.impl(*values, **params) if params else prim.impl(*values)

@@ -55,9 +55,9 @@ def _transpose_right(ct: Any, x: Any, y: Any) -> Any:
     elif len(ys) > 2:
         out = bind(matmul, swap(x), ct)
     else:
-        # One product over all the rows instead of a batch of them that is then summed.
-        rows = prod(xs[:-1])
         if len(xs) > 2:
+            # One product over all the rows instead of a batch of them that is then summed.
+            rows = prod(xs[:-1])
             x, ct = x.reshape((rows, *xs[-1:])), ct.reshape((rows, *ys[1:]))
         return bind(matmul, ct, x) if len(ys) == 1 else bind(matmul, swap(x), ct)
     return unbroadcast(out, ys)

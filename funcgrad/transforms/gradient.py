@@ -47,11 +47,11 @@ def _check_scalar(out: Any, name: str, holomorphic: bool) -> None:
 
 
 _REAL_SCALARS = frozenset({np.float64, np.float32})
-_ONES = {np.float64: np.float64(1), np.float32: np.float32(1)}
+_ONES: dict[Any, Any] = {np.float64: np.float64(1), np.float32: np.float32(1)}
 
 
 def _one_like(x: Any) -> Any:
-    one = _ONES.get(cast(Any, type(x)))
+    one = _ONES.get(type(x))
     if one is not None:
         return one
     aval = aval_of(x)

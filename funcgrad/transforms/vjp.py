@@ -118,6 +118,10 @@ def backward(
     return pending
 
 
+# Of an equation with one operand, that is a tracer.
+_NEEDED = (True,)
+
+
 def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> list[Any]:
     """The cotangents of a recording's inputs, computed on the values that rode along.
 
@@ -127,44 +131,48 @@ def backward_tape(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> lis
     if tape.asks or config.debug_nans:
         return _backward_pulls(tape, outputs, cts)
     pending = Cotangents()
-    add, pop, get = pending.add, pending.pop, pending.get
+    add, pop, pulls = pending.add, pending.pop, tape.pulls
     for tracer, ct in zip(outputs, cts, strict=True):
         if ct is not None and type(tracer) is Tracer:
             add(tracer, ct)
+    wide = pending.wide
     before = set_source(None)
     try:
         for eqn in reversed(tape.eqns):
-            prim, outs = eqn.prim, eqn.outs
+            prim, ins, outs = eqn.prim, eqn.ins, eqn.outs
             # Most have one result, for which a call would take longer than what it does.
-            if len(outs) > 1 or pending.wide:
-                ct = pending.take(eqn)
+            if wide or len(outs) != 1:
+                ct, wide = pending.take(eqn), pending.wide
             else:
-                ct = pop(id(outs[0]), None) if outs else None
+                ct = pop(id(outs[0]), None)
                 if ct is not None and prim.multiple:
                     # Integers' cotangents end here.
                     known = type(outs[0].value) is np.float64
                     ct = [ct] if known or outs[0].inexact else None
             if ct is None or prim.vjp is None:
                 continue
-            ins = eqn.ins
-            need = [type(a) is Tracer for a in ins]
+            if len(ins) == 2:
+                need = (type(ins[0]) is Tracer, type(ins[1]) is Tracer)
+            else:
+                need = [type(a) is Tracer for a in ins] if len(ins) > 1 else _NEEDED
             if prim.pullback is None:
                 ans = [o.value for o in outs] if prim.multiple else outs[0].value
                 terms = prim.vjp(ct, ans, eqn.values, eqn.params, need)
             else:
-                pull = tape.pulls.get(id(eqn))
+                pull = pulls.get(id(eqn))
                 if pull is None:
                     # Its operands are integers.
                     continue
                 set_source(eqn.source)
                 terms = pull(ct, need)
-            for tracer, wanted, term in zip(ins, need, terms, strict=True):
-                if wanted and term is not None:
+            for tracer, term in zip(ins, terms, strict=True):
+                if term is not None and type(tracer) is Tracer:
                     key = id(tracer)
-                    if get(key) is None:
-                        pending[key] = term
-                    else:
+                    if key in pending:
                         add(tracer, term)
+                        wide = pending.wide
+                    else:
+                        pending[key] = term
     finally:
         set_source(before)
     return pending.of(tape.inputs)
