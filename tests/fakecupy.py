@@ -26,6 +26,8 @@ UFUNCS: dict[str, str] = NAMES["ufuncs"]
 # What CuPy adds and compares atomically. Of floats it compares singles and drops NaN: refused here.
 ATOMIC = {"add": "efdilqILQ", "maximum": "ilqILQ", "minimum": "ilqILQ", "subtract": "iI"}
 FUNCTIONS: dict[str, str] = NAMES["functions"]
+# Modules whose functions are named with them.
+PREFIXED = frozenset(["linalg", "fft", "lib.stride_tricks"])
 COMPARISONS = frozenset("equal not_equal less less_equal greater greater_equal".split())
 METHODS = {
     "reduce": {"add", "multiply"},
@@ -145,7 +147,7 @@ class ndarray:
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         module = func.__module__.removeprefix("numpy").strip(".")
-        name = f"{module}.{func.__name__}" if module in ("linalg", "fft") else func.__name__
+        name = f"{module}.{func.__name__}" if module in PREFIXED else func.__name__
         known = name in FUNCTIONS or name in UFUNCS
         if not known or not all(issubclass(t, (ndarray, np.ndarray)) for t in types):
             return NotImplemented

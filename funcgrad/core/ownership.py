@@ -19,7 +19,17 @@ def _owner(x: Any) -> Any:
 
 def _is_writeable(x: Any) -> bool:
     """Whether its elements can be written to, each alone."""
-    return 0 not in x.strides or not x.size if is_cupys(type(x)) else x.flags.writeable
+    return _are_apart(x) if is_cupys(type(x)) else x.flags.writeable
+
+
+def _are_apart(x: Any) -> bool:
+    """Whether no element is there twice, of what slices, broadcasts and windows give."""
+    reach = 0
+    for step, n in sorted((abs(s), n) for s, n in zip(x.strides, x.shape, strict=True) if n > 1):
+        if step <= reach:
+            return not x.size
+        reach += step * (n - 1)
+    return True
 
 
 def native(x: Any) -> Any:

@@ -107,6 +107,8 @@ class Primitive:
         view: `view(shape, **params)` gives the `ViewMap` of its only operand that the result is.
         assembles: `assembles(*shapes, **params)` gives for each operand the `ViewMap` of the part
             of the result that it becomes, where later ones cover earlier ones; the rest is zero.
+        accumulates: `accumulates(shape, **params)` gives the `ViewMap` of the part of the result,
+            else zeros, that its only operand is added to: elements that meet add up.
         module: the module that declares it.
     """
 
@@ -140,6 +142,7 @@ class Primitive:
     scatters: str | None = None
     view: Callable[..., ViewMap] | None = None
     assembles: Callable[..., Sequence[ViewMap]] | None = None
+    accumulates: Callable[..., ViewMap] | None = None
     module: str = ""
 
     def infer(self, avals: Sequence[Aval], params: dict[str, Any]) -> Sequence[Aval]:

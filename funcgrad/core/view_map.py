@@ -26,6 +26,7 @@ class ViewMap(NamedTuple):
     Attributes:
         source: the operand's shape, or the one that it is reshaped to first.
         axes: for each axis of the result what it runs along; None where it repeats one element.
+            Positions of several that run along one axis, as those of windows do, add up.
         fixed: the positions (axis, position) on other axes of the source; those that are not
             named have length one.
     """
@@ -33,6 +34,17 @@ class ViewMap(NamedTuple):
     source: Shape
     axes: tuple[Along | None, ...]
     fixed: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def shared(self) -> set[int]:
+        """The source's axes that several axes of the result run along."""
+        along = [a.axis for a in self.axes if a is not None]
+        return {axis for axis in along if along.count(axis) > 1}
+
+    @property
+    def repeats(self) -> bool:
+        """Whether one element may stand at several places of the result."""
+        return None in self.axes or bool(self.shared)
 
 
 def whole(shape: Shape) -> ViewMap:
@@ -62,3 +74,13 @@ def broadcast(shape: Shape, to: Shape) -> ViewMap:
 def flipped(shape: Shape, axes: Sequence[int]) -> ViewMap:
     turned = (Along(i, max(n - 1, 0), -1) if i in axes else Along(i) for i, n in enumerate(shape))
     return ViewMap(shape, tuple(turned))
+
+
+def windowed(
+    shape: Shape, axes: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> ViewMap:
+    """Windows over some axes: their places in the axes' stead, their elements on axes behind."""
+    steps = dict(zip(axes, stride, strict=True))
+    places = (Along(i, 0, steps.get(i, 1)) for i in range(len(shape)))
+    elements = (Along(axis, 0, step) for axis, step in zip(axes, dilation, strict=True))
+    return ViewMap(shape, (*places, *elements))

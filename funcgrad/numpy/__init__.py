@@ -35,6 +35,7 @@ from funcgrad.numpy import (
     structure,
     ufuncs,
     updates,
+    windows,
 )
 from funcgrad.numpy.methods import install_methods
 from funcgrad.numpy.namespace import public_names, resolve

@@ -21,6 +21,7 @@ from funcgrad.core.tracer import Tracer, bind, deferred, set_source
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.call import call
+from funcgrad.primitives.windows import overlap_add, windows
 
 # What made a tracer: (primitive, operands, params).
 Origin = tuple[Primitive, Sequence[Any], dict[str, Any]]
@@ -208,6 +209,36 @@ def _transpose(ins: Sequence[Any], params: Any, origin: Any) -> Any:
     return st.transpose, [made[1][0]], {"perm": perm}
 
 
+def _every(idx: Sequence[Any]) -> list[int] | None:
+    """The steps of slices that go over whole axes forwards; None for other indices."""
+    whole = all(type(e) is tuple and e[0] == 0 and e[1] is None and e[2] > 0 for e in idx)
+    return [step for _, _, step in idx] if whole else None
+
+
+def _index(ins: Sequence[Any], params: Any, origin: Any) -> Any:
+    """Every so many-th window is one in a longer stride."""
+    made, steps = origin(ins[0]), _every(params["idx"])
+    if made is None or made[0] is not windows or steps is None:
+        return None
+    strided = _strided(made[2], steps)
+    return None if strided is None else (windows, made[1], strided)
+
+
+def _overlap_add(ins: Sequence[Any], params: Any, origin: Any) -> Any:
+    made = origin(ins[0])
+    steps = None if made is None or made[0] is not st.embed else _every(made[2]["idx"])
+    strided = None if steps is None else _strided(params, steps)
+    return None if made is None or strided is None else (overlap_add, made[1], strided)
+
+
+def _strided(params: Any, steps: Sequence[int]) -> dict[str, Any] | None:
+    axes, stride = params["axes"], params["stride"]
+    if any(step != 1 for axis, step in enumerate(steps) if axis not in axes):
+        return None
+    longer = (s * steps[axis] for axis, s in zip(axes, stride, strict=True))
+    return {**params, "stride": tuple(longer)}
+
+
 _REWRITES: dict[str, Rewrite] = {
     "add": _add,
     "sub": _sub,
@@ -216,4 +247,6 @@ _REWRITES: dict[str, Rewrite] = {
     "neg": _neg,
     "reshape": _reshape,
     "transpose": _transpose,
+    "index": _index,
+    "overlap_add": _overlap_add,
 }

@@ -13,7 +13,6 @@ from funcgrad.backends.common.cost import is_alias
 from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph
 from funcgrad.primitives import control_flow
-from funcgrad.primitives.structural import broadcast_to
 
 CONSTANT = 0
 Roots = frozenset[int]
@@ -54,7 +53,7 @@ class Memory:
                 continue
             is_view = not eqn.prim.multiple
             self._roots[id(out)] = self.roots(eqn.ins[0]) if is_view else shared | {id(out)}
-            if eqn.prim is broadcast_to or (is_view and self.repeats(eqn.ins[0])):
+            if _repeats(eqn) or (is_view and self.repeats(eqn.ins[0])):
                 self._repeating.add(id(out))
 
     def _use(self, atom: Any, number: int) -> None:
@@ -65,7 +64,7 @@ class Memory:
         return frozenset({CONSTANT}) if type(atom) is Const else self._roots[id(atom)]
 
     def repeats(self, atom: Any) -> bool:
-        """Whether elements of it may be one number in memory, as a broadcast array's are."""
+        """Whether elements of it may be one number in memory, as a broadcast array's and windows' are."""
         return id(atom) in self._repeating
 
     def is_own(self, atom: Any) -> bool:
@@ -86,6 +85,11 @@ class Memory:
 
 def memory_of(graph: Graph) -> Memory:
     return graph.derive("memory", lambda: Memory(graph))
+
+
+def _repeats(eqn: Eqn) -> bool:
+    view = eqn.prim.view
+    return view is not None and view(eqn.ins[0].aval.shape, **eqn.params).repeats
 
 
 def _allocates(eqn: Eqn) -> Sequence[bool]:

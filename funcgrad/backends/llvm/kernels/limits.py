@@ -12,6 +12,7 @@ LIMITS = Limits(
     register_numbers=6000,
     unroll=4,
     unroll_rows=256,
+    unroll_window=32,
     least_row=16,
     large_row=65536,
     enough_rows=64,

@@ -5,8 +5,8 @@ their *labels*; an axis of length one has none. Where `split` is set, the axes f
 *inner*: reductions over all of them belong to a row, and the cluster's other equations may use
 them. Reductions over outer axes are known only when all rows are done: they end a cluster.
 
-A short last axis that is summed over (coordinates of points, say) is no axis of the space but
-*unrolled*: each of its elements is a value of its own.
+A short last axis that is summed over (coordinates of points, say), or the last axes that are the
+elements of a window, are no axes of the space but *unrolled*: each element is a value of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 
 from funcgrad.backends.loops.fusion.cuts import cuts
 from funcgrad.backends.loops.fusion.target import Target
+from funcgrad.backends.loops.fusion.unrolling import unrolled_extents
 from funcgrad.backends.loops.nests.iota import counted_axis, one_hot_rows
 from funcgrad.backends.loops.nests.limits import Limits
 from funcgrad.backends.loops.nests.views import map_of
@@ -98,7 +99,7 @@ class Partition:
         self.readers: dict[int, dict[Cluster, None]] = {}
         self._small: deque[Cluster] = deque(maxlen=MOST_SMALL)
         self._roots: dict[int, Any] = {}
-        self.unrolled = _unrolled_extents(graph, self.limits)
+        self.unrolled = unrolled_extents(graph, self.limits)
         # The clusters of smaller numbers are of an earlier piece of a long program.
         self._first = 0
         places = cuts(graph.eqns)
@@ -399,16 +400,11 @@ class Partition:
         self, cluster: Cluster, shape: tuple[int, ...], labels: list[Any]
     ) -> Labels | None:
         """Choose axes of the space for those that no operand tells; new ones come last."""
-        last = len(shape) - 1
+        loops = len(shape) - self._unrolled_axes(shape)
         for i, n in enumerate(shape):
             if labels[i] != "?":
                 continue
-            if (
-                i == last
-                and last
-                and n in self.unrolled
-                and prod(shape[:-1]) >= self.limits.unroll_rows
-            ):
+            if i >= loops:
                 labels[i] = UNROLLED
                 continue
             used = set(labels)
@@ -426,6 +422,15 @@ class Partition:
             else:
                 return None
         return tuple(labels) if _distinct(labels) else None
+
+    def _unrolled_axes(self, shape: tuple[int, ...]) -> int:
+        """How many of the last axes are unrolled."""
+        for extents in self.unrolled:
+            rest = len(shape) - len(extents)
+            if rest > 0 and shape[rest:] == extents:
+                if prod(shape[:rest]) >= self.limits.unroll_rows:
+                    return len(extents)
+        return 0
 
     def _enter_reduce(self, cluster: Cluster, eqn: Eqn, labels: Labels) -> None:
         """Note a reduction of an operand with these axes."""
@@ -517,6 +522,9 @@ class Partition:
         labels = _reshaped(cluster.labels[id(eqn.ins[0])], eqn.ins[0].aval.shape, found.source)
         if labels is None or any(labels[axis] not in (None, UNROLLED) for axis, _ in found.fixed):
             return None
+        # What windows read is computed elsewhere in the space.
+        if any(labels[axis] is not None for axis in found.shared):
+            return None
         new: list[Any] = []
         for n, along in zip(shape, found.axes, strict=True):
             if along is None:
@@ -538,18 +546,6 @@ def _size(atom: Any) -> int:
     return atom.aval.size
 
 
-def _unrolled_extents(graph: Graph, limits: Limits) -> set[int]:
-    """The lengths of short last axes that some equation sums over, beside long ones."""
-    found = set()
-    for eqn in graph.eqns:
-        if eqn.prim.reduces:
-            shape, axes = eqn.ins[0].aval.shape, eqn.params["axes"]
-            if len(shape) > 1 and axes == (len(shape) - 1,) and 1 < shape[-1] <= limits.unroll:
-                if prod(shape[:-1]) >= limits.unroll_rows:
-                    found.add(shape[-1])
-    return found
-
-
 def _fits(cluster: Cluster, labels: Labels, rank_before: int, limits: Limits) -> bool:
     """Whether a value on these axes is computed once for each of its elements.
 
@@ -567,7 +563,7 @@ def _fits(cluster: Cluster, labels: Labels, rank_before: int, limits: Limits) ->
 
 
 def _distinct(labels: Sequence[Label]) -> bool:
-    named = [x for x in labels if x is not None]
+    named = [x for x in labels if x is not None and x != UNROLLED]
     return len(named) == len(set(named))
 
 

@@ -16,6 +16,9 @@ from funcgrad.backends.loops.nests.views import map_of
 from funcgrad.core.graph import Eqn, Var
 from funcgrad.core.primitive import Primitive
 
+# What is made of values that have so many times fewer elements is made again.
+_LEAST_SPREAD = 3
+
 # The readers of a value, and the views by which they read it.
 Uses = dict[int, list[tuple[Eqn, Any]]]
 
@@ -24,7 +27,7 @@ def recomputed(partition: Partition, read_outside: set[int]) -> dict[int, list[E
     """The equations that each reader of a value computes it by, by the value's id.
 
     Such a value is read by loops alone. It follows by a few operations from arrays that are in
-    memory anyway, or has one reader.
+    memory anyway, or from small ones, which then count as `read_outside`; or has one reader.
     """
     kept = {id(partition.root(a)) for a in partition.graph.outputs}
     uses: Uses = {}
@@ -49,6 +52,8 @@ def recomputed(partition: Partition, read_outside: set[int]) -> dict[int, list[E
                 steps = _steps(partition, eqn, uses, read_outside, found)
                 if steps is None:
                     steps = _moved(partition, eqn, uses, read_outside, found)
+                if steps is None:
+                    steps = _spread(partition, eqn, read_outside, found)
                 if steps is not None:
                     found[id(var)] = steps
     return found
@@ -73,6 +78,9 @@ def _steps(
     limits = partition.limits
     if not all(prim.cheap for prim in work) or len(arrays) > limits.again_arrays:
         return None
+    most = max((_overlap(partition, a) for _, a in uses.get(id(last.outs[0]), ())), default=1)
+    if most > 1 and len(work) * most > limits.again_work:
+        return None
     if len(work) > limits.again_operations:
         owner = partition.cluster_of[id(last.outs[0])]
         readers = [
@@ -82,6 +90,48 @@ def _steps(
         times = len({id(e) if e.prim.assembles else id(a) for e, a in readers})
         if len(work) > limits.again_more_operations or len(work) * times > limits.again_work:
             return None
+    return steps
+
+
+def _overlap(partition: Partition, atom: Any) -> int:
+    """In how many windows an element is that is read through views."""
+    root, times = partition.root(atom), 1
+    while atom is not root:
+        eqn = partition.made_by[id(atom)]
+        if map_of(eqn).shared:
+            times *= max(eqn.outs[0].aval.size // max(eqn.ins[0].aval.size, 1), 1)
+        atom = eqn.ins[0]
+    return times
+
+
+def _spread(
+    partition: Partition, last: Eqn, read_outside: set[int], found: dict[int, list[Eqn]]
+) -> list[Eqn] | None:
+    """The equations that make a value of much smaller ones, as outer products are made; what
+    they read is written in its stead."""
+    limits, size = partition.limits, last.outs[0].aval.size
+    steps = [last]
+    small: dict[int, Any] = {}
+    for eqn in steps:
+        if not eqn.prim.cheap or eqn.prim.kind != "elementwise" or eqn.outs[0].aval.size < size:
+            return None
+        for atom in eqn.ins:
+            root = partition.root(atom)
+            if id(root) in found:
+                return None
+            if _LEAST_SPREAD * root.aval.size <= size:
+                small[id(root)] = root
+            elif atom is root and id(atom) in partition.made_by:
+                made = partition.made_by[id(atom)]
+                steps += [made] if made not in steps else []
+            else:
+                return None
+        if len(steps) > limits.again_operations:
+            return None
+    arrays = {k: root for k, root in small.items() if root.aval.size > 1}
+    if len(arrays) > limits.again_arrays:
+        return None
+    read_outside |= {k for k, root in small.items() if k in partition.cluster_of}
     return steps
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from funcgrad.backends.loops.nests.nest import Index
+from funcgrad.backends.loops.nests.nest import Index, affine
 from funcgrad.backends.loops.nests.views import map_of
 from funcgrad.core.graph import Eqn
 
@@ -19,6 +19,11 @@ def mapped(coordinate: Coordinate, start: int, step: int) -> Coordinate:
     return Index(
         start + step * coordinate.const, terms, tuple((r, step * s) for r, s in coordinate.dynamic)
     )
+
+
+def added(x: Coordinate, y: Coordinate) -> Coordinate:
+    index = affine(x.const + y.const, (*x.terms, *y.terms))
+    return index._replace(dynamic=(*x.dynamic, *y.dynamic))
 
 
 def unmapped(coordinate: Coordinate, start: int, step: int) -> Coordinate:
@@ -40,7 +45,9 @@ def through_view(eqn: Eqn, coordinates: tuple[Coordinate, ...]) -> tuple[Coordin
     own = [ZERO] * len(found.source)
     for coordinate, along in zip(coordinates, found.axes, strict=True):
         if along is not None:
-            own[along.axis] = mapped(coordinate, along.start, along.step)
+            here = mapped(coordinate, along.start, along.step)
+            before = own[along.axis]
+            own[along.axis] = here if before is ZERO else added(before, here)
     for axis, position in found.fixed:
         own[axis] = Index(position)
     if found.source == shape:

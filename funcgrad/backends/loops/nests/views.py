@@ -50,6 +50,12 @@ def parts_of(eqn: Eqn) -> Sequence[ViewMap]:
     return eqn.prim.assembles(*(a.aval.shape for a in eqn.ins), **eqn.params)
 
 
+def place_of(eqn: Eqn) -> ViewMap:
+    """The part of the result that an operand is added to."""
+    assert eqn.prim.accumulates is not None
+    return eqn.prim.accumulates(eqn.ins[0].aval.shape, **eqn.params)
+
+
 def view_of(eqn: Eqn, base: View) -> View | None:
     """The view that an equation makes of its operand's; None where only a copy has it."""
     return through(map_of(eqn), base, eqn.outs[0].aval.shape)

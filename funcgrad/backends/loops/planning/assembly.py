@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from funcgrad.backends.loops.fusion.scatter import into_zeros, scatter_cluster, scatter_operands
 from funcgrad.backends.loops.fusion.schedule import schedule
-from funcgrad.backends.loops.nests.views import View, part, parts_of, row_major
+from funcgrad.backends.loops.nests.kernels import add_nest
+from funcgrad.backends.loops.nests.views import View, part, parts_of, place_of, row_major
 from funcgrad.backends.loops.planning.builder import Builder
 from funcgrad.backends.loops.planning.plan import Zero
 from funcgrad.core.graph import Eqn
@@ -17,6 +18,17 @@ def assemble(builder: Builder, eqn: Eqn) -> None:
         builder.steps.append(Zero(buffer))
     for source, found in zip(sources, parts_of(eqn), strict=True):
         builder.copy(source, part(found, buffer, source.shape))
+
+
+def accumulate(builder: Builder, eqn: Eqn) -> None:
+    (operand,), (out,) = eqn.ins, eqn.outs
+    found, buffer = place_of(eqn), builder.result(out)
+    builder.steps.append(Zero(buffer))
+    if operand.aval.size:
+        source = builder.resolve(operand)
+        target = part(found, buffer, source.shape)
+        apart = [k for k, a in enumerate(found.axes) if a is None or a.axis not in found.shared]
+        builder.run(add_nest(source, target, apart), [source.buffer, buffer])
 
 
 def scatter(builder: Builder, eqn: Eqn) -> None:

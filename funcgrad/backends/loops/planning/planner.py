@@ -32,6 +32,8 @@ RULES: dict[str, Callable[[Builder, Eqn], None]] = {
 def _rule(eqn: Eqn) -> Callable[[Builder, Eqn], None] | None:
     if eqn.prim.scatters:
         return assembly.scatter
+    if eqn.prim.accumulates:
+        return assembly.accumulate
     return assembly.assemble if eqn.prim.assembles else RULES.get(eqn.prim.name)
 
 
