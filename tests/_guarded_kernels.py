@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 import funcgrad as fg
 from _guards import Guards
@@ -35,6 +36,23 @@ def turned(m: Any) -> list[Any]:
     elements = m.reshape(-1)
     tables = [elements[: m.size // k * k].reshape(-1, k).T for k in (5, 7, 12, 20, 31)]
     return [*tables, elements[: m.size // 25 * 25].reshape(-1, 5, 5).T]
+
+
+def windows(x: Any, m: Any, reduce: Any) -> list[Any]:
+    """Of windows at every place, at some, of elements apart; short, long, of all there are."""
+    n = x.shape[0]
+    few, many = min(3, n), min(40, n)
+    found = [sliding_window_view(x, k) for k in (few, many, n)]
+    found += [
+        found[0][::2],
+        found[0][:, ::2],
+        found[1][::3, ::-2],
+        sliding_window_view(x[::-1], few),
+    ]
+    found += [sliding_window_view(m, k, 1) for k in (few, many)]
+    both = sliding_window_view(m, (2, few))
+    flat = [reduce(both, (-2, -1)), reduce(both[::2, ::2], (-2, -1)), reduce(both[..., 1, :], 0)]
+    return [reduce(w, -1) for w in found] + flat
 
 
 def softmax(x: Any, axis: int) -> Any:
@@ -68,6 +86,8 @@ ON_NUMBERS: dict[str, Callable[..., Any]] = {
     "join": lambda x, m, i: (np.concatenate([x, m[0], x[::-1]]), np.stack([x, m[1]], -1)),
     "pad": lambda x, m, i: (np.pad(x, 1), np.pad(m, ((0, 2), (3, 0)))),
     "roll": lambda x, m, i: (np.roll(x, 1), np.roll(m, 2, axis=1)),
+    "windows": lambda x, m, i: windows(x, m, np.max),
+    "sums of windows": lambda x, m, i: windows(x, m, np.sum),
     "gather": lambda x, m, i: (x[i], m[:, i], m[0][i[::-1]], m[i % ROWS]),
     "convert": lambda x, m, i: [m.astype(d) for d in NUMBERS],
     "set": lambda x, m, i: (fg.at(m)[:, ::2].set(x[0]), fg.at(x)[-1].set(m[0, 0])),
@@ -88,6 +108,9 @@ ON_FLOATS: dict[str, Callable[..., Any]] = {
         lambda x, m: np.sum(softmax(layer_norm(m) * x, 1)[:, i] ** 2), (0, 1)
     )(x, m),
     "cross entropy": lambda x, m, i: fg.value_and_grad(lambda m: cross_entropy(m.T, i % ROWS))(m),
+    "gradients of windows": lambda x, m, i: fg.grad(
+        lambda x, m: sum(np.sum(s * s) for s in windows(x, m, np.sum)), (0, 1)
+    )(x, m),
     "scan": lambda x, m, i: fg.scan(lambda h, r: (np.tanh(h + r), h * r), x, m),
     "scan of numbers": lambda x, m, i: fg.scan(lambda h, e: (0.5 * h + e, h), x[0], x),
     "while": lambda x, m, i: fg.while_loop(

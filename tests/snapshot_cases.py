@@ -7,6 +7,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 import funcgrad as fg
 from funcgrad.backends.common.prepare import prepare
@@ -176,6 +177,15 @@ def pairwise(x: Any) -> Any:
     return np.sum(away / (np.sum(away * away, axis=-1) + 0.01)[..., None] ** 1.5, axis=1)
 
 
+def energy(x: Any, w: Any) -> Any:
+    return np.sum(np.sum(sliding_window_view(x, 5) * w, axis=-1) ** 2)
+
+
+def max_pool(x: Any) -> Any:
+    windows = sliding_window_view(x, (2, 2), axis=(2, 3))[:, :, ::2, ::2]
+    return np.max(windows, axis=(-2, -1))
+
+
 def optimiser(params: Any, moments: Any, grads: Any) -> Any:
     moments = [0.9 * m + 0.1 * g for m, g in zip(moments, grads, strict=True)]
     return [p - 0.01 * m for p, m in zip(params, moments, strict=True)], moments
@@ -220,6 +230,8 @@ PLANS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         lambda x, y: np.sqrt(np.exp(x) + np.sin(y)),
         (single(3000), single(3000)),
     ),
+    "correlation and its gradient": (fg.value_and_grad(energy), (single(700), single(5))),
+    "max pool": (max_pool, (single(2, 3, 40, 60),)),
     "put together": (
         lambda x, y: np.concatenate([x * 2.0, y + 1.0], axis=1),
         (single(100, 50), single(100, 20)),

@@ -19,7 +19,18 @@ def sliding_window_view(
 ) -> Any:
     """Windows at every place: their places in the axes' stead, their elements on axes behind.
 
-    Windows that are taken of one axis twice are windows of windows.
+    Windows that are taken of one axis twice are windows of windows. Every so many-th window is
+    the result's, indexed so: `windows[::2]`.
+
+    Raises:
+        ShapeError: a window is longer than its axis, or there are not as many as axes.
+
+    >>> from numpy.lib.stride_tricks import sliding_window_view
+    >>> smooth = fg.jit(lambda x: np.mean(sliding_window_view(x, 3), axis=-1))
+    >>> smooth(np.array([1.0, 2.0, 6.0, 4.0]))
+    array([3., 4.])
+    >>> fg.grad(lambda x: np.sum(smooth(x)))(np.array([1.0, 2.0, 6.0, 4.0]))
+    array([0.33333333, 0.66666667, 0.66666667, 0.33333333])
     """
     if writeable:
         raise UnsupportedFunctionError.of(

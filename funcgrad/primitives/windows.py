@@ -25,10 +25,10 @@ def places(n: int, window: int, stride: int, dilation: int) -> int:
 
 
 def _windows(x, axes, window, stride, dilation):
-    spans = tuple([max((w - 1) * d + 1, 0) for w, d in zip(window, dilation)])
+    spans = tuple([max((w - 1) * d + 1, 0) for w, d in zip(window, dilation, strict=True)])
     out = np.lib.stride_tricks.sliding_window_view(x, spans, axes)
     steps = [1] * x.ndim
-    for axis, step in zip(axes, stride):
+    for axis, step in zip(axes, stride, strict=True):
         steps[axis] = step
     return out[tuple([slice(None, None, step) for step in (*steps, *dilation)])]
 
@@ -103,7 +103,7 @@ def _overlap_add(x, shape, axes, window, stride, dilation):
         parts = np.moveaxis(x, axes, range(len(axes)))
         parts = np.moveaxis(parts, range(rank, x.ndim), [len(axes) + axis for axis in axes])
     for at in np.ndindex(*few):
-        for axis, i, step, n, apart in zip(axes, at, near, many, far):
+        for axis, i, step, n, apart in zip(axes, at, near, many, far, strict=True):
             where[axis] = slice(i * step, i * step + max((n - 1) * apart + 1, 0), apart)
         out[tuple(where)] += parts[at]
     return out

@@ -137,6 +137,33 @@ entry(
     ),
 )
 
+entry(
+    "lib.stride_tricks.sliding_window_view",
+    one(zoo(), {"window_shape": (1, 2), "axis": (0, 1)}),
+    many(
+        [
+            (x, constant(n), constant(axis))
+            for x in [*CUBE, *LAID]
+            for n, axis in (
+                (2, 0),
+                (2, -1),
+                ((2,), (1,)),
+                ((1, 2, 3), None),
+                ((2, 2), (2, 1)),
+                ((2, 1), (1, 1)),
+                (0, 0),
+                (5, 0),
+                (-1, 0),
+                (2, None),
+                (2, 3),
+                ((2, 2), 0),
+                (np.int8(2), np.int64(0)),
+                ((), ()),
+            )
+        ]
+    ),
+)
+
 # --- joining --------------------------------------------------------------------------
 
 _PARTS = [together(of(a, (2, 3)), of(b, (2, 3))) for a in DTYPES for b in DTYPES]

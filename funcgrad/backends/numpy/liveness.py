@@ -64,7 +64,7 @@ class Memory:
         return frozenset({CONSTANT}) if type(atom) is Const else self._roots[id(atom)]
 
     def repeats(self, atom: Any) -> bool:
-        """Whether elements of it may be one number in memory, as a broadcast array's and windows' are."""
+        """Whether elements of it may be one number in memory, as in broadcasts and windows."""
         return id(atom) in self._repeating
 
     def is_own(self, atom: Any) -> bool:

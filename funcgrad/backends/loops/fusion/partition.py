@@ -234,11 +234,16 @@ class Partition:
         owners = [self.cluster_of.get(id(a)) for a in eqn.ins]
         near = [c for c in owners if c is not None and c.form == "small"]
         for cluster in dict.fromkeys([*near, *self._small]):
-            if self._may_join(cluster, eqn):
+            if self._may_join(cluster, eqn) and not self._reads_views_of(cluster, eqn):
                 self._enter(cluster, eqn)
                 return
         self._small.appendleft(self._new("small"))
         self._enter(self._small[0], eqn)
+
+    def _reads_views_of(self, cluster: Cluster, eqn: Eqn) -> bool:
+        """Whether it reads what is made there by views too large for registers."""
+        inside = [self.made_by[id(a)] for a in eqn.ins if self.cluster_of.get(id(a)) is cluster]
+        return any(made.prim.view and not self._is_small(made) for made in inside)
 
     # -- loop clusters ------------------------------------------------------------------
 
