@@ -209,10 +209,10 @@ def _transpose(ins: Sequence[Any], params: Any, origin: Any) -> Any:
     return st.transpose, [made[1][0]], {"perm": perm}
 
 
-def _every(idx: Sequence[Any]) -> list[int] | None:
+def _every(idx: Sequence[st.Entry]) -> list[int] | None:
     """The steps of slices that go over whole axes forwards; None for other indices."""
-    whole = all(type(e) is tuple and e[0] == 0 and e[1] is None and e[2] > 0 for e in idx)
-    return [step for _, _, step in idx] if whole else None
+    steps = [e[2] for e in idx if type(e) is tuple and e[:2] == (0, None) and e[2] > 0]
+    return steps if len(steps) == len(idx) else None
 
 
 def _index(ins: Sequence[Any], params: Any, origin: Any) -> Any:
