@@ -142,7 +142,7 @@ def _elementwise_shape(impl: Rule, dtype: Rule | None) -> Rule:
         for aval in avals:
             weak = weak and aval.weak
             same = same and aval.shape == first
-        return Aval(first if same else broadcast_shapes(*(a.shape for a in avals)), out, weak)
+        return Aval(first if same else broadcast_shapes(*[a.shape for a in avals]), out, weak)
 
     return shape
 

@@ -40,7 +40,8 @@ def run_into(
     try:
         for eqn in graph.eqns:
             set_source(eqn.source)
-            ins = [read(env, a) for a in eqn.ins]
+            # As `read`, which each operand would call.
+            ins = [a.value if type(a) is Const else env[id(a)] for a in eqn.ins]
             result = apply(eqn, ins)
             if eqn.prim.multiple:
                 for var, value in zip(eqn.outs, result, strict=True):

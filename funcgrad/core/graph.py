@@ -276,7 +276,9 @@ def live_eqns(eqns: Sequence[Eqn], outputs: Iterable[Any]) -> list[Eqn]:
     needed = {id(a) for a in outputs}
     live: list[Eqn] = []
     for eqn in reversed(eqns):
-        if any(id(o) in needed for o in eqn.outs):
+        outs = eqn.outs
+        # Most have one result, for which `any` would take longer than all else.
+        if id(outs[0]) in needed if len(outs) == 1 else any(id(o) in needed for o in outs):
             if eqn.prim.prune is not None:
                 eqn = eqn.prim.prune(eqn, tuple(id(o) in needed for o in eqn.outs))
             live.append(eqn)
@@ -296,8 +298,10 @@ def split_invariant(body: Graph, n_consts: int) -> tuple[Graph, Graph]:
             once.append(eqn)
         else:
             rest.append(eqn)
+    consts, others = body.inputs[:n_consts], body.inputs[n_consts:]
+    if not once:
+        return Graph(consts, (), ()), body
     made: dict[int, Any] = {id(o): o for eqn in once for o in eqn.outs}
     read = {id(a) for eqn in rest for a in eqn.ins} | {id(a) for a in body.outputs}
     shared = [var for key, var in made.items() if key in read]
-    consts, others = body.inputs[:n_consts], body.inputs[n_consts:]
     return Graph(consts, once, shared), Graph((*consts, *shared, *others), rest, body.outputs)

@@ -429,10 +429,20 @@ class Recorder:
             known = prim.simplify(args, params)
             if known is not None:
                 return known
-        key = (prim, *[self._key(a) for a in args], *params.items())
-        outs = self.memo.get(key)
+        key: list[Any] = [prim]
+        avals: list[Aval] = []
+        for a in args:
+            if type(a) is Tracer:
+                if a.rec is not self:
+                    self.captures = True
+                key.append(id(a))
+                avals.append(a._aval or a.aval)
+            else:
+                key.append(self._key(a))
+                avals.append(aval_of(a))
+        known = tuple(key) if not params else (*key, *params.items())
+        outs = self.memo.get(known)
         if outs is None:
-            avals = [a.aval if type(a) is Tracer else aval_of(a) for a in args]
             try:
                 out_avals = prim.infer(avals, params)
             except (ValueError, TypeError, IndexError) as error:
@@ -440,7 +450,7 @@ class Recorder:
             outs = [Tracer(self, NO_VALUE, aval) for aval in out_avals]
             source = _recorders.source or user_line()
             self.eqns.append(Eqn(prim, args, params, outs, source))
-            self.memo[key] = outs
+            self.memo[known] = outs
         return list(outs) if prim.multiple else outs[0]
 
     def _kept(self, a: Any) -> Any:
@@ -462,10 +472,6 @@ class Recorder:
         return self.stage(prim, args, params)
 
     def _key(self, a: Any) -> Any:
-        if type(a) is Tracer:
-            if a.rec is not self:
-                self.captures = True
-            return id(a)
         if isinstance(a, np.generic):
             return (a.dtype, a.tobytes())
         if type(a) in (int, float, complex, bool):

@@ -39,7 +39,7 @@ def as_operand(x: Any) -> Any:
 def promote_to_ufunc(ufunc: np.ufunc, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """Convert traced operands to the dtypes in which NumPy computes this ufunc."""
     args = tuple(map(as_operand, args))
-    avals = [aval_of(a) for a in args]
+    avals = [a.aval if type(a) is Tracer else aval_of(a) for a in args]
     return promoted(ufunc, args, avals, _resolve(ufunc, avals))
 
 

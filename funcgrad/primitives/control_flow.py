@@ -50,6 +50,13 @@ def _loop(prim: Primitive, body: Graph, avals: Sequence[Aval], params: dict[str,
 
 
 def _without_invariant(body: Graph, n_consts: int) -> tuple[Graph, Graph]:
+    # Most bodies have nothing of the kind, and are run once: `derive` would take longer than that.
+    all_varies = body.cache.get("varies")
+    if all_varies is None:
+        once, _ = split_invariant(body, n_consts)
+        all_varies = body.cache["varies"] = not once.eqns
+    if all_varies:
+        return Graph(body.inputs[:n_consts], (), ()), body
     return body.derive(("invariant", n_consts), lambda: split_invariant(body, n_consts))
 
 

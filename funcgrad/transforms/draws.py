@@ -16,7 +16,6 @@ from collections.abc import Callable
 from functools import lru_cache
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any, NamedTuple
-from weakref import WeakSet
 
 import numpy as np
 
@@ -40,19 +39,27 @@ class Watch(NamedTuple):
     states: list[tuple[Any, bytes, SourceLine]]
 
 
-# Functions within whose reach no generator was found; that is taken to stay so.
-_without: WeakSet[FunctionType] = WeakSet()
+# By the id of their code, functions that close over nothing and within whose reach, their module's
+# globals, no generator was found; that is taken to stay so.
+_without: dict[int, tuple[CodeType, dict[str, Any]]] = {}
 
 
 def watch(fun: Callable[..., Any]) -> Watch:
     """The state of the generators that `fun` may draw from."""
-    if type(fun) is FunctionType and fun in _without:
-        return Watch(_counter(), [])
+    is_open = type(fun) is FunctionType and not (
+        fun.__closure__ or fun.__defaults__ or fun.__kwdefaults__
+    )
+    if is_open:
+        known = _without.get(id(fun.__code__))
+        if known is not None and known[1] is fun.__globals__:
+            return Watch(_counter(), [])
     found: _Found = {}
     _look_into(fun, _DEPTH, found)
     states = [(n[0], _state(n[0]), n[1]) for n in found.values() if n is not None]
-    if not states and type(fun) is FunctionType:
-        _without.add(fun)
+    if is_open and not states:
+        if len(_without) > 4096:
+            _without.clear()
+        _without[id(fun.__code__)] = (fun.__code__, fun.__globals__)
     return Watch(_counter(), states)
 
 

@@ -198,8 +198,8 @@ def _backward_pulls(tape: Tape, outputs: Sequence[Any], cts: Iterable[Any]) -> l
 def _active(inputs: Iterable[Any], eqns: Iterable[Eqn]) -> set[int]:
     active = set(map(id, inputs))
     for eqn in eqns:
-        if eqn.prim.differentiable and any(id(a) in active for a in eqn.ins):
-            active.update(id(o) for o in eqn.outs if o.aval.inexact)
+        if eqn.prim.vjp is not None and not active.isdisjoint(map(id, eqn.ins)):
+            active.update([id(o) for o in eqn.outs if o.aval.inexact])
     return active
 
 
