@@ -55,6 +55,8 @@ PROGRAMS: dict[str, Callable[..., Any]] = {
     "whole axis": lambda m: np.sum(sliding_window_view(m, len(m), 0), -1),
     "of one": lambda m: np.sum(sliding_window_view(m, 1, 0), -1),
     "long": lambda m: np.sum(sliding_window_view(m.reshape(-1), 40), -1),
+    "function of long": lambda m: np.sum(np.tanh(sliding_window_view(m.reshape(-1), 70)), -1),
+    "long correlation": lambda m: correlate(m.reshape(-1), m[:6].reshape(-1)),
     "twice": lambda m: np.sum(sliding_window_view(m, (2, 3), (1, 1)), (-2, -1)),
     "of windows": lambda m: np.sum(sliding_window_view(sliding_window_view(m, 3, 0), 2, 2), -1),
     "one of each": lambda m: sliding_window_view(m, (2, 3))[:, :, 1, 2] * 2.0,
@@ -176,6 +178,7 @@ ONE_KERNEL: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "few operations": (lambda m: box(m * 2.0 + 1.0, 3, 3), (SINGLE,)),
     "function of": (lambda m: np.max(np.sqrt(sliding_window_view(m * m, 3, 1)), -1), (SINGLE,)),
     "long": (lambda m: np.sum(sliding_window_view(m, 100, 1), -1), (SINGLE,)),
+    "long correlation": (correlate, (SINGLE.reshape(-1), SINGLE[0, :100])),
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.backends.loops.fusion.partition import MOST_EQNS, Cluster, Partition
+from funcgrad.backends.loops.fusion.scatter import accumulates
 from funcgrad.backends.loops.nests.views import map_of
 from funcgrad.core.graph import Eqn, Var
 from funcgrad.core.primitive import Primitive
@@ -39,7 +40,7 @@ def recomputed(partition: Partition, read_outside: set[int]) -> dict[int, list[E
             continue
         for atom in eqn.ins:
             uses.setdefault(id(partition.root(atom)), []).append((eqn, atom))
-        if owner is None or owner.form != "loops":
+        if (owner is None or owner.form != "loops") and not accumulates(eqn, partition.target):
             kept.update(id(partition.root(a)) for a in eqn.ins)
     found: dict[int, list[Eqn]] = {}
     small = partition.limits.small
@@ -207,6 +208,8 @@ def _never_moves(prim: Primitive) -> bool:
 def _takes(partition: Partition, reader: Eqn, atom: Any) -> bool:
     """Whether a reader uses each element of a value at most once, in one pass."""
     owner, prim = _cluster_of(partition, reader), reader.prim
+    if accumulates(reader, partition.target):
+        return atom.aval.size <= partition.root(atom).aval.size
     if owner is None or owner.form != "loops" or owner.split is not None or _never_moves(prim):
         return False
     if atom.aval.size > partition.root(atom).aval.size:

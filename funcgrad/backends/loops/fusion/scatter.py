@@ -1,12 +1,15 @@
-"""Scatters as clusters of their own."""
+"""Scatters, and what adds elements up in an array, as clusters of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.loops.fusion.partition import Cluster
+from funcgrad.backends.loops.fusion.partition import Cluster, Labels
+from funcgrad.backends.loops.fusion.target import Target
+from funcgrad.backends.loops.nests.views import part, place_of
 from funcgrad.core.graph import Eqn
 from funcgrad.primitives.indexing import block_position
 
@@ -33,8 +36,36 @@ def scatter_cluster(eqn: Eqn) -> Cluster:
     cluster.eqns = [eqn]
     cluster.dims = [shape[i] for i in order] or [1]
     cluster.split = min(len(block), len(cluster.dims) - 1)
-    coordinates = {axis: k for k, axis in enumerate(order)}
-    cluster.labels[id(updates)] = tuple(
-        None if n == 1 else coordinates[i] for i, n in enumerate(shape)
-    )
+    cluster.labels[id(updates)] = _labels(shape, order)
     return cluster
+
+
+def accumulates(eqn: Eqn, target: Target) -> bool:
+    """Whether a cluster of its own computes what adds elements up."""
+    known = all(a.aval.dtype in target.dtypes for a in (*eqn.ins, *eqn.outs))
+    return eqn.prim.accumulates is not None and known and eqn.outs[0].aval.size > 0
+
+
+def accumulate_cluster(eqn: Eqn) -> Cluster:
+    """A cluster of one equation whose elements are added up in the result: the axes along which
+    none meet count rows."""
+    found, (operand,) = place_of(eqn), eqn.ins
+    shape = operand.aval.shape
+    steps = part(found, None, shape).strides
+    long = [k for k, n in enumerate(shape) if n > 1]
+    # Along a single axis none meet, so that it may be made vectors of.
+    inner = max(long, key=lambda k: (abs(steps[k]) == 1, shape[k], k), default=None)
+    meet = {k for k, a in enumerate(found.axes) if a is not None and a.axis in found.shared}
+    apart = [k for k in long if k != inner and k not in meet]
+    order = sorted(long, key=lambda k: (k == inner, k not in apart))
+    cluster = Cluster(0, "loops")
+    cluster.eqns = [eqn]
+    cluster.dims = [shape[k] for k in order] or [1]
+    cluster.split = len(apart)
+    cluster.labels[id(operand)] = _labels(shape, order)
+    return cluster
+
+
+def _labels(shape: Sequence[int], order: Sequence[int]) -> Labels:
+    places = {axis: k for k, axis in enumerate(order)}
+    return tuple(None if n == 1 else places[i] for i, n in enumerate(shape))

@@ -18,7 +18,7 @@ from funcgrad.backends.loops.fusion.partition import UNROLLED, Cluster
 from funcgrad.backends.loops.fusion.scatter import scatter_operands
 from funcgrad.backends.loops.fusion.values import Values, reduction_of
 from funcgrad.backends.loops.nests.collapse import collapse
-from funcgrad.backends.loops.nests.coordinates import ZERO, Coordinate, broadcast
+from funcgrad.backends.loops.nests.coordinates import ZERO, Coordinate, broadcast, in_source
 from funcgrad.backends.loops.nests.limits import Limits
 from funcgrad.backends.loops.nests.nest import (
     Axis,
@@ -35,7 +35,7 @@ from funcgrad.backends.loops.nests.nest import (
     affine,
 )
 from funcgrad.backends.loops.nests.tiling import Piece, SplitRequest, Tiling, refined, whole
-from funcgrad.backends.loops.nests.views import View, row_major
+from funcgrad.backends.loops.nests.views import View, place_of, row_major
 from funcgrad.core.graph import Eqn
 from funcgrad.primitives.indexing import block_position
 
@@ -204,7 +204,9 @@ class _Scheduler(Values):
                 if id(var) in self.cluster.ended:
                     roots.append((self.depth(eqn.ins[0]), "combine", eqn))
                     continue
-            if eqn.prim.scatters and id(var) not in self.cluster.labels:
+            if eqn.prim.accumulates:
+                roots.append((0, "accumulate", eqn))
+            elif eqn.prim.scatters and id(var) not in self.cluster.labels:
                 roots.append((0, "scatter", eqn))
             elif id(var) in self.outputs:
                 roots.append((self.depth(var), "store", eqn))
@@ -307,12 +309,16 @@ class _Scheduler(Values):
             self._write_scatter(eqn, coordinates)
         elif what == "combine":
             self._write_combine(eqn, coordinates)
+        elif what == "accumulate":
+            self._write_accumulate(eqn, coordinates)
 
     def _each(self, eqn: Eqn, what: str) -> list[tuple[Coordinate, ...]]:
         """The coordinates of a result; of reductions those of the operand, one for each kept
         element of an unrolled axis."""
         if what == "store":
             return self._places(self.cluster.labels[id(eqn.outs[0])], eqn.outs[0].aval.shape)
+        if what == "accumulate":
+            return self._places(self.cluster.labels[id(eqn.ins[0])], eqn.ins[0].aval.shape)
         if what == "scatter":
             updates = scatter_operands(eqn)[0]
             return self._places(self.cluster.labels[id(updates)], updates.aval.shape)
@@ -407,6 +413,13 @@ class _Scheduler(Values):
         else:
             return
         self.finish.append(lambda: self.body.append(Combine(number, index, op, total)))
+
+    def _write_accumulate(self, eqn: Eqn, coordinates: tuple[Coordinate, ...]) -> None:
+        out = eqn.outs[0]
+        value = self._converted(self.value(eqn.ins[0], coordinates), out.aval.dtype)
+        there = in_source(place_of(eqn), coordinates)
+        index = self._linear(there, row_major(out.aval.shape), 0)
+        self._emit(Combine(self._result(out), index, "add", value), 2)
 
     def _write_scatter(self, eqn: Eqn, coordinates: tuple[Coordinate, ...]) -> None:
         """Each update put, or combined, where its indices tell, one after the other."""

@@ -7,6 +7,7 @@ from typing import Any
 from funcgrad.backends.loops.nests.nest import Index, affine
 from funcgrad.backends.loops.nests.views import map_of
 from funcgrad.core.graph import Eqn
+from funcgrad.core.view_map import ViewMap
 
 # A position on an axis of a value.
 Coordinate = Index
@@ -42,6 +43,15 @@ def broadcast(atom: Any, coordinates: tuple[Coordinate, ...]) -> tuple[Coordinat
 def through_view(eqn: Eqn, coordinates: tuple[Coordinate, ...]) -> tuple[Coordinate, ...]:
     """The coordinates of a view's operand."""
     found, shape = map_of(eqn), eqn.ins[0].aval.shape
+    own = in_source(found, coordinates)
+    if found.source == shape:
+        return own
+    supply = iter(p for n, p in zip(found.source, own, strict=True) if n != 1)
+    return tuple(ZERO if n == 1 else next(supply) for n in shape)
+
+
+def in_source(found: ViewMap, coordinates: tuple[Coordinate, ...]) -> tuple[Coordinate, ...]:
+    """Where in a view's source its elements lie."""
     own = [ZERO] * len(found.source)
     for coordinate, along in zip(coordinates, found.axes, strict=True):
         if along is not None:
@@ -50,7 +60,4 @@ def through_view(eqn: Eqn, coordinates: tuple[Coordinate, ...]) -> tuple[Coordin
             own[along.axis] = here if before is ZERO else added(before, here)
     for axis, position in found.fixed:
         own[axis] = Index(position)
-    if found.source == shape:
-        return tuple(own)
-    supply = iter(p for n, p in zip(found.source, own, strict=True) if n != 1)
-    return tuple(ZERO if n == 1 else next(supply) for n in shape)
+    return tuple(own)

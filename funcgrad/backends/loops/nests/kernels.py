@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from math import prod
 from typing import Any
@@ -12,7 +12,6 @@ from funcgrad.backends.loops.nests.limits import Limits
 from funcgrad.backends.loops.nests.nest import (
     INDEXED,
     Axis,
-    Combine,
     Kernel,
     Load,
     Loop,
@@ -120,33 +119,6 @@ def copy_nest(source: View, destination: View) -> Kernel:
         axes,
         body,
     )
-
-
-def add_nest(source: View, destination: View, apart: Sequence[int]) -> Kernel:
-    """A kernel that adds one view to another, whose elements may meet.
-
-    Args:
-        apart: the axes along which they do not meet anything of another position.
-    """
-    long = [k for k, n in enumerate(source.shape) if n > 1] or [0]
-    # Along one axis no two elements meet, so that vectors may have them.
-    inner = max(long, key=lambda k: (abs(destination.strides[k]) == 1, source.shape[k], k))
-    outer = [k for k in long if k in apart and k != inner]
-    loop = [k for k in long if k not in outer and k != inner]
-    axes = {k: Axis(source.shape[k], k in outer) for k in long}
-    dtype, value = source.buffer.dtype, Ref(source.buffer.dtype, 2)
-    from_, to = (
-        affine(view.offset, [(axes[k], view.strides[k]) for k in long])
-        for view in (source, destination)
-    )
-    body: list[Any] = [Load(value, 0, from_), Combine(1, to, "add", value)]
-    inside = Loop(tuple(axes[k] for k in (*loop, inner)), body, [])
-    params = [
-        Param(dtype, source.buffer.size, "in"),
-        Param(dtype, destination.buffer.size, "out"),
-    ]
-    rows = tuple(axes[k] for k in outer)
-    return Kernel(params, rows, [], [inside], parallel=bool(rows))
 
 
 def _rows_of(params: list[Param], axes: list[Axis], body: list[Any]) -> Kernel:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from funcgrad.backends.loops.fusion.scatter import into_zeros, scatter_cluster, scatter_operands
+from collections.abc import Sequence
+
+from funcgrad.backends.loops.fusion.scatter import (
+    accumulate_cluster,
+    into_zeros,
+    scatter_cluster,
+    scatter_operands,
+)
 from funcgrad.backends.loops.fusion.schedule import schedule
-from funcgrad.backends.loops.nests.kernels import add_nest
-from funcgrad.backends.loops.nests.views import View, part, parts_of, place_of, row_major
+from funcgrad.backends.loops.nests.views import View, part, parts_of, row_major
 from funcgrad.backends.loops.planning.builder import Builder
 from funcgrad.backends.loops.planning.plan import Zero
 from funcgrad.core.graph import Eqn
@@ -20,15 +26,18 @@ def assemble(builder: Builder, eqn: Eqn) -> None:
         builder.copy(source, part(found, buffer, source.shape))
 
 
-def accumulate(builder: Builder, eqn: Eqn) -> None:
-    (operand,), (out,) = eqn.ins, eqn.outs
-    found, buffer = place_of(eqn), builder.result(out)
-    builder.steps.append(Zero(buffer))
-    if operand.aval.size:
-        source = builder.resolve(operand)
-        target = part(found, buffer, source.shape)
-        apart = [k for k, a in enumerate(found.axes) if a is None or a.axis not in found.shared]
-        builder.run(add_nest(source, target, apart), [source.buffer, buffer])
+def accumulate(builder: Builder, eqn: Eqn, again: Sequence[Eqn]) -> None:
+    """The steps of elements that are added up in the result.
+
+    Args:
+        again: the equations by which the operand is computed, where that is nowhere in memory.
+    """
+    builder.steps.append(Zero(builder.result(eqn.outs[0])))
+    if eqn.ins[0].aval.size:
+        limits = builder.target.limits
+        cluster = accumulate_cluster(eqn)
+        found = schedule(cluster, [], builder.resolve, builder.result, limits, again)
+        builder.run(*found, builder.program.site([*again, eqn]))
 
 
 def scatter(builder: Builder, eqn: Eqn) -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from funcgrad.backends.common.sites import Lines, Site
 from funcgrad.backends.loops.fusion.partition import Cluster, Partition
 from funcgrad.backends.loops.fusion.recompute import recomputed
+from funcgrad.backends.loops.fusion.scatter import accumulates
 from funcgrad.backends.loops.fusion.schedule import schedule
 from funcgrad.backends.loops.fusion.target import Target
 from funcgrad.backends.loops.nests.buffers import Buffer, allocate
@@ -32,8 +33,6 @@ RULES: dict[str, Callable[[Builder, Eqn], None]] = {
 def _rule(eqn: Eqn) -> Callable[[Builder, Eqn], None] | None:
     if eqn.prim.scatters:
         return assembly.scatter
-    if eqn.prim.accumulates:
-        return assembly.accumulate
     return assembly.assemble if eqn.prim.assembles else RULES.get(eqn.prim.name)
 
 
@@ -178,6 +177,8 @@ class Planner:
                 builder.run(*found, builder.program.site((*again, *cluster.eqns)))
         elif cluster.form == "small":
             self._registers(cluster)
+        elif accumulates(cluster.eqns[0], self.target):
+            assembly.accumulate(builder, cluster.eqns[0], self._computed_again(cluster))
         else:
             self._call(cluster.eqns[0])
 
