@@ -19,8 +19,8 @@ from funcgrad.source import SourceLine
 
 # The words of a report: the program's end (0: well, 1: an index out of range, 2: an exception
 # is set), of the index its value, the axis' length and the site; the site that runs; when a
-# loop last looked for signals.
-CODE, INDEX, EXTENT, SITE, RUNNING, LOOKED, REPORT_WORDS = range(7)
+# loop last looked for signals; the Python thread's state while it doesn't hold the GIL, else 0.
+CODE, INDEX, EXTENT, SITE, RUNNING, LOOKED, THREAD, REPORT_WORDS = range(8)
 
 # Pairs of an axis' size and the number of a line; -1 where none is known.
 Site = tuple[tuple[int, int], ...]

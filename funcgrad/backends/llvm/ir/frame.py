@@ -41,6 +41,7 @@ class Frame:
         find: tells where others do.
         status: the report on errors.
         scratch: room for one call's arguments.
+        unlocked: the GIL is not held by what is written.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class Frame:
         self.scratch = scratch
         self.addresses: dict[Buffer, Value] = {}
         self.most_arguments = 0
+        self.unlocked = False
         self.context = Value("null", "ptr")
         self.first_host = 0
         self.first_layout = 0
@@ -91,9 +93,22 @@ class Frame:
         w = self.w
         return w.load(w.offset(self.context, "ptr", w.const(number, "i64")), "ptr")
 
+    def end_unless_zero(self, code: Value) -> None:
+        """End the program with a code other than 0."""
+        w = self.w
+        leave, stay = w.new_label("leave"), w.new_label("stay")
+        w.branch_if(w.compare("icmp ne", code, w.const(0, "i64")), leave, stay)
+        w.label(leave)
+        w.line(f"ret i64 {code.ref}")
+        w.label(stay)
+
     def call_host(self, number: int, views: Sequence[View], layouts: Sequence[int]) -> None:
-        """Call a Python function with arrays on these views; an exception ends the program."""
+        """Call a Python function with arrays on these views; an exception ends the program.
+
+        What an index out of range has left is not what the function should see.
+        """
         w, null = self.w, Value("null", "ptr")
+        self.end_unless_zero(w.load(self.status, "i64"))
         self.most_arguments = max(self.most_arguments, len(views) + 1)
         arrays = []
         for k, (view, layout) in enumerate(zip(views, layouts, strict=True)):

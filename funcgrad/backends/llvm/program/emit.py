@@ -12,7 +12,7 @@ from funcgrad.backends.llvm.ir.writer import DRIVER, KERNEL, Module, Value, Writ
 from funcgrad.backends.llvm.kernels.nests import write_kernel
 from funcgrad.backends.llvm.kernels.registers import Small, load_view, store_array
 from funcgrad.backends.llvm.products import gemm as products
-from funcgrad.backends.llvm.program import joined, loops
+from funcgrad.backends.llvm.program import gil, joined, loops
 from funcgrad.backends.llvm.program.forms import form_of
 from funcgrad.backends.llvm.program.parts import LARGE_WORK
 from funcgrad.backends.loops.nests.buffers import Buffer
@@ -70,9 +70,25 @@ class Emitter:
                     text = write_kernel(self.module, name, run.kernel, vector_bytes)
                     self.module.define(name, text)
 
-    def steps(self, frame: Frame, steps: Sequence[Step]) -> None:
-        for step in steps:
-            self._step(frame, step)
+    def steps(
+        self, frame: Frame, steps: Sequence[Step], place: Callable[[Frame], Frame] = lambda f: f
+    ) -> None:
+        """Write the steps.
+
+        Args:
+            place: gives the function that a step is written into, for the last one's.
+        """
+        for long, group in gil.groups(steps):
+            releases = long and not frame.unlocked
+            for number, step in enumerate(group):
+                frame = place(frame)
+                if releases and not number:
+                    gil.release(frame)
+                    frame.unlocked = True
+                self._step(frame, step)
+            if releases:
+                gil.acquire(frame.w, frame.status)
+                frame.unlocked = False
 
     def _step(self, frame: Frame, step: Step) -> None:
         match step:

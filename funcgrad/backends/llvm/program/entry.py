@@ -55,7 +55,6 @@ class Signature(NamedTuple):
         work: about how many scalar operations a call takes.
         single: the result is one array, not a tuple.
         constants: how many arrays the program refers to.
-        hosts: it calls Python functions.
         donated: the results that are written into an input, each with the input's number.
         sites: where indices are checked.
     """
@@ -66,7 +65,6 @@ class Signature(NamedTuple):
     work: int
     single: bool
     constants: int
-    hosts: bool
     donated: dict[int, int]
     sites: Sequence[Site] = ()
 

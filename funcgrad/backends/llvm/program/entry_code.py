@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from funcgrad.backends.common.sites import EXTENT, INDEX, REPORT_WORDS, SITE
 from funcgrad.backends.llvm.ir.writer import DRIVER, Value, Writer
+from funcgrad.backends.llvm.program import gil
 from funcgrad.backends.llvm.program.entry import (
     ARENA,
     BEHAVED,
@@ -26,8 +27,6 @@ LONG = 64
 # Room for a number of any dtype.
 NUMBER = 32
 STACK_ARENA = 2048
-# Programs that take longer let other threads run meanwhile.
-RELEASE_WORK = 400_000
 
 _APART = """
 @fg_sizes = private constant [$COUNT x i64] [$SIZES]
@@ -75,7 +74,6 @@ class _EntryWriter:
         self.s = signature
         for name in ("Py_IncRef", "Py_DecRef", "PyMem_RawFree"):
             w.module.declare(name, f"declare void @{name}(ptr)")
-        w.module.declare("PyEval_RestoreThread", "declare void @PyEval_RestoreThread(ptr)")
 
     def text(self) -> str:
         w, s = self.w, self.s
@@ -254,13 +252,14 @@ class _EntryWriter:
             w.line(f"call void @PyMem_RawFree(ptr {raw.ref})")
 
     def _run(self) -> Value:
-        w = self.w
-        release = self.s.work >= RELEASE_WORK and not self.s.hosts
-        thread = w.call("PyEval_SaveThread", "ptr", 1, []) if release else None
+        w, report = self.w, Value("%report", "ptr")
+        releases = self.s.work >= gil.RELEASE_WORK
+        if releases:
+            gil.begin(w, report)
         status = Value(w.fresh(), "i64")
         w.line(f"{status.ref} = call i64 @fg_main(ptr %table)")
-        if thread is not None:
-            w.line(f"call void @PyEval_RestoreThread(ptr {thread.ref})")
+        if releases:
+            gil.end(w, report)
         return status
 
     def _raise_index_error(self) -> None:

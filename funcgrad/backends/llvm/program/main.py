@@ -11,7 +11,6 @@ from funcgrad.backends.common.sites import CODE, LOOKED
 from funcgrad.backends.llvm.ir.frame import Frame
 from funcgrad.backends.llvm.ir.writer import DRIVER, Module, Value, Writer
 from funcgrad.backends.llvm.program.emit import Emitter
-from funcgrad.backends.llvm.program.interrupts import end_if
 from funcgrad.backends.loops.nests.buffers import Allocation, Buffer
 from funcgrad.backends.loops.planning.plan import Plan
 
@@ -65,16 +64,22 @@ def define_main(emitter: Emitter, plan: Plan, given: Sequence[Buffer], first_hos
     for word in (CODE, LOOKED):
         w.store(w.const(0, "i64"), w.offset(main.status, "i64", w.const(word, "i64")))
     pieces = [main]
-    for step in plan.steps:
-        if len(pieces[-1].w.lines) >= MOST_LINES:
-            pieces.append(begin())
-        emitter.steps(pieces[-1], [step])
+
+    def place(last: Frame) -> Frame:
+        if len(last.w.lines) < MOST_LINES:
+            return last
+        frame = begin()
+        frame.unlocked = last.unlocked
+        pieces.append(frame)
+        return frame
+
+    emitter.steps(main, plan.steps, place)
     for number, piece in enumerate(pieces[1:], 1):
         name = f"fg_steps{number}"
         piece.w.line("ret i64 0")
         module.define(name, _text(piece.w, f"i64 @{name}(ptr %table, ptr %scratch)"))
         code = w.call(name, "i64", 1, [_TABLE, _SCRATCH])
-        end_if(w, w.compare("icmp ne", code, w.const(0, "i64")))
+        main.end_unless_zero(code)
     code = w.load(main.status, "i64")
     w.line(f"ret i64 {code.ref}")
     room = max([1, *(p.most_arguments for p in pieces)])

@@ -55,7 +55,6 @@ class Native:
             amount,
             single,
             len(found.constants),
-            bool(self.emitter.calls),
             found.donated,
             found.sites,
         )

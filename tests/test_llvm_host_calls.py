@@ -1,0 +1,294 @@
+"""Python functions that native programs call: when the GIL is held, and what goes wrong in them."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+import funcgrad as fg
+from funcgrad.core.declarations import nondifferentiable
+from funcgrad.core.primitive import REGISTRY, sample
+from funcgrad.core.tracer import bind
+
+pytest.importorskip("llvmlite")
+
+X = np.random.default_rng(0).random(100_000)
+
+
+@pytest.fixture(autouse=True)
+def _own_primitives() -> Iterator[None]:
+    before = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
+def host(impl: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function of an array to one like it, which compiled programs call as it is."""
+    prim = nondifferentiable(
+        "host",
+        impl,
+        shape=lambda x: x.strong(),
+        batch=lambda prim, args, *_: (bind(prim, *args), True),
+        samples=[sample((3,))],
+    )
+    return lambda x: bind(prim, x)
+
+
+def compiled(function: Callable[..., Any], **options: Any) -> Any:
+    return fg.jit(function, backend="llvm", **options)
+
+
+def wave(x: Any) -> Any:
+    return np.sin(x) * np.exp(-x) + np.cos(2 * x)
+
+
+# --- the GIL --------------------------------------------------------------------------
+
+
+def releases(function: Callable[..., Any], *args: Any) -> int:
+    text = compiled(function).lower(*args).text
+    found = text.count("call ptr @PyEval_SaveThread")
+    # Also where an exception ends the program.
+    assert text.count("call void @PyEval_RestoreThread") >= found + (found > 0)
+    return found
+
+
+def test_long_steps_between_calls_release_the_gil() -> None:
+    small = X[:100]
+    assert releases(lambda x: wave(np.sort(wave(x))), small) == 0
+    assert releases(wave, X) == 1
+    assert releases(lambda x: wave(np.sort(wave(x))), X) == 2
+    assert releases(lambda x: np.sort(wave(x)[:10]) + 1, X) == 1
+
+
+def test_loops_release_the_gil_around_long_rounds_only() -> None:
+    def rounds(i: Any, x: Any) -> Any:
+        return wave(np.sort(wave(x)))
+
+    assert releases(lambda x: fg.fori_loop(0, 10**6, rounds, x), X[:100]) == 0
+    assert releases(lambda x: fg.fori_loop(0, 3, rounds, x), X) == 2
+    # One that calls nothing is one step.
+    assert releases(lambda x: fg.fori_loop(0, 10**6, lambda i, x: wave(x), x), X[:100]) == 1
+    assert releases(lambda x: np.sort(fg.fori_loop(0, 50, lambda i, x: wave(x), x)), X) == 1
+
+
+def test_branches_release_the_gil_where_they_take_long() -> None:
+    def function(p: Any, x: Any) -> Any:
+        return fg.cond(p, lambda x: np.sort(wave(x)), lambda x: x, x)
+
+    assert releases(function, True, X) == 1
+    run = compiled(function)
+    np.testing.assert_allclose(run(True, X), np.sort(wave(X)))
+    np.testing.assert_allclose(run(False, X), X)
+
+
+def test_long_programs_of_several_functions_release_the_gil_once() -> None:
+    def function(x: Any) -> Any:
+        for k in range(60):
+            x = fg.fori_loop(0, 3, lambda i, x, k=k: x[::-1] * (k + 2.0) / (k + 1), x)
+        return np.sort(x)
+
+    small = X[:50_000]
+    assert "fg_steps1" in compiled(function).lower(small).text
+    assert releases(function, small) == 1
+    np.testing.assert_allclose(compiled(function)(small), function(small))
+
+
+def test_other_threads_run_during_long_steps() -> None:
+    ticks, seen, stop = [0], [], threading.Event()
+
+    def look(x: np.ndarray) -> np.ndarray:
+        seen.append(ticks[0])
+        return x
+
+    def tick() -> None:
+        while not stop.wait(0.001):
+            ticks[0] += 1
+
+    look_p = host(look)
+
+    def function(n: Any, x: Any) -> Any:
+        n, x = n + 1, look_p(x)
+        n, x = fg.while_loop(lambda c: c[0] < n, lambda c: (c[0] + 1, c[1] * 0.5 + 1), (0, x[0]))
+        return look_p(x[None])
+
+    run = compiled(function)
+    run(5, X[:3])
+    seen.clear()
+    other = threading.Thread(target=tick)
+    other.start()
+    try:
+        run(200_000_000, X[:3])
+    finally:
+        stop.set()
+        other.join()
+    assert seen[1] - seen[0] > 10
+
+
+@contextmanager
+def quick_turns() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)
+
+
+def in_threads(jobs: list[Callable[[], None]]) -> None:
+    failures: list[BaseException] = []
+
+    def attempt(job: Callable[[], None]) -> None:
+        try:
+            job()
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=attempt, args=(job,)) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures, failures
+
+
+@pytest.mark.parametrize("donated", [(), (0,)])
+def test_threads_run_one_program_at_once(donated: tuple[int, ...]) -> None:
+    def function(x: Any) -> Any:
+        return wave(np.sort(wave(x)) * np.mean(wave(x))) + 1, np.sort(x[:10])
+
+    run = compiled(function, donate_argnums=donated)
+    inputs = [X + k for k in range(4)]
+    expected = [function(x) for x in inputs]
+
+    def job(k: int) -> None:
+        for _ in range(10):
+            for have, want in zip(run(inputs[k].copy()), expected[k], strict=True):
+                np.testing.assert_allclose(have, want)
+
+    with quick_turns():
+        in_threads([lambda k=k: job(k) for k in range(4)])
+
+
+# --- what goes wrong ------------------------------------------------------------------
+
+
+class Refused(Exception):
+    pass
+
+
+def test_exceptions_end_a_program_that_has_released_the_gil() -> None:
+    refuse = [False]
+
+    def maybe(x: np.ndarray) -> np.ndarray:
+        if refuse[0]:
+            raise Refused
+        return x * 2
+
+    maybe_p = host(maybe)
+
+    def function(x: Any) -> Any:
+        return fg.fori_loop(0, 2, lambda i, x: wave(maybe_p(wave(x))), x), wave(x)
+
+    run, x = compiled(function), X.copy()
+    expected = run(x)
+    before = sys.getrefcount(x)
+
+    def job() -> None:
+        for _ in range(10):
+            with pytest.raises(Refused):
+                run(x)
+
+    refuse[0] = True
+    in_threads([job, job])
+    assert sys.getrefcount(x) == before
+    refuse[0] = False
+    for have, want in zip(run(x), expected, strict=True):
+        np.testing.assert_array_equal(have, want)
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs signals")
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_signals_end_loops_between_calls(rounds: int) -> None:
+    def function(stop: Any, x: Any) -> Any:
+        def round_(i: Any, x: Any) -> Any:
+            y = np.sort(x) + 1
+            return fg.while_loop(lambda c: c[0] < stop, lambda c: (c[0] + 1, c[1] * 0.5), (0, y))[1]
+
+        return np.sort(fg.fori_loop(0, rounds, round_, x) + 2)
+
+    run = compiled(function)
+    expected = run(3, X[:500])
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    try:
+        for _ in range(2):
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(KeyboardInterrupt):
+                run(10**13, X[:500])
+            np.testing.assert_array_equal(run(3, X[:500]), expected)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("n", [3, 200_000])
+def test_what_an_index_out_of_range_leaves_is_not_passed_on(n: int) -> None:
+    seen: list[float] = []
+
+    def look(x: np.ndarray) -> np.ndarray:
+        seen.append(x[0])
+        raise Refused
+
+    look_p = host(look)
+    run = compiled(lambda x, i: look_p(wave(x[i])))
+    with pytest.raises(IndexError, match="index 7"):
+        run(X[:5], np.full(n, 7))
+    assert not seen
+    with pytest.raises(Refused):
+        run(X[:5], np.full(n, 4))
+
+
+def test_a_call_may_run_the_same_program() -> None:
+    depth = [0]
+
+    def inner(x: np.ndarray) -> np.ndarray:
+        depth[0] += 1
+        return run(x)[0] if depth[0] < 4 else x * 2
+
+    inner_p = host(inner)
+    run = compiled(lambda x: (wave(inner_p(wave(x))), np.sort(x)))
+    expected = X
+    for _ in range(4):
+        expected = wave(expected)
+    expected = expected * 2
+    for _ in range(4):
+        expected = wave(expected)
+    np.testing.assert_allclose(run(X)[0], expected)
+    assert depth == [4]
+
+
+def test_a_call_may_take_its_time() -> None:
+    """While another thread runs the same program."""
+    met = threading.Barrier(2, timeout=60)
+
+    def meet(x: np.ndarray) -> np.ndarray:
+        met.wait()
+        time.sleep(0)
+        return x + 1
+
+    meet_p = host(meet)
+    run = compiled(lambda x: wave(meet_p(wave(x))))
+
+    def job(k: int) -> None:
+        np.testing.assert_allclose(run(X * k), wave(wave(X * k) + 1))
+
+    in_threads([lambda: job(1), lambda: job(2)])
