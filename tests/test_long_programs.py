@@ -5,25 +5,33 @@ What it takes to write them grows with their length, and what they repeat is com
 
 from __future__ import annotations
 
+import gc
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from itertools import pairwise
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
 import pytest
 
 import funcgrad as fg
+from _processes import run_python
 
 pytest.importorskip("llvmlite")
 
 from funcgrad.backends.common.prepare import prepare
+from funcgrad.backends.llvm import backend
 from funcgrad.backends.llvm.program.main import MOST_LINES
 from funcgrad.backends.llvm.program.native import Native
+from funcgrad.backends.loops.fusion import repeated
 from funcgrad.backends.loops.fusion.cuts import LONG, cuts
 from funcgrad.backends.loops.fusion.partition import MOST_EQNS
+from funcgrad.backends.loops.fusion.schedule import schedule
 from funcgrad.backends.loops.nests.buffers import MOST_COMPARED, Buffer, allocate
 
 Function = Callable[..., Any]
@@ -209,11 +217,13 @@ def test_pieces_that_differ_in_a_number_are_told_apart() -> None:
     numbers_used = [0.5, 0.25, -0.0, 0.0]
 
     def f(x: Any) -> Any:
+        total = 0.0
         for i in range(600):
             x = np.tanh(x * numbers_used[(i // 37) % 4]) + np.copysign(0.1, numbers_used[i % 3])
-        return x
+            total = total + x
+        return total
 
-    for start in (0.3, -0.3):
+    for start in (0.3, -0.3, X):
         np.testing.assert_allclose(fg.jit(f)(start), f(start), rtol=1e-12)
 
 
@@ -229,3 +239,113 @@ def test_pieces_that_read_other_elements_are_written_once() -> None:
     names = Native(graph, False).emitter.module.functions
     assert sum(name.startswith("small") for name in names) < 8
     np.testing.assert_allclose(fg.jit(f)(x), f(x), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["vectors", "rows", "products"])
+def test_what_a_program_repeats_is_scheduled_once(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, steps = PROGRAMS[name]
+    counts: list[int] = []
+
+    def counted(*args: Any) -> Any:
+        counts[-1] += 1
+        return schedule(*args)
+
+    monkeypatch.setattr(repeated, "schedule", counted)
+    for factor in (2, 4):
+        f, args = make(factor * steps)
+        counts.append(0)
+        Native(prepare(fg.make_graph(f)(*args)), False)
+    short, long = counts
+    assert short > 0
+    assert long < 1.2 * short
+
+
+def test_vectors_that_lie_otherwise_are_told_apart() -> None:
+    def f(x: Any, rows: Any, columns: Any) -> Any:
+        total = 0.0
+        for i in range(200):
+            # Each sum ends a kernel; what it reads lies in rows, in columns or backwards.
+            way = (rows[i % 9], columns[:, i % 9], rows[i % 5, ::-1], x)[(i // 3) % 4]
+            x = np.tanh(way * x) + 0.1
+            total = total + np.sum(x) + np.sum(x * (x if i % 2 else way))
+        return x, total
+
+    grid = np.linspace(-1, 1, 9 * 500).reshape(9, 500)
+    args = np.linspace(-1, 1, 500), grid, np.ascontiguousarray(grid[::-1].T)
+    assert len(prepare(fg.make_graph(f)(*args)).eqns) > LONG
+    for found, wanted in zip(fg.jit(f)(*args), f(*args), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9)
+
+
+@contextmanager
+def noted_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+    """Whether garbage was looked for, each time that a program was written."""
+    states: list[bool] = []
+    prepare = backend.prepare
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "prepare", lambda g: (states.append(gc.isenabled()), prepare(g))[1])
+        yield states
+
+
+@pytest.mark.parametrize("name, pauses", [("long", True), ("short", False)])
+def test_the_collector_rests_while_a_long_program_is_compiled(
+    name: str, pauses: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    f, args = numbers(500 if name == "long" else 5)
+    assert gc.isenabled()
+    with noted_collector(monkeypatch) as states:
+        fg.jit(f)(*args)
+    assert states == [not pauses]
+    assert gc.isenabled()
+
+
+def test_who_has_the_collector_off_finds_it_off() -> None:
+    f, args = numbers(500)
+    gc.disable()
+    try:
+        fg.jit(f)(*args)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+def test_the_collector_is_on_again_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(graph: Any) -> Any:
+        assert not gc.isenabled()
+        raise KeyboardInterrupt
+
+    f, args = numbers(500)
+    monkeypatch.setattr(backend, "prepare", fails)
+    with pytest.raises(KeyboardInterrupt):
+        fg.jit(f)(*args)
+    assert gc.isenabled()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no other processes are forked")
+def test_a_process_forked_meanwhile_by_another_thread_collects() -> None:
+    code = """
+    import gc, os, threading
+    from funcgrad.backends.common.collector import collector_paused
+
+    paused, ended = threading.Event(), threading.Event()
+
+    def compile():
+        with collector_paused():
+            paused.set()
+            ended.wait()
+
+    thread = threading.Thread(target=compile)
+    thread.start()
+    paused.wait()
+    assert not gc.isenabled()
+    child = os.fork()
+    if not child:
+        os._exit(0 if gc.isenabled() else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    ended.set()
+    thread.join()
+    assert gc.isenabled()
+    """
+    run_python(dedent(code))

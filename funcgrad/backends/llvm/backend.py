@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from funcgrad.backends.common.prepare import prepare
@@ -16,6 +17,9 @@ from funcgrad.core.execution import Inspection, Runner
 from funcgrad.core.graph import Eqn, Graph
 from funcgrad.source import define
 
+# Where graphs have more equations, the garbage collector takes a notable part of compiling them.
+_MANY = 512
+
 
 class LlvmBackend:
     """Compiles a graph to machine code; what it cannot take goes to the NumPy backend."""
@@ -26,7 +30,8 @@ class LlvmBackend:
         if not _is_native(graph):
             return execution.backends.named("numpy").compile(graph, out_tree)
         single = out_tree is not None and _is_leaf(out_tree)
-        function = _function(prepare(graph), single, donated)
+        with _collector(graph):
+            function = _function(prepare(graph), single, donated)
         if out_tree is None or single:
             return function
         return _with_tree(function, len(graph.inputs), out_tree)
@@ -56,6 +61,15 @@ def _function(graph: Graph, single: bool, donated: Sequence[int]) -> Any:
             numbers = call_numbers(native.graph, native.emitter.calls)
             recipe.put(known, native.source, native.parts, numbers)
     return found
+
+
+def _collector(graph: Graph) -> AbstractContextManager[None]:
+    """The garbage collector's rest while a graph is compiled, where that takes long."""
+    if len(graph.eqns) <= _MANY:
+        return nullcontext()
+    from funcgrad.backends.common.collector import collector_paused
+
+    return collector_paused()
 
 
 def _is_native(graph: Graph) -> bool:

@@ -154,8 +154,11 @@ def sharing(product: Product) -> Sharing:
 
 
 def _start(frame: Frame, view: View) -> Value:
+    start = frame.address(view.buffer)
+    if not view.offset:
+        return start
     ty = _llvm_type(view.buffer.dtype)
-    return frame.w.offset(frame.address(view.buffer), ty, frame.w.const(view.offset, "i64"))
+    return frame.w.offset(start, ty, frame.w.const(view.offset, "i64"))
 
 
 # --- decisions ------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from funcgrad.backends.llvm.kernels.nests import write_kernel
 from funcgrad.backends.llvm.kernels.registers import Small, load_view, store_array
 from funcgrad.backends.llvm.products import gemm as products
 from funcgrad.backends.llvm.program import gil, joined, loops
-from funcgrad.backends.llvm.program.forms import form_of
 from funcgrad.backends.llvm.program.parts import LARGE_WORK
+from funcgrad.backends.loops.fusion.forms import Form
 from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.nests.views import View
 from funcgrad.backends.loops.planning.plan import (
@@ -65,8 +65,8 @@ class Emitter:
         self._call_numbers = {id(s): n for n, s in enumerate(self.calls)}
         for step in walk(steps):
             for run in kernel_runs(step):
-                if run.text not in self._kernels:
-                    name = self._kernels[run.text] = f"kernel{len(self._kernels)}"
+                if run.kernel.text not in self._kernels:
+                    name = self._kernels[run.kernel.text] = f"kernel{len(self._kernels)}"
                     text = write_kernel(self.module, name, run.kernel, vector_bytes)
                     self.module.define(name, text)
 
@@ -94,14 +94,14 @@ class Emitter:
         match step:
             case RunKernel():
                 frame.run_site(step.site)
-                name = self._kernels[step.text]
+                name = self._kernels[step.kernel.text]
                 call_kernel(frame, name, step.reads, step.count, step.chunk)
             case RunTogether():
-                joined.run_together(frame, step, self._kernels[step.runs[0].text])
+                joined.run_together(frame, step, self._kernels[step.runs[0].kernel.text])
             case MatrixProduct():
                 _product(frame, step)
             case ProductAndKernel():
-                joined.product_and_kernel(frame, step, self._kernels[step.run.text])
+                joined.product_and_kernel(frame, step, self._kernels[step.run.kernel.text])
             case Registers():
                 self._registers(frame, step)
             case RegisterLoop():
@@ -135,7 +135,7 @@ class Emitter:
             for var, buffer in step.results:
                 store_array(inner.w, small.value(var), inner.address(buffer), var.aval.dtype)
 
-        self._outlined(frame, "small", write, step, form_of(step) if self._is_repetitive else None)
+        self._outlined(frame, "small", write, step, _form_of(step) if self._is_repetitive else None)
 
     def _from_starts(self, frame: Frame, step: Registers) -> Registers:
         """The same, but each view from an address of its own: where rounds of a loop that was
@@ -215,6 +215,23 @@ class Emitter:
         if found not in self.layouts:
             self.layouts.append(found)
         return self.layouts.index(found)
+
+
+def _form_of(step: Registers) -> Hashable:
+    """The same for steps that compute the same of values that lie alike; None if unknown."""
+    values, buffers = Form(), Form()
+    operands = [
+        (values.number(var), var.aval, buffers.number(view.buffer), view[1:])
+        for var, view in step.operands
+    ]
+    eqns = [values.eqn(e) for e in step.eqns]
+    results = [(values.number(var), buffers.number(buffer)) for var, buffer in step.results]
+    form = (*operands, None, *eqns, None, *results)
+    try:
+        hash(form)
+    except TypeError:
+        return None
+    return form
 
 
 def _product(frame: Frame, step: MatrixProduct) -> None:

@@ -33,12 +33,18 @@ class _Addresses:
         w = Writer(module)
         arena, context, status = (self._entry(w, len(self.given) + k) for k in range(3))
 
+        # Many temporaries lie at one place, one after the other.
+        places: dict[int, Value] = {}
+
         def find(buffer: Buffer) -> Value:
             number = self.given.get(buffer)
             if number is not None:
                 return self._entry(w, number)
-            with w.at_start():
-                return w.offset(arena, "i8", w.const(self.memory.offsets[buffer], "i64"))
+            offset = self.memory.offsets[buffer]
+            if offset not in places:
+                with w.at_start():
+                    places[offset] = w.offset(arena, "i8", w.const(offset, "i64"))
+            return places[offset]
 
         frame = Frame(w, status, _SCRATCH, find)
         frame.context = context

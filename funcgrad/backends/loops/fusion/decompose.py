@@ -15,13 +15,14 @@ def decompose(graph: Graph, target: Target) -> Graph:
     eqns: list[Eqn] = []
     atoms: dict[int, Any] = {}
     for eqn in graph.eqns:
-        ins = tuple([atoms.get(id(a), a) for a in eqn.ins])
-        eqn = Eqn(eqn.prim, ins, eqn.params, eqn.outs, eqn.source)
+        if atoms:
+            ins = tuple([atoms.get(id(a), a) for a in eqn.ins])
+            eqn = Eqn(eqn.prim, ins, eqn.params, eqn.outs, eqn.source)
         parts = _parts(eqn, target)
         if parts is None:
             eqns.append(eqn)
         else:
-            results = inline(parts, ins, eqns)
+            results = inline(parts, eqn.ins, eqns)
             atoms.update(zip(map(id, eqn.outs), results, strict=True))
     if not atoms:
         return graph

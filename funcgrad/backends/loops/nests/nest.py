@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any, NamedTuple
 
@@ -221,8 +222,13 @@ class Kernel:
         _Checker(self).run()
         return self
 
-    def __str__(self) -> str:
+    @cached_property
+    def text(self) -> str:
+        """What equal kernels are known by. Nobody changes a kernel that is printed."""
         return _Printer(self).text()
+
+    def __str__(self) -> str:
+        return self.text
 
     __repr__ = __str__
 

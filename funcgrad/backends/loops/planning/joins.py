@@ -39,7 +39,7 @@ def _may_join(
     first = group[0]
     if len(group) >= limits.most_runs or (first.count, first.chunk) != (run.count, run.chunk):
         return False
-    if first.text != run.text:
+    if first.kernel.text != run.kernel.text:
         return False
 
     def places(buffers: Sequence[Buffer]) -> set[Buffer]:

@@ -60,11 +60,6 @@ class RunKernel:
     def work(self) -> int:
         return work_of(self.kernel)
 
-    @cached_property
-    def text(self) -> str:
-        """The kernel's, by which equal ones are known."""
-        return str(self.kernel)
-
     def _with_roles(self, *roles: str) -> list[Buffer]:
         pairs = zip(self.buffers, self.kernel.params, strict=True)
         return [b for b, p in pairs if b is not None and p.role in roles]

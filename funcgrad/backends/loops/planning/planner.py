@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from funcgrad.backends.common.sites import Lines, Site
+from funcgrad.backends.loops.fusion.cuts import LONG
 from funcgrad.backends.loops.fusion.partition import Cluster, Partition
 from funcgrad.backends.loops.fusion.recompute import recomputed
+from funcgrad.backends.loops.fusion.repeated import Repeated
 from funcgrad.backends.loops.fusion.scatter import accumulates
 from funcgrad.backends.loops.fusion.schedule import schedule
 from funcgrad.backends.loops.fusion.target import Target
@@ -123,6 +125,7 @@ class Planner:
             return planned(steps, [*(view.buffer for view in inputs), *targets])
 
         self.builder = builder = Builder(program, self.partition.made_by, views, inner)
+        self._schedule = Repeated().schedule if len(graph.eqns) > LONG else schedule
         self._give_targets(targets)
         self._read_outside = _read_outside(self.partition)
         self._recomputed = recomputed(self.partition, self._read_outside)
@@ -171,7 +174,7 @@ class Planner:
             outputs = self._outputs_of(cluster)
             if outputs:
                 again = self._computed_again(cluster)
-                found = schedule(
+                found = self._schedule(
                     cluster, outputs, builder.resolve, builder.result, self.target.limits, again
                 )
                 builder.run(*found, builder.program.site((*again, *cluster.eqns)))

@@ -74,7 +74,7 @@ class _Printer:
         return f"{self.name(view.buffer)}[{shape}{steps}{at}]"
 
     def kernel(self, kernel: Kernel) -> str:
-        number = self.kernels.setdefault(str(kernel), len(self.kernels))
+        number = self.kernels.setdefault(kernel.text, len(self.kernels))
         self.kernel_texts.setdefault(number, kernel)
         return f"kernel{number}"
 
@@ -154,4 +154,4 @@ def _carried(carry: Carry) -> dict[str, Sequence[Buffer]]:
 def kernels_of(plan: Plan) -> Kernels:
     """The kernels that a plan runs, each once."""
     runs = (run for step in walk(plan.steps) for run in kernel_runs(step))
-    return Kernels({run.text: run.kernel for run in runs}.values())
+    return Kernels({run.kernel.text: run.kernel for run in runs}.values())
