@@ -154,12 +154,13 @@ def resolve_ufunc(ufunc: np.ufunc, kinds: tuple[Any, ...]) -> tuple[np.dtype, ..
 
 
 def broadcast_shapes(*shapes: Shape) -> Shape:
-    """NumPy's broadcasting of shapes; equal ones are answered without any work.
+    """NumPy's broadcasting of shapes; equal ones, and none, are answered without any work.
 
     Raises:
         ValueError: the shapes do not broadcast.
     """
-    first = shapes[0]
-    if all(shape == first for shape in shapes):
-        return first
-    return np.broadcast_shapes(*shapes)
+    different = {*shapes}
+    different.discard(())
+    if len(different) > 1:
+        return np.broadcast_shapes(*shapes)
+    return different.pop() if different else ()

@@ -109,11 +109,11 @@ class Graph:
 
     @property
     def in_avals(self) -> tuple[Aval, ...]:
-        return tuple(v.aval for v in self.inputs)
+        return tuple([v.aval for v in self.inputs])
 
     @property
     def out_avals(self) -> tuple[Aval, ...]:
-        return tuple(a.aval for a in self.outputs)
+        return tuple([a.aval for a in self.outputs])
 
     @property
     def device(self) -> Device:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import Aval, Shape, result_dtype
+from funcgrad.core.aval import Aval, Shape, broadcast_shapes, result_dtype
 from funcgrad.core.declarations import bilinear
 from funcgrad.core.primitive import (
     pad_rank,
@@ -33,7 +33,7 @@ def _matmul_shape(x: Aval, y: Aval) -> Aval:
         raise ValueError(f"inner dimensions differ: {x.shape} @ {y.shape} ({sizes})")
     rows = x.shape[-2:-1]
     columns = y.shape[-1:] if len(y.shape) > 1 else ()
-    lead = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
+    lead = broadcast_shapes(x.shape[:-2], y.shape[:-2])
     return Aval((*lead, *rows, *columns), result_dtype(x, y))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import BOOL, Aval, aval_of, result_dtype
+from funcgrad.core.aval import BOOL, Aval, aval_of, broadcast_shapes, result_dtype
 from funcgrad.core.declarations import (
     batch_elementwise,
     elementwise,
@@ -520,7 +520,7 @@ def cast(x: Any, dtype: Any) -> Any:
 
 def _elementwise_aval(dtype: Any) -> Any:
     return lambda *avals, **params: Aval(
-        np.broadcast_shapes(*(a.shape for a in avals)), dtype(*avals, **params)
+        broadcast_shapes(*[a.shape for a in avals]), dtype(*avals, **params)
     )
 
 

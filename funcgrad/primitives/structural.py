@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import Aval, Shape, aval_of, result_dtype
+from funcgrad.core.aval import Aval, Shape, aval_of, broadcast_shapes, result_dtype
 from funcgrad.core.declarations import linear
 from funcgrad.core.device import is_numpys, zeros_beside
 from funcgrad.core.primitive import (
@@ -100,7 +100,7 @@ def _broadcast_to(x, shape):
 
 
 def _broadcast_shape(x: Aval, shape: Shape) -> Aval:
-    if np.broadcast_shapes(x.shape, shape) != tuple(shape):
+    if x.shape and broadcast_shapes(x.shape, tuple(shape)) != tuple(shape):
         raise ValueError(f"cannot broadcast shape {x.shape} to {shape}")
     return x.update(shape=shape)
 
