@@ -226,3 +226,18 @@ def test_a_refused_write_is_told_of_however_it_was_tried(backend: str, tmp_path:
         with pytest.raises(errors.CapturedWriteError):
             transformed(2.0)
         assert large.flags.writeable
+
+
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+def test_a_zero_of_the_other_sign_is_another_value(backend: str) -> None:
+    buffer = np.zeros(3)
+
+    def f(x: Any) -> Any:
+        buffer[...] = 0.0
+        first = np.copysign(x, buffer)
+        buffer[...] = -0.0
+        return first, np.copysign(x, buffer)
+
+    first, second = fg.jit(f, backend=backend)(2.0)
+    np.testing.assert_array_equal(first, np.full(3, 2.0))
+    np.testing.assert_array_equal(second, np.full(3, -2.0))

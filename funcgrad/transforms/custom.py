@@ -44,7 +44,7 @@ class _CustomFunction:
         functools.update_wrapper(self, fun, updated=())
         self.fun, self.name = fun, getattr(fun, "__name__", "function")
         self._signature = _signature(fun)
-        self._arity = _arity(self._signature)
+        self._defaults = _defaults(self._signature)
         numbers = (nondiff_argnums,) if isinstance(nondiff_argnums, int) else nondiff_argnums
         if any(n < 0 for n in numbers):
             raise at_line(
@@ -64,8 +64,11 @@ class _CustomFunction:
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments by position, defaults among them, so that rules get them in order."""
-        if self._signature is None and not kwargs:
-            return args
+        defaults = self._defaults
+        if not kwargs and defaults is not None and len(args) <= len(defaults):
+            missing = defaults[len(args) :]
+            if not any(x is inspect.Parameter.empty for x in missing):
+                return (*args, *missing)
         bound = (self._signature or inspect.signature(self.fun)).bind(*args, **kwargs)
         bound.apply_defaults()
         if bound.kwargs:
@@ -83,7 +86,7 @@ class _CustomFunction:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.rules is None:
             raise self._undefined()
-        if kwargs or (self._signature is not None and len(args) != self._arity):
+        if kwargs or self._signature is not None:
             args = self._positional(args, kwargs)
         # Where all arguments are leaves, there is no need to look for tracers in them.
         flat, operands = not self.nondiff_argnums, args
@@ -140,13 +143,13 @@ def _signature(fun: Callable[..., Any]) -> inspect.Signature | None:
     return found if defaults else None
 
 
-def _arity(signature: inspect.Signature | None) -> int:
-    """How many positional arguments leave no defaults to fill in; -1 where that is not known."""
+def _defaults(signature: inspect.Signature | None) -> tuple[Any, ...] | None:
+    """The arguments' defaults, where there are no arguments but positional ones."""
     if signature is None:
-        return -1
-    kinds = {p.kind for p in signature.parameters.values()}
-    simple = kinds <= {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-    return len(signature.parameters) if simple else -1
+        return None
+    parameters = signature.parameters.values()
+    kinds = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    return tuple([p.default for p in parameters]) if {p.kind for p in parameters} <= kinds else None
 
 
 class custom_jvp(_CustomFunction):

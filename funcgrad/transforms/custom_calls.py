@@ -261,13 +261,14 @@ class Call:
         error = at_line(CustomRuleError, f"{self.custom.name}: its {which} rule {message}")
         return CustomRuleError(f"{error}{place}")
 
-    def match(self, x: Any, like: Aval, which: str, what: str, where: str) -> Any:
+    def match(self, x: Any, like: Aval, which: str, what: str, place: Callable[[], str]) -> Any:
         """A tangent or cotangent with the dtype of what it belongs to; None where it has none."""
         if x is None or not like.inexact:
             return None
         try:
             aval = aval_of(x)
         except NotAnArrayError:
+            where = place()
             raise self.rule_error(
                 which,
                 f"gave a {type(x).__name__} as {what}{where}, which is an array of shape "
@@ -276,14 +277,14 @@ class Call:
         if aval.shape != like.shape:
             raise self.rule_error(
                 which,
-                f"gave a {what} of shape {aval.shape}{where}, but what it belongs to has shape "
+                f"gave a {what} of shape {aval.shape}{place()}, but what it belongs to has shape "
                 f"{like.shape}; they must be equal",
             )
         if aval.dtype.kind == "c" and like.dtype.kind == "f":
             raise self.rule_error(
                 which,
-                f"gave a complex {what}{where}, but what it belongs to is real; its imaginary part "
-                "would be lost. Return its real part",
+                f"gave a complex {what}{place()}, but what it belongs to is real; its imaginary "
+                "part would be lost. Return its real part",
             )
         return cast(x, like.dtype)
 
@@ -318,7 +319,7 @@ def closure_tracers(*functions: Any) -> list[Tracer]:
             kind = type(value)
             if kind is Tracer:
                 found[id(value)] = value
-            elif kind is FunctionType:
+            elif kind is FunctionType or type(getattr(value, "rules", None)) is tuple:
                 waiting.append(value)
             elif kind not in _PLAIN:
                 for leaf in tree.leaves(value):

@@ -83,8 +83,10 @@ class JvpCall(Call, _JvpRule):
         ]
 
     def _tangent(self, i: int, out: Any, tangent: Any) -> Any:
-        where = leaf_place(self.out_tree, i)
-        return self.match(tangent, aval_of(out), "jvp", "tangent", where)
+        def place() -> str:
+            return leaf_place(self.out_tree, i)
+
+        return self.match(tangent, aval_of(out), "jvp", "tangent", place)
 
     def recorded(self, rec: Recorder, operands: Sequence[Any], values: Sequence[Any]) -> Any:
         need = [type(a) is Tracer and a.rec is rec for a in operands]
@@ -245,7 +247,7 @@ class VjpCall(Call, _VjpRule):
         else:
             leaves = self._argument_leaves(found)
         for i, (ct, x) in enumerate(zip(leaves, operands[n:] if n else operands, strict=True)):
-            if not is_like(ct, x):
+            if ct is not None and not is_like(ct, x):
                 leaves[i] = self._cotangent(i, ct, x)
         return [*[None] * n, *leaves] if n else leaves
 
@@ -294,8 +296,10 @@ class VjpCall(Call, _VjpRule):
         return leaves
 
     def _cotangent(self, i: int, ct: Any, x: Any) -> Any:
-        where = f" for the argument{leaf_place(self.in_tree, i)}"
-        return self.match(ct, aval_of(x), "bwd", "cotangent", where)
+        def place() -> str:
+            return f" for the argument{leaf_place(self.in_tree, i)}"
+
+        return self.match(ct, aval_of(x), "bwd", "cotangent", place)
 
 
 @dataclass(eq=False)
