@@ -19,6 +19,9 @@ os.environ.setdefault(
 )
 # Plans of programs are checked after each pass.
 os.environ.setdefault("FUNCGRAD_CHECK_PLANS", "1")
+# The interpreters that tests start would each compile all of funcgrad.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 if os.environ.get("FUNCGRAD_TEST_WITHOUT_LLVMLITE"):
     # As where it is not installed: imports and searches find nothing.
     sys.modules["llvmlite"] = None  # type: ignore[assignment]

@@ -36,12 +36,6 @@ def rounding(dtype: Any) -> float:
     return {np.float16: 2e-3, np.float32: 2e-5, np.complex64: 2e-5}.get(np.dtype(dtype).type, 1e-10)
 
 
-def case_id(case: Any) -> str:
-    if isinstance(case, Primitive):
-        return case.name
-    return case.__name__ if isinstance(case, type) else str(case)
-
-
 def draw(shape: tuple[int, ...], dtype: type, domain: tuple[float, float], rng: Any) -> Any:
     """A random array of a sample's domain; () gives an array of shape ()."""
     low, high = domain

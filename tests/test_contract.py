@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,6 @@ from contract import (
     assert_transposed,
     awkward,
     batchings,
-    case_id,
     cases,
     differentiable,
     directions,
@@ -26,6 +27,7 @@ from contract import (
     rounding,
 )
 from funcgrad.core.aval import aval_of
+from funcgrad.core.primitive import REGISTRY
 
 NEEDS_LLVM = pytest.mark.skipif(not HAS_LLVM, reason="llvmlite is not installed")
 ALL = list(cases())
@@ -33,8 +35,37 @@ INEXACT = list(cases("fc"))
 DOUBLE = [c for c in INEXACT if c[2] in (np.float64, np.complex128)]
 
 
-def parametrize(found: list[Any]) -> Any:
-    return pytest.mark.parametrize(("prim", "number", "dtype"), found, ids=case_id)
+def parametrize(found: list[Any]) -> Callable[[Any], Any]:
+    """Makes a test for each primitive and dtype of a check of one of its samples: a test for each
+    sample would take longer for itself than for what it checks."""
+    numbers: dict[tuple[str, Any], list[int]] = {}
+    for prim, number, dtype in found:
+        numbers.setdefault((prim.name, dtype), []).append(number)
+    groups = [(REGISTRY[name], ns, dtype) for (name, dtype), ns in numbers.items()]
+    ids = [f"{name}-{dtype.__name__}" for name, dtype in numbers]
+
+    def decorate(check: Any) -> Any:
+        def test(prim: Any, numbers: Sequence[int], dtype: Any, *args: Any, **kwargs: Any) -> None:
+            skipped = []
+            for number in numbers:
+                try:
+                    check(prim, number, dtype, *args, **kwargs)
+                except pytest.skip.Exception as why:
+                    skipped.append(why)
+                except Exception as error:
+                    error.add_note(f"in sample {number} of {prim.name}")
+                    raise
+            if len(skipped) == len(numbers):
+                raise skipped[0]
+
+        test.__name__, test.__doc__, test.__module__ = check.__name__, check.__doc__, __name__
+        signature = inspect.signature(check)
+        given = signature.parameters.values()
+        named = [p.replace(name="numbers") if p.name == "number" else p for p in given]
+        test.__signature__ = signature.replace(parameters=named)  # type: ignore[attr-defined]
+        return pytest.mark.parametrize(("prim", "numbers", "dtype"), groups, ids=ids)(test)
+
+    return decorate
 
 
 def differentiated(prim: Any, number: int, dtype: Any) -> tuple[Any, list[Any]]:
@@ -145,8 +176,8 @@ def test_batching(prim: Any, number: int, dtype: Any) -> None:
 BACKENDS = ("numpy", pytest.param("llvm", marks=NEEDS_LLVM))
 
 
-@parametrize(ALL)
 @pytest.mark.parametrize("backend", BACKENDS)
+@parametrize(ALL)
 def test_compiled(prim: Any, number: int, dtype: Any, backend: str) -> None:
     """The backend's result is NumPy's, whatever the inputs' layout."""
     sample = prim.samples[number]

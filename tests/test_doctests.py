@@ -129,10 +129,11 @@ def test_the_primitive_that_contributing_adds_keeps_the_contract(tmp_path, monke
     added = [case for case in contract.cases("f") if case[0].name == "log_cosh"]
     assert added
     for prim, number, dtype in added:
-        test_contract.test_shape_rule(prim, number, dtype)
-        test_contract.test_batching(prim, number, dtype)
+        sample = (prim, [number], dtype)
+        test_contract.test_shape_rule(*sample)
+        test_contract.test_batching(*sample)
         for backend in backends():
-            test_contract.test_compiled(prim, number, dtype, backend)
+            test_contract.test_compiled(*sample, backend)
         if dtype is np.float64:
-            test_contract.test_derivatives(prim, number, dtype)
-            test_contract.test_transposition(prim, number, dtype)
+            test_contract.test_derivatives(*sample)
+            test_contract.test_transposition(*sample)

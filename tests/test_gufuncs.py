@@ -31,19 +31,19 @@ def _own_primitives() -> Iterator[None]:
 
 
 def keeps_the_contract(prim: Any) -> None:
-    for number in range(len(prim.samples)):
-        for dtype in (np.float64, np.float32):
-            case = (prim, number, dtype)
-            contract.test_shape_rule(*case)
-            contract.test_transposition(*case)
-            if dtype is np.float32:
-                contract.test_narrow_dtypes_stay(*case)
-            for backend in BACKENDS:
-                contract.test_compiled(*case, backend)
-        contract.test_derivatives(prim, number, np.float64)
-        contract.test_batching(prim, number, np.float64)
-        if HAS_LLVM:
-            contract.test_compiled_for_many_examples(prim, number, np.float64)
+    numbers = range(len(prim.samples))
+    for dtype in (np.float64, np.float32):
+        case = (prim, numbers, dtype)
+        contract.test_shape_rule(*case)
+        contract.test_transposition(*case)
+        if dtype is np.float32:
+            contract.test_narrow_dtypes_stay(*case)
+        for backend in BACKENDS:
+            contract.test_compiled(*case, backend)
+    contract.test_derivatives(prim, numbers, np.float64)
+    contract.test_batching(prim, numbers, np.float64)
+    if HAS_LLVM:
+        contract.test_compiled_for_many_examples(prim, numbers, np.float64)
 
 
 def swap(x: Any) -> Any:

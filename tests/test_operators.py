@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -220,21 +221,29 @@ def outcome(f: Callable[..., Any], *args: Any) -> Any:
 @modes
 @pytest.mark.parametrize("left", [name for name in ARRAYS if np.ndim(ARRAYS[name])])
 def test_in_place_operators_keep_shape_and_dtype(mode: str, left: str) -> None:
-    for name, function in IN_PLACE.items():
-        for right, y in ARRAYS.items():
-            x = ARRAYS[left]
-            expected = outcome(function, x.copy(), y)
-            if type(y) in (float, int):
-                # A setting of the function; an argument would be an array to jit.
-                actual = outcome(MODES[mode](lambda x, f=function, y=y: f(x, y)), x)
-            else:
-                actual = outcome(MODES[mode](function), x, y)
-            if isinstance(expected, type):
-                assert actual is expected, (name, right)
-                continue
-            assert not isinstance(actual, type), (name, right)
-            assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape), (name, right)
-            np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    x = ARRAYS[left]
+    known = []
+    for (name, function), (right, y) in itertools.product(IN_PLACE.items(), ARRAYS.items()):
+        expected = outcome(function, x.copy(), y)
+        # A Python number is a setting of the function; an argument would be an array to jit.
+        fixed = type(y) in (float, int)
+        f = (lambda x, f=function, y=y: f(x, y)) if fixed else function
+        given = () if fixed else (y,)
+        if isinstance(expected, type):
+            assert outcome(MODES[mode](f), x, *given) is expected, (name, right)
+        else:
+            known.append(((name, right), f, given, expected))
+
+    def together(x: Any, *ys: Any) -> list[Any]:
+        left_over = iter(ys)
+        return [f(x, *(next(left_over) for _ in given)) for _, f, given, _ in known]
+
+    # One program of all, where each would take its time to compile.
+    with np.errstate(all="ignore"):
+        found = MODES[mode](together)(x, *(y for *_, given, _ in known for y in given))
+    for (names, *_, expected), actual in zip(known, found, strict=True):
+        assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape), names
+        np.testing.assert_allclose(actual, expected, rtol=1e-6, err_msg=str(names))
 
 
 @modes
