@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.lib.stride_tricks import sliding_window_view
 
 import funcgrad as fg
 from funcgrad.scipy.special import logsumexp
 from program_checks import assert_close, backends, weighted
 
 # Where operands are equal but for rounding, these have another derivative.
-KINKS = {"positive", "clip", "maximum", "choose", "max", "min", "sort"}
+KINKS = {"moving extreme", "positive", "clip", "maximum", "choose", "max", "min", "sort"}
 Step = tuple[str, tuple[Any, ...]]
 
 # Lengths around the widths of vectors, and some that fill blocks.
@@ -75,6 +76,9 @@ ALONG = {
     "diagonal": lambda x, a: _picked(x, a, min(x.shape[a], x.shape[(a + 1) % x.ndim]), 1),
     "twice": lambda x, a: np.concatenate([x, np.tanh(x)], axis=a),
     "pad": lambda x, a: np.pad(x, [(1, 0) if i == a else (0, 0) for i in range(x.ndim)]),
+    "windows": lambda x, a: _windows(x, a, 3)[(slice(None),) * a + (slice(None, None, 2),)],
+    "moving mean": lambda x, a: np.mean(_windows(x, a, 4), axis=-1),
+    "moving extreme": lambda x, a: np.max(_windows(np.tanh(x), a, 70), axis=-1),
     "expand": lambda x, a: np.expand_dims(x, a),
     "set": lambda x, a: fg.at(x)[(slice(None),) * a + (0,)].set(0.25),
     "add at": lambda x, a: fg.at(x)[(slice(None),) * a + (slice(0, 2),)].add(0.25),
@@ -117,7 +121,7 @@ INTEGER_REDUCTIONS: dict[str, Callable[..., Any]] = {
     ),
 }
 KEEP_INTEGERS = [
-    *"flip roll sort half backwards first gather pick diagonal expand".split(),
+    *"flip roll sort half backwards first gather pick diagonal windows expand".split(),
     *("every other", "pick some"),
 ]
 
@@ -129,6 +133,10 @@ def _picked(x: Any, axis: int, count: int, step: int) -> Any:
     if other == axis:
         return np.take(x, first, axis=axis)
     return np.moveaxis(x, (axis, other), (0, 1))[first, first * step % x.shape[other]]
+
+
+def _windows(x: Any, axis: int, length: int) -> Any:
+    return sliding_window_view(x, min(length, x.shape[axis]), axis)
 
 
 def _softmax(x: Any, axis: int) -> Any:
@@ -251,7 +259,8 @@ def _step(draw: Any, shapes: list[tuple[int, ...]], exact: bool) -> Step | None:
     if kind == "along":
         name = draw(st.sampled_from(sorted(along)))
         grows = name in ("twice", "pad") and 2 * int(np.prod(shape)) > MOST_ELEMENTS
-        return None if grows or (name == "expand" and len(shape) > 3) else (name, (x, axis))
+        deep = name in ("expand", "windows") and len(shape) > 3
+        return None if grows or deep else (name, (x, axis))
     if kind == "layout":
         if draw(st.booleans()):
             return "transpose", (x, draw(st.permutations(range(len(shape)))))

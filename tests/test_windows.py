@@ -260,3 +260,50 @@ def test_views_of_small_arrays_may_be_large(backend: str) -> None:
 
     x = numbers(9)
     assert_close(fg.jit(spread, backend=backend)(x), spread(x))
+
+
+# --- beside other steps ----------------------------------------------------------------------
+
+
+def recurrence(m: Any) -> Any:
+    def step(h: Any, row: Any) -> tuple[Any, Any]:
+        near = np.sum(sliding_window_view(np.pad(h, 1), 3), -1)
+        return np.tanh(near + row), np.max(sliding_window_view(h, 4), -1)
+
+    return fg.scan(step, m[0], m)
+
+
+# Functions of a matrix of some size, whose windows reach over rows and parts of steps.
+BESIDE: dict[str, Callable[[Any], Any]] = {
+    "rows of a product": lambda m: np.max(sliding_window_view(m @ m[:150].T, 3, 0), -1),
+    "columns of a product": lambda m: np.sum(sliding_window_view(m @ m[:150].T, 3, 1), -1),
+    "a product of windows": lambda m: sliding_window_view(m[0], 100) @ m[:100],
+    "stacks of windows": lambda m: np.swapaxes(sliding_window_view(m, 5, 1), 0, 1) @ m[:5, :7],
+    "a scan": recurrence,
+    "a sum over places": lambda m: np.sum(sliding_window_view(m, (3, 3)) * m[:3, :3], (0, 1)),
+    "a sum of all": lambda m: np.sum(sliding_window_view(m, 7, 1) ** 2),
+    "a gather": lambda m: sliding_window_view(m, 4, 0)[np.array([5, 0, -1]), 1:9],
+    "a choice": lambda m: fg.cond(np.sum(m) > 0, lambda: box(m, 2, 2), lambda: box(-m, 2, 2)),
+}
+
+
+@by_backend
+@pytest.mark.parametrize("name", BESIDE)
+def test_beside_other_steps(backend: str, name: str) -> None:
+    function, m = BESIDE[name], numbers(300, 200)
+    assert_close(fg.jit(function, backend=backend)(m), function(m), 1e-9)
+
+    def loss(m: Any) -> Any:
+        return sum(np.sum(np.sin(y)) for y in fg.tree.leaves(function(m)))
+
+    assert_close(fg.jit(fg.grad(loss), backend=backend)(m), fg.grad(loss)(m), 1e-8)
+
+
+@by_backend
+def test_results_in_the_place_of_what_windows_read(backend: str) -> None:
+    def smooth(m: Any) -> Any:
+        return box(np.pad(m, 1), 3, 3) + m
+
+    m = numbers(300, 200)
+    expected = smooth(m)
+    assert_close(fg.jit(smooth, backend=backend, donate_argnums=0)(m), expected)
