@@ -232,6 +232,7 @@ PLANS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     ),
     "correlation and its gradient": (fg.value_and_grad(energy), (single(700), single(5))),
     "max pool": (max_pool, (single(2, 3, 40, 60),)),
+    "gradient of a max pool": (fg.grad(total(max_pool)), (single(2, 3, 40, 60),)),
     "put together": (
         lambda x, y: np.concatenate([x * 2.0, y + 1.0], axis=1),
         (single(100, 50), single(100, 20)),

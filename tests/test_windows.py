@@ -215,6 +215,16 @@ def test_gradients_call_nothing(name: str) -> None:
     assert room <= 3 * SINGLE.nbytes or name in ("max pool", "function of")
 
 
+@pytest.mark.skipif(not HAS_LLVM, reason="llvm")
+def test_gradients_of_windows_that_do_not_meet_are_one_kernel() -> None:
+    x = SINGLE.reshape(2, 5, 60, 100)
+    steps, room = lowered(fg.grad(lambda x: np.sum(pool(x) ** 2)), (x,))
+    assert len(steps.splitlines()) == 1 and room == 0
+    # Windows that meet would compute what they share again.
+    steps, room = lowered(fg.grad(lambda x: np.sum(pool(x, 3, 1) ** 2)), (x,))
+    assert steps.count("kernel") == 2
+
+
 # --- the call ------------------------------------------------------------------------------
 
 

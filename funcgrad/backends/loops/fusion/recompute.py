@@ -6,12 +6,13 @@ reads them by a view: a part of an array that is put together, say, goes right i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import inf
 from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.loops.fusion.partition import MOST_EQNS, Cluster, Partition
+from funcgrad.backends.loops.fusion.partition import MOST_EQNS, UNROLLED, Cluster, Partition
 from funcgrad.backends.loops.fusion.scatter import accumulates
 from funcgrad.backends.loops.nests.views import map_of
 from funcgrad.core.graph import Eqn, Var
@@ -170,11 +171,11 @@ def _moved(
     read_outside: set[int],
     found: dict[int, list[Eqn]],
 ) -> list[Eqn] | None:
-    """The equations that go with a value to its only reader; None if something else needs them,
-    or would then be computed more than once."""
+    """The equations that go with a value to its only reader, or to those that each take a part;
+    None if something else needs them, or would then be computed more than once."""
     (var,) = last.outs
     readers = uses.get(id(var), [])
-    if len(readers) != 1 or not _takes(partition, *readers[0]):
+    if not _is_read_once(partition, var, readers):
         return None
     steps, arrays = _closure(partition, last, read_outside, found)
     if len(arrays) > _most_arrays(partition, last, read_outside):
@@ -190,15 +191,37 @@ def _moved(
                 inside.update(map(id, _closure(partition, made, read_outside, found)[0]))
     costly: set[int] = set()
     for eqn in sorted(steps, key=lambda e: partition.order[id(e)]):
-        if _never_moves(eqn.prim) or len(eqn.outs) != 1:
+        few = _reduces_few(partition, eqn)
+        if (_never_moves(eqn.prim) and not few) or len(eqn.outs) != 1:
             return None
-        if eqn.prim.cheap and not any(id(a) in costly for a in eqn.ins):
+        if (eqn.prim.cheap or few) and not any(id(a) in costly for a in eqn.ins):
             continue
         costly.add(id(eqn.outs[0]))
         if eqn is not last and not eqn.prim.view:
             if any(id(reader) not in inside for reader, _ in uses[id(eqn.outs[0])]):
                 return None
     return steps
+
+
+def _is_read_once(partition: Partition, var: Any, readers: Sequence[tuple[Eqn, Any]]) -> bool:
+    """Whether one cluster uses each element of a value at most once, in one pass."""
+    if not readers or not all(_takes(partition, *reader) for reader in readers):
+        return False
+    if len(readers) == 1:
+        return True
+    whole, read = readers[0][0].outs[0].aval.size, sum(a.aval.size for _, a in readers)
+    apart = all(e.prim.assembles for e, _ in readers) and read <= min(var.aval.size, whole)
+    return apart and len({_cluster_of(partition, e) for e, _ in readers}) == 1
+
+
+def _reduces_few(partition: Partition, eqn: Eqn) -> bool:
+    """Whether it combines a few elements by code for each."""
+    owner = _cluster_of(partition, eqn)
+    labels = None if owner is None else owner.reduced.get(id(eqn.outs[0]))
+    if labels is None or any(labels[a] not in (None, UNROLLED) for a in eqn.params["axes"]):
+        return False
+    times = eqn.ins[0].aval.size // eqn.outs[0].aval.size
+    return times <= partition.limits.again_more_operations
 
 
 def _never_moves(prim: Primitive) -> bool:
