@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -292,3 +292,148 @@ def test_a_call_may_take_its_time() -> None:
         np.testing.assert_allclose(run(X * k), wave(wave(X * k) + 1))
 
     in_threads([lambda: job(1), lambda: job(2)])
+
+
+# --- arrays ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [1, 8, 100_000])
+@pytest.mark.parametrize("scale", [1, 2])
+def test_arrays_that_are_kept_stay_in_memory(n: int, scale: int) -> None:
+    """What a function is given lies in the memory of the program, or of its caller."""
+    kept: list[np.ndarray] = []
+    keep = host(lambda x: kept.append(x[::-1]) or x)
+    run = compiled(lambda x: (keep(x if scale == 1 else x * scale), x + 1))
+    for k in range(5):
+        np.testing.assert_array_equal(run(np.full(n, 1.0 * k))[0], np.full(n, 1.0 * k * scale))
+    del run
+    np.testing.assert_array_equal(np.stack(kept), np.arange(5)[:, None] * np.full(n, scale))
+
+
+def test_tracebacks_keep_arrays_alive() -> None:
+    def refuse(x: np.ndarray) -> np.ndarray:
+        raise Refused
+
+    refuse_p = host(refuse)
+    run = compiled(lambda x: refuse_p(wave(x)))
+    errors = []
+    for k in range(4):
+        with pytest.raises(Refused) as info:
+            run(X + k)
+        errors.append(info.value)
+    for k, error in enumerate(errors):
+        trace = error.__traceback__
+        while trace.tb_next:
+            trace = trace.tb_next
+        np.testing.assert_allclose(trace.tb_frame.f_locals["x"], wave(X + k))
+
+
+def test_memory_is_given_back() -> None:
+    tracemalloc = pytest.importorskip("tracemalloc")
+    kept: list[np.ndarray] = []
+
+    def keep(x: np.ndarray) -> np.ndarray:
+        kept.append(x)
+        if len(kept) % 2:
+            raise Refused
+        return x
+
+    keep_p = host(keep)
+    run, x = compiled(lambda x: np.sort(keep_p(wave(x)))), X.copy()
+    tracemalloc.start()
+    try:
+        for k in range(12):
+            with suppress(Refused):
+                run(x)
+            if k == 1:
+                kept.clear()
+                before, count = tracemalloc.get_traced_memory()[0], sys.getrefcount(x)
+            if k % 2:
+                kept.clear()
+        assert tracemalloc.get_traced_memory()[0] - before < x.nbytes
+        assert sys.getrefcount(x) == count
+    finally:
+        tracemalloc.stop()
+
+
+def test_operands_are_read_only() -> None:
+    seen: list[bool] = []
+
+    def write(x: np.ndarray) -> np.ndarray:
+        seen.append(x.flags.writeable)
+        x += 1
+        return x
+
+    write_p = host(write)
+    x = X[:10].copy()
+    for function in (lambda x: write_p(x) + 1, lambda x: write_p(x * 2.0)):
+        with pytest.raises(ValueError, match="read-only"):
+            compiled(function)(x)
+    np.testing.assert_array_equal(x, X[:10])
+    assert seen == [False] * 2
+
+
+RESULTS: dict[str, Callable[[Any], Any]] = {
+    "itself": lambda x: x,
+    "a view": lambda x: x[::-1],
+    "Fortran's order": lambda x: np.array(x, order="F"),
+    "read-only": lambda x: np.broadcast_to(np.float64(2.5), np.shape(x)),
+    "single precision": lambda x: x.astype(np.float32),
+    "a subclass": lambda x: x.view(np.ma.MaskedArray) if x.size else x,
+    "another byte order": lambda x: x.astype(">f8"),
+    "a list": lambda x: x.tolist() if x.size else x,
+}
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (), (0,), (1, 1), (0, 3)])
+@pytest.mark.parametrize("name", RESULTS)
+def test_any_result_of_the_right_shape_will_do(name: str, shape: tuple[int, ...]) -> None:
+    impl = RESULTS[name]
+    if not shape and name in ("a view", "a subclass"):
+        pytest.skip("a number has none")
+    host_p, x = host(impl), np.asarray(np.random.default_rng(0).random(shape))
+    want = np.asarray(impl(x * 2), float) * x + 1
+    for function in (lambda x: host_p(x * 2) * x + 1, lambda x: host_p(host_p(x * 2) + 0) * x + 1):
+        found = compiled(function)(x)
+        assert found.shape == shape and found.dtype == np.float64
+    np.testing.assert_array_equal(compiled(lambda x: host_p(x * 2) * x + 1)(x), want)
+
+
+@pytest.mark.parametrize(
+    ("impl", "have"),
+    [
+        (lambda x: x[:1], r"float64\[1\]"),
+        (lambda x: 1.0, r"float64\[\]"),
+        (lambda x: x + 1j, r"complex128\[5\]"),
+        (lambda x: np.stack([x, x]), r"float64\[2, 5\]"),
+        (lambda x: None, "object"),
+    ],
+)
+def test_what_a_shape_rule_does_not_say_is_an_error(impl: Callable[[Any], Any], have: str) -> None:
+    host_p = host(impl)
+    with pytest.raises(fg.errors.GraphError, match=f"host: .*{have}.*f64\\[5\\]"):
+        compiled(lambda x: host_p(x * 2) + 1)(X[:5])
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.complex64, np.complex128, np.int8, bool])
+@pytest.mark.parametrize("shape", [(), (0,), (7,), (3, 2)])
+def test_dtypes_that_kernels_have_not(dtype: Any, shape: tuple[int, ...]) -> None:
+    def function(x: Any, y: Any) -> Any:
+        z = np.abs(wave(y)) + np.sqrt(y) * 2
+        return z + np.real(x + x), x + x, np.sort(y.ravel()) if shape else y
+
+    x, y = (np.random.default_rng(k).random(shape) * 3 for k in range(2))
+    x = np.asarray(x).astype(dtype)
+    for have, want in zip(compiled(function)(x, y), function(x, y), strict=True):
+        assert have.dtype == want.dtype
+        np.testing.assert_allclose(have, want, rtol=1e-12)
+
+
+def test_calls_are_silent_and_leave_numpys_error_state() -> None:
+    host_p = host(lambda x: np.log(x) / 0)
+    run = compiled(lambda x: host_p(x - x) + 1)
+    with np.errstate(all="raise"):
+        assert np.all(np.isneginf(run(X[:5])))
+        assert np.geterr()["divide"] == "raise"
+        with pytest.raises(FloatingPointError):
+            np.log(np.zeros(2))

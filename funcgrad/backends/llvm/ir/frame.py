@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from funcgrad.backends.common.sites import EXTENT, INDEX, RUNNING, SITE
 from funcgrad.backends.llvm.ir.writer import Value, Writer, mangled
 from funcgrad.backends.loops.nests.buffers import Allocation, Buffer
-from funcgrad.backends.loops.nests.views import View
 
 # Of several threads, or steps, that find an index out of range the first one reports it.
 _OUTSIDE = f"""
@@ -42,6 +41,7 @@ class Frame:
         status: the report on errors.
         scratch: room for one call's arguments.
         unlocked: the GIL is not held by what is written.
+        owner: the object that keeps all arrays of this call in memory.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Frame:
         self._arguments: list[Value] = []
         self.most_arguments = 0
         self.unlocked = False
-        self.context = Value("null", "ptr")
+        self.context = self.owner = Value("null", "ptr")
         self.first_host = 0
         self.first_layout = 0
 
@@ -97,55 +97,6 @@ class Frame:
         """What the program's context holds at a slot."""
         w = self.w
         return w.load(w.offset(self.context, "ptr", w.const(number, "i64")), "ptr")
-
-    def end_unless_zero(self, code: Value) -> None:
-        """End the program with a code other than 0."""
-        w = self.w
-        leave, stay = w.new_label("leave"), w.new_label("stay")
-        w.branch_if(w.compare("icmp ne", code, w.const(0, "i64")), leave, stay)
-        w.label(leave)
-        w.line(f"ret i64 {code.ref}")
-        w.label(stay)
-
-    def call_host(self, number: int, views: Sequence[View], layouts: Sequence[int]) -> None:
-        """Call a Python function with arrays on these views; an exception ends the program.
-
-        What an index out of range has left is not what the function should see.
-        """
-        w, null = self.w, Value("null", "ptr")
-        self.end_unless_zero(w.load(self.status, "i64"))
-        self.most_arguments = max(self.most_arguments, len(views) + 1)
-        arrays = []
-        for k, (view, layout) in enumerate(zip(views, layouts, strict=True)):
-            first = self.first_layout + 2 * layout
-            descr, dims = self.slot(first), self.slot(first + 1)
-            rank = len(view.shape)
-            strides = w.offset(dims, "i64", w.const(rank, "i64"))
-            ty = "i8"
-            data = w.offset(
-                self.address(view.buffer),
-                ty,
-                w.const(view.offset * view.buffer.dtype.itemsize, "i64"),
-            )
-            w.module.declare("Py_IncRef", "declare void @Py_IncRef(ptr)")
-            w.module.declare("Py_DecRef", "declare void @Py_DecRef(ptr)")
-            w.line(f"call void @Py_IncRef(ptr {descr.ref})")
-            args = [self.slot(0), descr, w.const(rank, "i32"), dims, strides, data]
-            args += [w.const(0x0500, "i32"), null]
-            array = w.call("fg_PyArray_NewFromDescr", "ptr", 1, args)
-            w.store(array, w.offset(self.scratch, "ptr", w.const(k, "i64")))
-            arrays.append(array)
-        count = w.const(len(views), "i64")
-        args = [self.slot(self.first_host + number), self.scratch, count, null]
-        found = w.call("PyObject_Vectorcall", "ptr", 1, args)
-        for array in arrays:
-            w.line(f"call void @Py_DecRef(ptr {array.ref})")
-        failed, fine = w.new_label("failed"), w.new_label("fine")
-        w.branch_if(w.compare("icmp eq", found, null), failed, fine)
-        w.label(failed)
-        w.line("ret i64 2")
-        w.label(fine)
-        w.line(f"call void @Py_DecRef(ptr {found.ref})")
 
     def bind_buffers(self, found: Allocation, arena: Value) -> None:
         """Give a plan's temporaries their addresses."""

@@ -12,7 +12,7 @@ from funcgrad.backends.llvm.ir.writer import DRIVER, KERNEL, Module, Value, Writ
 from funcgrad.backends.llvm.kernels.nests import write_kernel
 from funcgrad.backends.llvm.kernels.registers import Small, load_view, store_array
 from funcgrad.backends.llvm.products import gemm as products
-from funcgrad.backends.llvm.program import gil, joined, loops
+from funcgrad.backends.llvm.program import gil, host_calls, joined, loops
 from funcgrad.backends.llvm.program.parts import LARGE_WORK
 from funcgrad.backends.loops.fusion.forms import Form
 from funcgrad.backends.loops.nests.buffers import Buffer
@@ -108,7 +108,7 @@ class Emitter:
                 self._register_loop(frame, step)
             case HostCall():
                 layouts = [self._layout(v) for v in step.views]
-                frame.call_host(self._call_numbers[id(step)], step.views, layouts)
+                host_calls.call_host(frame, step, self._call_numbers[id(step)], layouts)
             case Zero():
                 _zero(frame, step.buffer)
             case Scan():

@@ -20,19 +20,20 @@ from funcgrad.core.aval import Aval
 from funcgrad.source import SourceLine
 
 # Where CPython and NumPy keep what is read; `probe` compares them with what Python says.
-TYPE, DATA, ITEMS = 8, 16, 24
-NDIM, DIMS, DESCR, FLAGS = 24, 32, 56, 64
+REFERENCES, TYPE, DATA, ITEMS = 0, 8, 16, 24
+NDIM, DIMS, BASE, DESCR, FLAGS = 24, 32, 48, 56, 64
 BYTE_ORDER, TYPE_NUMBER = 26, 28
-CONTIGUOUS_ALIGNED = 0x0001 | 0x0100
-BEHAVED = 0x0001 | 0x0100 | 0x0400
+CONTIGUOUS, ALIGNED, WRITABLE = 0x0001, 0x0100, 0x0400
+CONTIGUOUS_ALIGNED = CONTIGUOUS | ALIGNED
+BEHAVED = CONTIGUOUS_ALIGNED | WRITABLE
 _FASTCALL = 0x0080
 
 # Slots of the context.
-NDARRAY, FALLBACK, ARENA, INDEX_ERROR, DESCRIBE, FIRST_FREE = range(6)
+NDARRAY, FALLBACK, ARENA, ARENA_LAYOUT, _, INDEX_ERROR, DESCRIBE, FIRST_FREE = range(8)
 _ARRAY_API = {"fg_PyArray_NewFromDescr": 94, "fg_PyArray_Scalar": 60}
 _PYTHON_API = (
-    "PyTuple_New PyLong_AsLongLong PyErr_Occurred PyErr_Clear PyErr_SetObject PyErr_NoMemory "
-    "Py_IncRef Py_DecRef PyEval_SaveThread PyEval_RestoreThread PyMem_RawMalloc PyMem_RawFree "
+    "PyTuple_New PyLong_AsLongLong PyErr_Occurred PyErr_Clear PyErr_SetObject "
+    "Py_IncRef Py_DecRef PyEval_SaveThread PyEval_RestoreThread "
     "PyObject_Vectorcall PyObject_CallFunction PyGILState_Ensure PyGILState_Release "
     "PyErr_CheckSignals"
 ).split()
@@ -55,6 +56,7 @@ class Signature(NamedTuple):
         work: about how many scalar operations a call takes.
         single: the result is one array, not a tuple.
         constants: how many arrays the program refers to.
+        hosts: it calls Python functions.
         donated: the results that are written into an input, each with the input's number.
         sites: where indices are checked.
     """
@@ -65,6 +67,7 @@ class Signature(NamedTuple):
     work: int
     single: bool
     constants: int
+    hosts: bool
     donated: dict[int, int]
     sites: Sequence[Site] = ()
 
@@ -83,13 +86,7 @@ class Context(np.ndarray):
         arena = int(self[ARENA]) if self.size > ARENA else 0
         if arena:
             self[ARENA] = 0
-            _free(arena)
-
-
-def _free(address: int) -> None:
-    free = ctypes.pythonapi.PyMem_RawFree
-    free.argtypes, free.restype = [ctypes.c_void_p], None
-    free(address)
+            ctypes.pythonapi.Py_DecRef(ctypes.c_void_p(arena))
 
 
 def context(size: int) -> Context:
@@ -162,6 +159,8 @@ def probe() -> str | None:
     array = np.arange(6.0).reshape(2, 3)[:, ::2]
     if ctypes.c_void_p.from_address(id(array) + DATA).value != array.ctypes.data:
         return "arrays are laid out in another way"
+    if ctypes.c_void_p.from_address(id(array) + BASE).value != id(array.base):
+        return "arrays keep their base elsewhere"
     if ctypes.c_int.from_address(id(array) + FLAGS).value != array.flags.num:
         return "arrays keep their flags elsewhere"
     dims = ctypes.c_void_p.from_address(id(array) + DIMS).value or 0
@@ -175,6 +174,10 @@ def probe() -> str | None:
     )
     if descr != id(array.dtype) or (order, number) != (array.dtype.byteorder, array.dtype.num):
         return "arrays keep their dtype elsewhere"
+    count = ctypes.c_uint32.from_address(id(array) + REFERENCES)
+    before, more = count.value, (array, array)
+    if count.value != before + len(more):
+        return "objects count their references elsewhere"
     pair = (array, None)
     if ctypes.c_void_p.from_address(id(pair) + ITEMS + 8).value != id(None):
         return "tuples keep their items elsewhere"

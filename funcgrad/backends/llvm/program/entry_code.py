@@ -7,6 +7,7 @@ from funcgrad.backends.llvm.ir.writer import DRIVER, Value, Writer
 from funcgrad.backends.llvm.program import gil
 from funcgrad.backends.llvm.program.entry import (
     ARENA,
+    ARENA_LAYOUT,
     BEHAVED,
     CONTIGUOUS_ALIGNED,
     DATA,
@@ -16,6 +17,7 @@ from funcgrad.backends.llvm.program.entry import (
     INDEX_ERROR,
     ITEMS,
     NDARRAY,
+    REFERENCES,
     Signature,
 )
 from funcgrad.backends.llvm.program.objects import array_reader, number_reader
@@ -72,18 +74,19 @@ class _EntryWriter:
     def __init__(self, w: Writer, signature: Signature):
         self.w = w
         self.s = signature
-        for name in ("Py_IncRef", "Py_DecRef", "PyMem_RawFree"):
+        self.objects: list[Value] = []
+        for name in ("Py_IncRef", "Py_DecRef"):
             w.module.declare(name, f"declare void @{name}(ptr)")
 
     def text(self) -> str:
         w, s = self.w, self.s
-        n_table = len(s.ins) + s.constants + len(s.outs) + 3
+        n_table = len(s.ins) + s.constants + len(s.outs) + 4
         w.line(f"%table = alloca [{n_table} x ptr], align 16")
         n_numbers = max(len(s.ins) + len(s.outs), 1)
         w.line(f"%numbers = alloca [{NUMBER * n_numbers} x i8], align 16")
         w.line("%held = alloca ptr")
         w.line(f"%report = alloca [{REPORT_WORDS} x i64]")
-        if 0 < s.arena <= STACK_ARENA:
+        if self._on_stack:
             w.line(f"%stack = alloca [{s.arena} x i8], align 64")
         self.ctx = w.load(self._at(Value("%self", "ptr"), DATA), "ptr")
         self.slot = 0
@@ -91,12 +94,15 @@ class _EntryWriter:
         for k in range(s.constants):
             self._enter(self._context(FIRST_FREE + 2 * len(s.outs) + k))
         self._results()
-        raw = self._arena()
+        arena = self._arena()
         self._enter(self.ctx)
         self._enter(Value("%report", "ptr"))
+        owner = self._owner(arena) if s.hosts else None
         status = self._run()
-        if raw is not None:
-            self._give_back(raw)
+        if arena is not None:
+            self._give_back(arena, owner)
+        if owner is not None:
+            w.line(f"call void @Py_DecRef(ptr {owner.ref})")
         self._finish(status)
         drivers = f" {DRIVER}" if s.work > LARGE_WORK or len(s.ins) + len(s.outs) > LONG else ""
         head = f"define ptr @fg_entry(ptr %self, ptr %args, i64 %nargs){drivers} {{"
@@ -185,22 +191,27 @@ class _EntryWriter:
                 obj = self.objects[s.donated[k]]
                 w.line(f"call void @Py_IncRef(ptr {obj.ref})")
             elif aval.shape:
-                obj = self._new_array(k, aval)
+                obj = self._array(FIRST_FREE + 2 * k, len(aval.shape))
             else:
                 self._enter(self._number(len(s.ins) + k))
                 continue
             self._own(k, obj)
             self._enter(w.load(self._at(obj, DATA), "ptr"))
 
-    def _new_array(self, k: int, aval: Aval) -> Value:
+    def _array(self, slot: int, rank: int) -> Value:
+        """A new array of the layout that the context holds from this slot on."""
         w, null = self.w, Value("null", "ptr")
-        descr, dims = self._context(FIRST_FREE + 2 * k), self._context(FIRST_FREE + 2 * k + 1)
+        descr, dims = self._context(slot), self._context(slot + 1)
         w.line(f"call void @Py_IncRef(ptr {descr.ref})")
-        rank, flags = w.const(len(aval.shape), "i32"), w.const(0, "i32")
-        args = [self._context(NDARRAY), descr, rank, dims, null, null, flags, null]
+        number, flags = w.const(rank, "i32"), w.const(0, "i32")
+        args = [self._context(NDARRAY), descr, number, dims, null, null, flags, null]
         array = w.call("fg_PyArray_NewFromDescr", "ptr", 1, args)
         self._unless_null(array)
         return array
+
+    def _result(self, k: int) -> Value:
+        held = Value("%held", "ptr")
+        return self.w.load(held if self.s.single else self._at(self.pack, ITEMS + 8 * k), "ptr")
 
     def _own(self, k: int, obj: Value) -> None:
         """Put a result where it is returned from, which takes over the reference."""
@@ -216,11 +227,16 @@ class _EntryWriter:
         self.w.branch_if(test, "failed", fine)
         self.w.label(fine)
 
+    @property
+    def _on_stack(self) -> bool:
+        """Whether the arena lies there; a Python function may keep an array that lies in it."""
+        return 0 < self.s.arena <= STACK_ARENA and not self.s.hosts
+
     def _arena(self) -> Value | None:
-        """Enter the arena's address; its owner's, where it does not lie on the stack."""
-        w, size = self.w, self.s.arena
-        if size <= STACK_ARENA:
-            self._enter(Value("%stack" if size else "null", "ptr"))
+        """Enter the arena's address; the array that it is, where it does not lie on the stack."""
+        w = self.w
+        if self._on_stack or not self.s.arena:
+            self._enter(Value("%stack" if self.s.arena else "null", "ptr"))
             return None
         slot = self._at(self.ctx, 8 * ARENA)
         kept = Value(w.fresh(), "ptr")
@@ -228,28 +244,53 @@ class _EntryWriter:
         start, make, after = w.block, w.new_label("make"), w.new_label("arena")
         w.branch_if(w.compare("icmp eq", kept, Value("null", "ptr")), make, after)
         w.label(make)
-        made = w.call("PyMem_RawMalloc", "ptr", 1, [w.const(size + 64, "i64")])
+        made = self._array(ARENA_LAYOUT, 1)
+        end = w.block
         w.branch(after)
         w.label(after)
-        raw = w.phi("ptr", 1, (kept, start), (made, make))
-        self._unless_null(raw)
-        number = w.cast("ptrtoint", raw, "i64")
+        arena = w.phi("ptr", 1, (kept, start), (made, end))
+        number = w.cast("ptrtoint", w.load(self._at(arena, DATA), "ptr"), "i64")
         up = w.op("and", w.op("add", number, w.const(63, "i64")), w.const(-64, "i64"))
         self._enter(w.cast("inttoptr", up, "ptr"))
-        return raw
+        return arena
 
-    def _give_back(self, raw: Value) -> None:
-        """Keep the arena for the next call, unless another thread has left one."""
+    def _owner(self, arena: Value | None) -> Value:
+        """Enter a tuple of all in whose memory arrays lie that Python functions are given.
+
+        They may keep them, as do the tracebacks of their exceptions. Later steps may write to
+        the same memory.
+        """
+        w, s = self.w, self.s
+        arrays = [self._result(k) for k, a in enumerate(s.outs) if a.shape and k not in s.donated]
+        objects = [Value("%self", "ptr"), *([arena] if arena else []), *self.objects, *arrays]
+        owner = w.call("PyTuple_New", "ptr", 1, [w.const(len(objects), "i64")])
+        self._unless_null(owner)
+        for k, obj in enumerate(objects):
+            w.line(f"call void @Py_IncRef(ptr {obj.ref})")
+            w.store(obj, self._at(owner, ITEMS + 8 * k))
+        self._enter(owner)
+        return owner
+
+    def _give_back(self, arena: Value, owner: Value | None) -> None:
+        """Keep the arena for the next call, unless another thread has left one, or somebody an
+        array that lies in it."""
         w = self.w
+        drop, after = w.new_label("drop"), w.new_label("after")
+        if owner is not None:
+            count = w.load(self._at(owner, REFERENCES), "i32")
+            self._go_on(w.compare("icmp eq", count, w.const(1, "i32")), drop)
         slot = self._at(self.ctx, 8 * ARENA)
         pair = w.fresh()
         w.line(
-            f"{pair} = cmpxchg ptr {slot.ref}, ptr null, ptr {raw.ref} release monotonic, align 8"
+            f"{pair} = cmpxchg ptr {slot.ref}, ptr null, ptr {arena.ref} release monotonic, align 8"
         )
         kept = Value(w.fresh(), "i1")
         w.line(f"{kept.ref} = extractvalue {{ ptr, i1 }} {pair}, 1")
-        with w.when(w.op("xor", kept, w.const(1, "i1")), "free"):
-            w.line(f"call void @PyMem_RawFree(ptr {raw.ref})")
+        w.branch_if(kept, after, drop)
+        w.label(drop)
+        w.line(f"call void @Py_DecRef(ptr {arena.ref})")
+        w.branch(after)
+        w.label(after)
 
     def _run(self) -> Value:
         w, report = self.w, Value("%report", "ptr")
@@ -303,9 +344,5 @@ class _EntryWriter:
         w.line(f"ret ptr {result.ref}")
         w.label("failed")
         held = w.load(Value("%held", "ptr"), "ptr")
-        error = w.call("PyErr_Occurred", "ptr", 1, [])
-        with w.when(w.compare("icmp eq", error, Value("null", "ptr")), "memory"):
-            # What sets no exception is the arena's allocation.
-            w.call("PyErr_NoMemory", "ptr", 1, [])
         w.line(f"call void @Py_DecRef(ptr {held.ref})")
         w.line("ret ptr null")

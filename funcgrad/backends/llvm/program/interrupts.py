@@ -93,10 +93,10 @@ def end_if_reported(frame: Frame) -> None:
     end_if(w, w.compare("icmp eq", w.load(frame.status, "i64"), w.const(2, "i64")))
 
 
-def end_if(w: Writer, test: Value) -> None:
-    """End the program, an exception being set."""
+def end_if(w: Writer, test: Value, code: Value | None = None) -> None:
+    """End the program with a code; without one an exception is set."""
     leave, stay = w.new_label("leave"), w.new_label("stay")
     w.branch_if(test, leave, stay)
     w.label(leave)
-    w.line("ret i64 2")
+    w.line(f"ret i64 {code.ref if code else 2}")
     w.label(stay)

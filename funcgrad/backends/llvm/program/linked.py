@@ -50,6 +50,7 @@ def function(code: Any, parts: Parts) -> Any:
 def _fill(ctx: entry.Context, parts: Parts) -> None:
     ctx[entry.NDARRAY] = id(np.ndarray)
     ctx[entry.INDEX_ERROR] = id(IndexError)
+    _put_layout(ctx, entry.ARENA_LAYOUT, np.dtype(np.uint8), (parts.signature.arena + 64,))
     slot = entry.FIRST_FREE
     for aval in parts.signature.outs:
         slot = _put_layout(ctx, slot, aval.dtype, aval.shape)

@@ -11,6 +11,7 @@ from funcgrad.backends.common.sites import CODE, LOOKED
 from funcgrad.backends.llvm.ir.frame import Frame
 from funcgrad.backends.llvm.ir.writer import DRIVER, Module, Value, Writer
 from funcgrad.backends.llvm.program.emit import Emitter
+from funcgrad.backends.llvm.program.interrupts import end_if
 from funcgrad.backends.loops.nests.buffers import Allocation, Buffer
 from funcgrad.backends.loops.planning.plan import Plan
 
@@ -22,11 +23,13 @@ _TABLE, _SCRATCH = Value("%table", "ptr"), Value("%scratch", "ptr")
 
 class _Addresses:
     """Where buffers lie: `fg_main(ptr table)` gets a table that holds the addresses of `given`,
-    then those of the arena, the context and the report on errors."""
+    then those of the arena, the context, the report on errors and, where Python functions are
+    called, the owner of all that."""
 
-    def __init__(self, given: Sequence[Buffer], memory: Allocation):
+    def __init__(self, given: Sequence[Buffer], memory: Allocation, owned: bool):
         self.given: Mapping[Buffer, int] = {b: k for k, b in enumerate(given)}
         self.memory = memory
+        self.owned = owned
 
     def frame(self, module: Module) -> Frame:
         """A function to be written, which begins with what these addresses take."""
@@ -48,6 +51,8 @@ class _Addresses:
 
         frame = Frame(w, status, _SCRATCH, find)
         frame.context = context
+        if self.owned:
+            frame.owner = self._entry(w, len(self.given) + 3)
         return frame
 
     @staticmethod
@@ -58,7 +63,8 @@ class _Addresses:
 
 def define_main(emitter: Emitter, plan: Plan, given: Sequence[Buffer], first_host: int) -> None:
     """Enter `fg_main`, which returns the code of the program's end, and what it calls."""
-    module, addresses = emitter.module, _Addresses(given, plan.memory)
+    module = emitter.module
+    addresses = _Addresses(given, plan.memory, bool(emitter.calls))
 
     def begin() -> Frame:
         frame = addresses.frame(module)
@@ -85,7 +91,7 @@ def define_main(emitter: Emitter, plan: Plan, given: Sequence[Buffer], first_hos
         piece.w.line("ret i64 0")
         module.define(name, _text(piece.w, f"i64 @{name}(ptr %table, ptr %scratch)"))
         code = w.call(name, "i64", 1, [_TABLE, _SCRATCH])
-        main.end_unless_zero(code)
+        end_if(w, w.compare("icmp ne", code, w.const(0, "i64")), code)
     code = w.load(main.status, "i64")
     w.line(f"ret i64 {code.ref}")
     room = max([1, *(p.most_arguments for p in pieces)])

@@ -55,6 +55,7 @@ class Native:
             amount,
             single,
             len(found.constants),
+            bool(self.emitter.calls),
             found.donated,
             found.sites,
         )

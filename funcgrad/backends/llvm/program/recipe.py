@@ -110,7 +110,7 @@ def function(known: str, graph: Graph) -> Any:
         start += array.nbytes
     arena, work, single, donated, sites = head["signature"]
     taken = (graph.in_avals, graph.out_avals, arena, work, single, len(constants))
-    signature = entry.Signature(*taken, dict(donated), sites)
+    signature = entry.Signature(*taken, bool(head["calls"]), dict(donated), sites)
     layouts = [(np.dtype(dtype), tuple(numbers)) for dtype, numbers in head["layouts"]]
     hosts: list[Any] = []
     if head["calls"]:
