@@ -23,7 +23,8 @@ PAGE = mmap.PAGESIZE
 _UNTOUCHABLE, _POISON = 0, 0xFF
 _protect = ctypes.CDLL(None, use_errno=True).mprotect
 _protect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-_NEW_ARRAY = ctypes.CFUNCTYPE(
+# With the GIL held, as NumPy allocates.
+_NEW_ARRAY = ctypes.PYFUNCTYPE(
     ctypes.py_object,
     ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
     ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p,

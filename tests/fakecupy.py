@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-NAMES = json.loads((Path(__file__).parent / "data" / "cupy_names.json").read_text())
+NAMES = json.loads((Path(__file__).parent / "data" / "cupy_names.json").read_text("utf-8"))
 # Of each ufunc the dtypes of operands that it has a loop for; matmul has its own rules.
 UFUNCS: dict[str, str] = NAMES["ufuncs"]
 # What CuPy adds and compares atomically. Of floats it compares singles and drops NaN: refused here.

@@ -133,7 +133,7 @@ def test_sockets_are_refused(tmp_path, write, monkeypatch):
 @every_writer
 def test_links_are_followed(tmp_path, write):
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "target").write_text("earlier")
+    (tmp_path / "folder" / "target").write_bytes(b"earlier")
     (tmp_path / "link").symlink_to("folder/target")
     (tmp_path / "link to link").symlink_to("link")
     (tmp_path / "dangling").symlink_to("folder/new")
@@ -160,7 +160,7 @@ def test_new_files_follow_the_umask(tmp_path, write, umask):
 @every_writer
 def test_permissions_are_kept(tmp_path, write, mode):
     path = tmp_path / "file"
-    path.write_text("earlier")
+    path.write_bytes(b"earlier")
     path.chmod(mode)
     if AS_ROOT:
         os.chown(path, 1234, 4321)
@@ -174,7 +174,7 @@ def test_permissions_are_kept(tmp_path, write, mode):
 
 def test_attributes_are_kept(tmp_path):
     path = tmp_path / "file"
-    path.write_text("earlier")
+    path.write_bytes(b"earlier")
     try:
         os.setxattr(path, "user.origin", b"here")
     except (AttributeError, OSError):
@@ -185,7 +185,7 @@ def test_attributes_are_kept(tmp_path):
 
 def test_a_group_that_cannot_be_kept_leaves_no_more_to_another(tmp_path, monkeypatch):
     path = tmp_path / "file"
-    path.write_text("earlier")
+    path.write_bytes(b"earlier")
     path.chmod(0o664)
 
     def refuse(*args):
@@ -200,11 +200,11 @@ def test_a_group_that_cannot_be_kept_leaves_no_more_to_another(tmp_path, monkeyp
 @every_writer
 def test_what_is_write_protected_stays(tmp_path, write):
     path = tmp_path / "file"
-    path.write_text("earlier")
+    path.write_bytes(b"earlier")
     path.chmod(0o444)
     with pytest.raises(PermissionError, match="write-protected"):
         write(path)
-    assert path.read_text() == "earlier"
+    assert path.read_bytes() == b"earlier"
 
 
 @every_writer
@@ -266,7 +266,7 @@ def test_whole_files_by_every_kind_of_draft(tmp_path, there):
     umask = os.umask(0o022)
     mode = 0o644
     if there:
-        path.write_text("earlier")
+        path.write_bytes(b"earlier")
         path.chmod(0o604)
         mode = 0o604
     by_block(path)
@@ -282,12 +282,12 @@ def test_whole_files_by_every_kind_of_draft(tmp_path, there):
 def test_a_failing_block_changes_nothing(tmp_path, error, there):
     path = tmp_path / "file"
     if there:
-        path.write_text("earlier")
+        path.write_bytes(b"earlier")
     with pytest.raises(error), atomic_write(path) as file:
         file.write(b"half")
         raise error
     assert os.listdir(tmp_path) == ["file"] * there
-    assert not there or path.read_text() == "earlier"
+    assert not there or path.read_bytes() == b"earlier"
 
 
 @pytest.mark.usefixtures("draft")
@@ -295,7 +295,7 @@ def test_a_failing_block_changes_nothing(tmp_path, error, there):
 @every_writer
 def test_a_failing_step_changes_nothing(tmp_path, monkeypatch, write, step):
     path = tmp_path / "file"
-    path.write_text("earlier")
+    path.write_bytes(b"earlier")
 
     def fail(*args):
         raise OSError(errno.ENOSPC, "disk full")
@@ -304,7 +304,7 @@ def test_a_failing_step_changes_nothing(tmp_path, monkeypatch, write, step):
     with pytest.raises(OSError, match="disk full"):
         write(path)
     assert os.listdir(tmp_path) == ["file"]
-    assert path.read_text() == "earlier"
+    assert path.read_bytes() == b"earlier"
 
 
 def test_a_full_disk_changes_nothing(tmp_path):
@@ -319,7 +319,7 @@ def test_a_full_disk_changes_nothing(tmp_path):
         "except OSError as error: print(error)"
     )
     command = [sys.executable, "-c", code, str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True)
     assert "File too large" in done.stdout
     assert os.listdir(tmp_path) == ["file"]
     assert nn.load(path) == [1]
@@ -332,7 +332,7 @@ def test_a_killed_process_leaves_no_draft(tmp_path, number):
         os.close(os.open(tmp_path, os.O_TMPFILE | os.O_RDWR))
     except OSError:
         pytest.skip("drafts have names here")
-    (tmp_path / "file").write_text("earlier")
+    (tmp_path / "file").write_bytes(b"earlier")
     code = (
         "import sys, os; from funcgrad.files import atomic_write\n"
         "with atomic_write(sys.argv[1]) as file:\n"
@@ -342,4 +342,4 @@ def test_a_killed_process_leaves_no_draft(tmp_path, number):
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "file")])
     assert done.returncode == -number
     assert os.listdir(tmp_path) == ["file"]
-    assert (tmp_path / "file").read_text() == "earlier"
+    assert (tmp_path / "file").read_bytes() == b"earlier"

@@ -184,7 +184,8 @@ def test_helpers_and_constants_of_one_name_from_different_modules(tmp_path: Path
         path.write_text(
             f"import math\nVALUE = {number}.0\n\n\n"
             "def shifted(x):\n    return x + inner(x) * VALUE\n\n\n"
-            "def inner(x):\n    return 1.0 + math.pi / VALUE\n"
+            "def inner(x):\n    return 1.0 + math.pi / VALUE\n",
+            encoding="utf-8",
         )
         spec = importlib.util.spec_from_file_location(path.stem, path)
         assert spec is not None and spec.loader is not None

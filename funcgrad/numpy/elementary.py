@@ -53,12 +53,22 @@ def where(condition: Any, *choices: Any) -> Any:
     return bind(ew.where, condition, _choice(x, a, dtype), _choice(y, b, dtype))
 
 
+# From this version on NumPy refuses Python integers that the other alternative's dtype cannot hold.
+_WHERE_FITS = tuple(map(int, np.__version__.split(".")[:2])) >= (2, 5)
+
+
 def _choice(x: Any, aval: Aval, dtype: np.dtype) -> Any:
-    """One of two alternatives; of Python integers NumPy takes the bits that the dtype has."""
+    """One of two alternatives, in the dtype of both."""
+    if aval.weak and aval.dtype.kind == "i" and dtype.kind in "iu":
+        return fit(x, dtype) if _WHERE_FITS else _wrapped(x, dtype)
+    return cast(x, dtype) if type(x) is Tracer and (aval.dtype != dtype or aval.weak) else x
+
+
+def _wrapped(x: Any, dtype: np.dtype) -> Any:
+    """The bits of a Python integer that the dtype has."""
     if type(x) is Tracer:
-        return cast(x, dtype) if aval.dtype != dtype or aval.weak else x
-    wide = type(x) is int and dtype.kind in "iu" and not holds(INT64, x)
-    return fit(x, dtype) if wide else x
+        return cast(x, dtype)
+    return np.int64(x).astype(dtype) if holds(INT64, x) and not holds(dtype, x) else fit(x, dtype)
 
 
 @implements(np.select)
@@ -73,12 +83,19 @@ def select(condlist: Any, choicelist: Any, default: Any = 0) -> Any:
     if any(mask.dtype != bool for mask in masks):
         raise at_line(OperandTypeError, "np.select takes conditions that are boolean arrays")
     choices = list(map(as_operand, (*choicelist, default)))
-    # One dtype for all: it does not depend on the order. Python integers are fitted by `where`.
+    # One dtype for all: it does not depend on the order.
     dtype = result_dtype(*map(aval_of, choices))
-    *values, result = [c if aval_of(c).weak else assigned(c, dtype) for c in choices]
+    *values, result = [_option(c, aval_of(c), dtype) for c in choices]
     for mask, value in zip(reversed(masks), reversed(values), strict=True):
         result = np.where(mask, value, result)
     return result
+
+
+def _option(x: Any, aval: Aval, dtype: np.dtype) -> Any:
+    """One of the alternatives of `select`, which NumPy casts."""
+    if not aval.weak:
+        return assigned(x, dtype)
+    return _wrapped(x, dtype) if aval.dtype.kind == "i" and dtype.kind in "iu" else x
 
 
 @implements(np.clip)
