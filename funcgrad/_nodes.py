@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeVar
 
-from ._static import Static
+from ._static import Static, dataclass_fields
 from .errors import TreeKeyError
+from .records import NamedTuple, Value
 
 T = TypeVar("T", bound=type)
 
@@ -16,8 +16,7 @@ T = TypeVar("T", bound=type)
 # -- Paths ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class DictKey:
+class DictKey(Value):
     """A step of a path into a dict; prints as ``['key']``.
 
     >>> str(DictKey("w"))
@@ -30,8 +29,7 @@ class DictKey:
         return f"[{self.key!r}]"
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceKey:
+class SequenceKey(Value):
     """A step of a path into a list or tuple; prints as ``[0]``.
 
     >>> str(SequenceKey(0))
@@ -44,8 +42,7 @@ class SequenceKey:
         return f"[{self.index}]"
 
 
-@dataclass(frozen=True, slots=True)
-class AttrKey:
+class AttrKey(Value):
     """A step of a path into a named tuple or dataclass; prints as ``.name``.
 
     >>> str(AttrKey("bias"))
@@ -58,8 +55,7 @@ class AttrKey:
         return f".{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class ChildKey:
+class ChildKey(Value):
     """A step of a path into a node of a registered class; prints as ``<0>``.
 
     >>> str(ChildKey(0))
@@ -89,8 +85,7 @@ def keystr(path: Iterable[Key]) -> str:
 # -- The registry of node classes ----------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(NamedTuple):
     """What the walks below must know of a container class."""
 
     flatten: Callable[[Any], tuple[Sequence[object], Any]]  # object -> children, aux
@@ -229,16 +224,16 @@ def classify(cls: type) -> Node | None:
     node = None
     if tuple in cls.__mro__ and hasattr(cls, "_fields"):
         node = _namedtuple_node(cls)
-    elif is_dataclass(cls):
-        static = [f.name for f in fields(cls) if f.metadata.get("static", False)]
-        data = [name for name in _field_names(cls) if name not in static]
+    elif (fields := dataclass_fields(cls)) is not None:
+        static = [f.name for f in fields if f.metadata.get("static", False)]
+        data = [f.name for f in fields if f.name not in static]
         node = _fields_node(cls, tuple(data), tuple(static))
     NODES[cls] = node
     return node
 
 
 def _field_names(cls: Any) -> list[str]:
-    return [f.name for f in fields(cls)] if is_dataclass(cls) else []
+    return [f.name for f in dataclass_fields(cls) or ()]
 
 
 def _register(cls: type, node: Node | None) -> None:

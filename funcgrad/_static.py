@@ -6,8 +6,7 @@ them apart. Python's `==` says less: `1 == 1.0 == True` and `0.0 == -0.0`, and s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from enum import Enum
 from functools import lru_cache
 from types import BuiltinFunctionType, FunctionType
@@ -149,12 +148,23 @@ def _rule(kind: type) -> Rule:
     return _together(kind, _RULES[base]) if kind.__eq__ is not base.__eq__ else _RULES[base]
 
 
+def dataclass_fields(cls: Any) -> Sequence[Any] | None:
+    """The fields of a dataclass; None for other classes."""
+    if not hasattr(cls, "__dataclass_fields__"):
+        return None
+    # Who has a dataclass has loaded this.
+    from dataclasses import fields
+
+    return fields(cls)
+
+
 def _compared_fields(kind: Any) -> list[str] | None:
     """The fields by which dataclasses and classes of attrs are compared; None for others."""
     if kind.__eq__ is object.__eq__:
         return None
-    if is_dataclass(kind):
-        return [f.name for f in fields(kind) if f.compare]
+    fields = dataclass_fields(kind)
+    if fields is not None:
+        return [f.name for f in fields if f.compare]
     attributes = getattr(kind, "__attrs_attrs__", None)
     return None if attributes is None else [a.name for a in attributes if a.eq]
 

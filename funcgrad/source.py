@@ -9,9 +9,11 @@ import os
 import sys
 from functools import lru_cache
 from types import CodeType, FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+
+from funcgrad.records import NamedTuple
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 # The layers that stand on it are no more the user's than itself.

@@ -14,6 +14,7 @@ from _markdown import ROOT
 # The layers from the bottom up; an import, be it inside a function, points further down or stays
 # within a package. What stands in one line does not know of each other.
 LAYERS = [
+    ["records"],
     ["config", "files", "source"],
     ["errors"],
     ["_static"],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 from funcgrad.config import config
 from funcgrad.core.device import CPU
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
+from funcgrad.records import NamedTuple
 
 Runner = Callable[..., Sequence[Any]]
 

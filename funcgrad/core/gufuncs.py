@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from funcgrad.core.aval import Aval, Shape, broadcast_shapes, result_dtype
 from funcgrad.core.graph import Eqn
@@ -23,6 +23,7 @@ from funcgrad.core.primitive import (
     zeros_like,
 )
 from funcgrad.core.tracer import bind
+from funcgrad.records import NamedTuple
 
 Core = tuple[str, ...]
 

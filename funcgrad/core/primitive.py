@@ -25,8 +25,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +36,7 @@ from funcgrad.core.aval import (
 from funcgrad.core.device import CPU, common_device, namespace
 from funcgrad.core.view_map import ViewMap
 from funcgrad.errors import NotDifferentiableError
+from funcgrad.records import NamedTuple, Record
 
 Rule = Callable[..., Any]
 Partial = Callable[..., Any] | None
@@ -61,8 +61,7 @@ def sample(*args: Any, domain: tuple[float, float] = (-2.0, 2.0), **params: Any)
     return Sample(args, params, domain)
 
 
-@dataclass(eq=False)
-class Primitive:
+class Primitive(Record):
     """An operation; see the module's docstring for what the rules receive and return.
 
     Attributes:
@@ -128,7 +127,7 @@ class Primitive:
     infix: str | None = None
     source: Callable[[Sequence[str], dict[str, Any]], str] | None = None
     simplify: Rule | None = None
-    samples: Sequence[Sample] = field(default_factory=tuple)
+    samples: Sequence[Sample] = ()
     dtypes: str = "fc"
     determined: Rule | None = None
     linear_in: Groups | Callable[[int], Groups] = ()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from funcgrad.records import Value
 
-@dataclass(frozen=True)
-class Drawn:
+
+class Drawn(Value):
     """A sample's operand with a structure: `finish` of a random array of this shape.
 
     It is written in NumPy calls, as derivatives are tried through it: the operand keeps its

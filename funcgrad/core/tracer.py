@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -31,6 +31,7 @@ from funcgrad.errors import (
     PrimitiveError,
     TracerArrayError,
 )
+from funcgrad.records import NamedTuple
 from funcgrad.source import SourceLine, user_line
 
 # Arrays that operations capture are copied up to these sizes, eagerly and where graphs are made;

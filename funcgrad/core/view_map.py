@@ -7,9 +7,9 @@ in memory, the axes of loops, the elements of a vector.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from funcgrad.core.aval import Shape
+from funcgrad.records import NamedTuple
 
 
 class Along(NamedTuple):

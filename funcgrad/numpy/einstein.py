@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from funcgrad.numpy.protocol import implements
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.contraction import matmul
 from funcgrad.primitives.elementwise import cast
+from funcgrad.records import NamedTuple
 
 # An axis' label: a letter, or a negative number for an axis that the ellipsis stands for,
 # counted from the last.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from operator import index as to_int
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from funcgrad.numpy.convert import as_array
 from funcgrad.primitives import indexing as ix
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.elementwise import cast
+from funcgrad.records import NamedTuple
 
 FULL = st.FULL
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from funcgrad.numpy.selection import take
 from funcgrad.primitives import sorting as so
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.elementwise import cast
+from funcgrad.records import NamedTuple
 
 # --- positions ------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import compress
-from typing import Any, NamedTuple
+from typing import Any
 
 from funcgrad.core.evaluate import apply_eqn, run_into
 from funcgrad.core.graph import Eqn, Graph, Var
@@ -12,6 +12,7 @@ from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import Recorder, bind
 from funcgrad.primitives.call import call
 from funcgrad.primitives.control_flow import scan
+from funcgrad.records import NamedTuple
 from funcgrad.transforms.loop_rules import Groups, Residuals, groups, keep_residuals
 from funcgrad.transforms.partial import Split, carry_fixpoint, invariant, split
 

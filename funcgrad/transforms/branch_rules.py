@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import compress
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from funcgrad.primitives.control_flow import checkpoint, stop_gradient_unless, s
 from funcgrad.primitives.discrete import stop_gradient
 from funcgrad.primitives.elementwise import power
 from funcgrad.primitives.structural import broadcast_to
+from funcgrad.records import NamedTuple
 from funcgrad.transforms.batching import batch_graph, run_over_batch
 from funcgrad.transforms.jvp import jvp_graph
 from funcgrad.transforms.partial import Split, joint_vjp

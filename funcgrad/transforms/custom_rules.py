@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,6 +19,7 @@ from funcgrad.errors import (
     at_line,
 )
 from funcgrad.primitives import control_flow as prims
+from funcgrad.records import Record
 from funcgrad.transforms.batching import batch_graph, ensure_batched, run_batched, run_over_batch
 from funcgrad.transforms.custom_calls import (
     LEAF,
@@ -302,8 +302,7 @@ class VjpCall(Call, _VjpRule):
         return self.match(ct, aval_of(x), "bwd", "cotangent", place)
 
 
-@dataclass(eq=False)
-class _Layout:
+class _Layout(Record):
     """Where the values that a batched forward rule keeps stand in the user's residuals."""
 
     leaves: list[Any]
@@ -313,12 +312,14 @@ class _Layout:
     graph: Graph
 
 
-@dataclass(eq=False)
-class _BatchedResiduals:
+class _BatchedResiduals(Record):
     """A pytree, so that batches may nest: only the values are its leaves."""
 
     values: list[Any]
-    layout: _Layout = field(metadata={"static": True})
+    layout: _Layout
+
+
+tree.register_dataclass(_BatchedResiduals, ["values"], ["layout"])
 
 
 class _BatchedVjp(_BatchedRule, _VjpRule):

@@ -15,12 +15,13 @@ import sys
 from collections.abc import Callable
 from functools import lru_cache
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from funcgrad.core.notices import tell
 from funcgrad.errors import FrozenRandomWarning
+from funcgrad.records import NamedTuple
 from funcgrad.source import SourceLine, is_internal, user_line
 
 # How far functions that functions call are looked into.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from funcgrad.core.tracer import Recorder, Tracer, bind, deferring, is_deferring
 from funcgrad.errors import ArgumentError, IntegerRangeError, NotAnArrayError, at_line
 from funcgrad.primitives.call import call
 from funcgrad.primitives.integers import INT64, holds
+from funcgrad.records import NamedTuple
 from funcgrad.transforms.dispatch import MISS, Guard, make_guard
 from funcgrad.transforms.explain import explain_miss
 from funcgrad.transforms.frozen import frozen

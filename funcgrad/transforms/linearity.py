@@ -7,7 +7,7 @@ then has no transpose that forward mode could use.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import Recorder, Tracer, own_value
 from funcgrad.primitives import control_flow
 from funcgrad.primitives.call import call
+from funcgrad.records import NamedTuple
 from funcgrad.transforms.partial import carry_activity
 
 CUSTOM = (control_flow.custom_jvp, control_flow.custom_vjp)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import compress
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from funcgrad.core.tracer import Recorder, bind, deferred
 from funcgrad.errors import NotDifferentiableError, at_line
 from funcgrad.primitives.control_flow import scan, while_
 from funcgrad.primitives.structural import move_axis
+from funcgrad.records import NamedTuple
 from funcgrad.transforms.batching import batch_graph, ensure_batched, run_over_batch
 from funcgrad.transforms.jvp import jvp_graph
 from funcgrad.transforms.partial import (

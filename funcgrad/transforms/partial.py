@@ -7,13 +7,14 @@ cotangents, cut: the first part runs in the forward pass and keeps what the seco
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from funcgrad.core.evaluate import apply_eqn, read
 from funcgrad.core.graph import Eqn, Graph, Var, is_zero, live_eqns
 from funcgrad.core.primitive import zeros_like
 from funcgrad.core.tracer import deferred
 from funcgrad.primitives import elementwise as ew
+from funcgrad.records import NamedTuple
 from funcgrad.transforms.vjp import active_vars, vjp_graph
 
 # Stands for zeros of whatever shape, with which nothing is computed.

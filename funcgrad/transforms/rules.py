@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import Primitive, shape_of, zeros_like
+from funcgrad.records import NamedTuple
 
 Mask = tuple[bool, ...]
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import OrderedDict, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from funcgrad._static import dataclass_fields
 from funcgrad.backends.common.spelling import spell
 from funcgrad.errors import ExportError, at_line
 
@@ -54,8 +54,9 @@ def _render(x: Any) -> str:
         return f"({inner},)" if len(x) == 1 else f"({inner})"
     if type(x) is list:
         return f"[{', '.join(map(_render, x))}]"
-    if dataclasses.is_dataclass(x) and not isinstance(x, type):
-        return _render({f.name: getattr(x, f.name) for f in dataclasses.fields(x)})
+    fields = None if isinstance(x, type) else dataclass_fields(type(x))
+    if fields is not None:
+        return _render({f.name: getattr(x, f.name) for f in fields})
     return _spell(x)
 
 

@@ -14,7 +14,9 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from types import CodeType, FunctionType
-from typing import Any, NamedTuple
+from typing import Any
+
+from funcgrad.records import NamedTuple
 
 Position = tuple[int, int]
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from funcgrad.backends.llvm.ir.functions import FUNCTIONS
 from funcgrad.backends.llvm.ir.types import SUPPORTED, llvm_type
 from funcgrad.backends.llvm.ir.writer import BITS, FLOATS, Value, Writer, mangled
+from funcgrad.records import NamedTuple
 
 Emit = Callable[..., Value]
 BOOL = np.dtype(bool)

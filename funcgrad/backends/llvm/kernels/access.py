@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from funcgrad.backends.llvm.ir.types import memory_type
 from funcgrad.backends.llvm.ir.writer import Value, Writer
 from funcgrad.backends.llvm.kernels.packing import PackedPanel, packs_of
 from funcgrad.backends.loops.nests.nest import Axis, Index, Kernel, Load, Param, Ref, Store
+from funcgrad.records import NamedTuple
 
 BOOL = np.dtype(bool)
 # Elements so far apart are taken out of longer vectors rather than one by one.

@@ -10,7 +10,6 @@ piece, which the first cache holds; the totals of its rows then wait in memory.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from funcgrad.backends.llvm.ir.flow import counted
 from funcgrad.backends.llvm.ir.types import memory_type
@@ -18,6 +17,7 @@ from funcgrad.backends.llvm.ir.writer import BITS, Value, Writer
 from funcgrad.backends.llvm.kernels.limits import LIMITS
 from funcgrad.backends.loops.nests.kernels import chunking, far_loads
 from funcgrad.backends.loops.nests.nest import Axis, Index, Kernel, Load, Loop, Op, Position
+from funcgrad.records import NamedTuple
 
 # The rows of a block, and the columns of a piece: a multiple of what unrolled loops do at once.
 HEIGHT, WIDTH = 32, 256

@@ -22,11 +22,12 @@ import platform
 import sys
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from funcgrad.backends.llvm.runtime import engine
+from funcgrad.records import NamedTuple
 
 ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from funcgrad.backends.loops.nests.views import View, contiguous
 from funcgrad.backends.loops.planning.plan import MatrixProduct
 from funcgrad.backends.loops.planning.products import leading
 from funcgrad.core.graph import Eqn
+from funcgrad.records import NamedTuple
 
 # Multiplications that are worth a piece of their own.
 PIECE_WORK = 2 << 20

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from funcgrad.backends.llvm.runtime import engine
+from funcgrad.records import NamedTuple
 
 
 class Shape(NamedTuple):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from funcgrad.backends.loops.planning.plan import (
     walk,
 )
 from funcgrad.core.graph import Var
+from funcgrad.records import replace
 
 # From so many groups of equations in registers on, those that are alike are looked for.
 REPETITIVE = 8

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from funcgrad.backends.common.sites import Site, describer
 from funcgrad.backends.llvm.runtime import engine
 from funcgrad.core.aval import Aval
+from funcgrad.records import NamedTuple
 from funcgrad.source import SourceLine
 
 # Where CPython and NumPy keep what is read; `probe` compares them with what Python says.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from funcgrad.backends.llvm.program import entry, guard
 from funcgrad.backends.llvm.runtime import pool
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.errors import GraphError
+from funcgrad.records import NamedTuple
 from funcgrad.source import at_user_line
 
 Layout = tuple[np.dtype, tuple[int, ...]]

@@ -16,10 +16,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 from funcgrad.backends.llvm.runtime import host
 from funcgrad.config import threads
+from funcgrad.records import NamedTuple
 
 # How much longer text takes where its code is optimised, as measured on kernels and drivers.
 _OPTIMIZED = 8

@@ -16,12 +16,12 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from itertools import accumulate, pairwise
-from typing import NamedTuple
 
 from funcgrad.backends.llvm.runtime import cache as disk
 from funcgrad.backends.llvm.runtime import codegen, loader
 from funcgrad.backends.llvm.runtime.codegen import Job, Part
 from funcgrad.backends.llvm.runtime.host import vector_bytes as vector_bytes
+from funcgrad.records import NamedTuple
 
 _DECLARED = re.compile(r"^declare\b.*?@([\w.$]+)\(", re.MULTILINE)
 # With a constant as only the releases of LLVM know it that our IR is written for.

@@ -18,11 +18,12 @@ import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from funcgrad.backends.llvm.runtime import codegen, host
+from funcgrad.records import NamedTuple
 
 _X86_64, _RELOCATABLE = 62, 1
 _NOBITS, _RELA, _SYMTAB = 8, 4, 2

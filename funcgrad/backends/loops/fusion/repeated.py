@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from funcgrad.backends.loops.fusion.forms import Form
 from funcgrad.backends.loops.fusion.partition import Cluster
@@ -12,6 +12,7 @@ from funcgrad.backends.loops.nests.limits import Limits
 from funcgrad.backends.loops.nests.nest import Kernel
 from funcgrad.backends.loops.nests.views import View
 from funcgrad.core.graph import Eqn
+from funcgrad.records import NamedTuple
 
 Resolve = Callable[[Any], View]
 Target = Callable[[Any], Any]

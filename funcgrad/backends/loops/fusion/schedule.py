@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +38,7 @@ from funcgrad.backends.loops.nests.tiling import Piece, SplitRequest, Tiling, re
 from funcgrad.backends.loops.nests.views import View, place_of, row_major
 from funcgrad.core.graph import Eqn
 from funcgrad.primitives.indexing import block_position
+from funcgrad.records import NamedTuple
 
 # How often tilings are refined: where arrays are put together of such, the inner ones are
 # looked at once the outer ones are settled.

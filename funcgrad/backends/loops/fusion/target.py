@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from funcgrad.backends.loops.nests.limits import Limits
 from funcgrad.backends.loops.nests.views import View
 from funcgrad.core.graph import Eqn
+from funcgrad.records import NamedTuple
 
 
 class RowPieces(NamedTuple):

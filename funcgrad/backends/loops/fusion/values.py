@@ -75,7 +75,7 @@ class Values:
         self.made_by: dict[int, Eqn] = {id(e.outs[0]): e for e in eqns}
         self.resolve = resolve
         self.target = target
-        self.kernel = Kernel()
+        self.kernel = Kernel([], (), [], [])
         self.body: list[Any] = self.kernel.body
         self.block: list[Any] = []
         self.buffers: list[Any] = []

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from heapq import heappush, heapreplace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+
+from funcgrad.records import NamedTuple
 
 ALIGNMENT = 64
 MOST_COMPARED = 256

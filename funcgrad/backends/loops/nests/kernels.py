@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -22,6 +21,7 @@ from funcgrad.backends.loops.nests.nest import (
     affine,
 )
 from funcgrad.backends.loops.nests.views import View
+from funcgrad.records import replace
 
 # Operations that take so many cheap ones count as so many.
 SLOW, _FUNCTION_WORK = 4, 12

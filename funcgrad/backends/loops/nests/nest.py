@@ -10,16 +10,16 @@ order in the end, so that results do not depend on the number of threads.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from funcgrad.core.aval import short_dtype
 from funcgrad.core.printing import letters
 from funcgrad.errors import GraphError
+from funcgrad.records import NamedTuple, Record
 
 REDUCTIONS = ("add", "mul", "maximum", "minimum", "logical_or", "logical_and")
 
@@ -171,8 +171,7 @@ class Param(NamedTuple):
     op: str = ""
 
 
-@dataclass
-class Kernel:
+class Kernel(Record):
     """A loop nest.
 
     Attributes:
@@ -184,10 +183,10 @@ class Kernel:
         parallel: whether rows may be computed in any order, and several at once.
     """
 
-    params: list[Param] = field(default_factory=list)
-    outer: tuple[Axis, ...] = ()
-    setup: list[Any] = field(default_factory=list)
-    body: list[Any] = field(default_factory=list)
+    params: list[Param]
+    outer: tuple[Axis, ...]
+    setup: list[Any]
+    body: list[Any]
     parallel: bool = True
 
     @property

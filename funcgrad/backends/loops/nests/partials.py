@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from funcgrad.backends.loops.nests.nest import (
@@ -20,6 +19,7 @@ from funcgrad.backends.loops.nests.nest import (
     Store,
     affine,
 )
+from funcgrad.records import replace
 
 # So many elements are combined side by side, one statement for each.
 _FEW = 4

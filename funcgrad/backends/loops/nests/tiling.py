@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import gcd, prod
-from typing import NamedTuple
 
 from funcgrad.backends.loops.nests.nest import Index
+from funcgrad.records import NamedTuple
 
 # So many positions at most are computed in one round.
 MOST_STARTS = 8

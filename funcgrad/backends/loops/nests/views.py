@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.core.graph import Eqn
 from funcgrad.core.view_map import ViewMap
+from funcgrad.records import NamedTuple
 
 
 class View(NamedTuple):

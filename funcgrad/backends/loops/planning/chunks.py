@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from funcgrad.backends.loops.nests.buffers import Buffer
@@ -11,6 +10,7 @@ from funcgrad.backends.loops.nests.kernels import chunking
 from funcgrad.backends.loops.nests.limits import Limits
 from funcgrad.backends.loops.nests.partials import combine_nest, in_order
 from funcgrad.backends.loops.planning.plan import ProductAndKernel, RunKernel, Step
+from funcgrad.records import replace
 
 
 def chunked(steps: Sequence[Step], limits: Limits) -> list[Step]:

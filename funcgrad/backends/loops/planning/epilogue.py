@@ -7,7 +7,6 @@ A bias and an activation, their gradient with its sums over the rows, a norm of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from funcgrad.backends.loops.fusion.target import RowPieces
@@ -19,6 +18,7 @@ from funcgrad.backends.loops.planning.plan import (
     RunKernel,
     Step,
 )
+from funcgrad.records import replace
 
 
 def with_epilogues(steps: Sequence[Step], limits: Limits) -> list[Step]:

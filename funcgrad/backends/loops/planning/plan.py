@@ -2,15 +2,13 @@
 
 Between the partition of a graph and the code that a backend writes. Nothing here knows how a
 step is spelled; passes (`epilogue`, `chunks`, `joins`, `donation`) make one plan of another. Nobody
-changes a step: to freeze them all would cost milliseconds of each first compilation.
+changes a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 from funcgrad.backends.loops.fusion.target import ProductPlan
 from funcgrad.backends.loops.nests.buffers import Allocation, Buffer
@@ -18,12 +16,12 @@ from funcgrad.backends.loops.nests.kernels import work_of
 from funcgrad.backends.loops.nests.nest import Kernel
 from funcgrad.backends.loops.nests.views import View
 from funcgrad.core.graph import Eqn, Var
+from funcgrad.records import NamedTuple, Record
 
 Buffers = Sequence[Buffer]
 
 
-@dataclass(eq=False, repr=False, match_args=False)
-class RunKernel:
+class RunKernel(Record):
     """A kernel run over all its rows (or elements, where it has no rows).
 
     Attributes:
@@ -65,8 +63,7 @@ class RunKernel:
         return [b for b, p in pairs if b is not None and p.role in roles]
 
 
-@dataclass(eq=False, repr=False, match_args=False)
-class RunTogether:
+class RunTogether(Record):
     """Independent runs of one kernel, shared by the threads as one."""
 
     runs: tuple[RunKernel, ...]
@@ -80,8 +77,7 @@ class RunTogether:
         return [b for r in self.runs for b in r.writes]
 
 
-@dataclass(eq=False, repr=False, match_args=False)
-class MatrixProduct:
+class MatrixProduct(Record):
     """`result = scale * x @ y`, added to `source` where there is one.
 
     Attributes:
@@ -107,8 +103,7 @@ class MatrixProduct:
         return [self.result]
 
 
-@dataclass(eq=False, repr=False, match_args=False)
-class ProductAndKernel:
+class ProductAndKernel(Record):
     """A product and a kernel on its rows, which follows each piece while that is in the cache."""
 
     product: MatrixProduct
@@ -123,8 +118,7 @@ class ProductAndKernel:
         return [*self.product.writes, *self.run.writes]
 
 
-@dataclass(eq=False, repr=False, match_args=False)
-class Registers:
+class Registers(Record):
     """Equations on small arrays, all of whose values are held in registers.
 
     Attributes:
@@ -146,8 +140,7 @@ class Registers:
         return [buffer for _, buffer in self.results]
 
 
-@dataclass(eq=False, repr=False, match_args=False)
-class HostCall:
+class HostCall(Record):
     """A call of an equation's own implementation with arrays, of which it writes the first ones.
 
     Attributes:
@@ -167,8 +160,7 @@ class HostCall:
         return [v.buffer for v in self.views[: self.written]]
 
 
-@dataclass(eq=False, repr=False, match_args=False)
-class Zero:
+class Zero(Record):
     """Zeros in all of a buffer."""
 
     buffer: Buffer
@@ -182,8 +174,7 @@ class Zero:
         return [self.buffer]
 
 
-@dataclass(eq=False, repr=False, match_args=False)
-class RegisterLoop:
+class RegisterLoop(Record):
     """A scan or a while loop whose body's values are held in registers.
 
     Attributes:
@@ -217,8 +208,7 @@ class Carry(NamedTuple):
     buffers: tuple[tuple[Buffer, ...], tuple[Buffer, ...]]
 
 
-@dataclass(eq=False, repr=False, match_args=False)
-class Scan:
+class Scan(Record):
     """A loop of so many rounds with a planned body.
 
     Attributes:
@@ -250,8 +240,7 @@ class Scan:
         return [*self.results, *(v.buffer for v in self.stacks)]
 
 
-@dataclass(eq=False, repr=False, match_args=False)
-class While:
+class While(Record):
     """A loop with a planned test, which writes to `flag`, and a planned body."""
 
     test: Plan
@@ -273,8 +262,7 @@ class While:
         return self.results
 
 
-@dataclass(eq=False, repr=False, match_args=False)
-class Branch:
+class Branch(Record):
     """One of several plans, chosen by an index; beyond the last, the last."""
 
     index: View

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from funcgrad.backends.common.sites import Lines, Site
 from funcgrad.backends.loops.fusion.cuts import LONG
@@ -24,6 +24,7 @@ from funcgrad.backends.loops.planning.joins import joined
 from funcgrad.backends.loops.planning.plan import Plan, Registers, Step
 from funcgrad.backends.loops.planning.printing import format_plan
 from funcgrad.core.graph import Const, Eqn, Graph, Var
+from funcgrad.records import NamedTuple
 
 # The steps of an equation that no cluster takes, by its primitive's name.
 RULES: dict[str, Callable[[Builder, Eqn], None]] = {

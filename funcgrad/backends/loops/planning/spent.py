@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.planning.plan import (
@@ -20,6 +19,7 @@ from funcgrad.backends.loops.planning.plan import (
     While,
     Zero,
 )
+from funcgrad.records import NamedTuple
 
 # What a round of a loop through memory takes beside its kernels' work.
 _ROUND_WORK = 50

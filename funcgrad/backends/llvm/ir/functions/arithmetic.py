@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from funcgrad.backends.llvm.ir.writer import Value, Writer
+from funcgrad.records import NamedTuple
 
 
 class Format(NamedTuple):

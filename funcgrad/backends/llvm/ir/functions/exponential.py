@@ -7,8 +7,6 @@ relative error (Remez exchange), which is given beside them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from funcgrad.backends.llvm.ir.functions.arithmetic import (
     Term,
     at_least,
@@ -19,6 +17,7 @@ from funcgrad.backends.llvm.ir.functions.arithmetic import (
     polynomial,
     select,
 )
+from funcgrad.records import NamedTuple
 
 LOG2_E = 1.4426950408889634
 LN2 = {

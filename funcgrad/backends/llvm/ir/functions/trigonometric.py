@@ -6,8 +6,6 @@ Coefficients: minimax for the relative error (Remez exchange), which is given be
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from funcgrad.backends.llvm.ir.functions.arithmetic import (
     Term,
     constant,
@@ -18,6 +16,7 @@ from funcgrad.backends.llvm.ir.functions.arithmetic import (
 )
 from funcgrad.backends.llvm.ir.functions.far_angle import far_angle
 from funcgrad.backends.llvm.ir.writer import Value
+from funcgrad.records import NamedTuple
 
 _TWO_OVER_PI = 0.6366197723675814
 # All rounded down: the rest of a zero keeps its sign.
