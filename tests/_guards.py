@@ -29,8 +29,6 @@ _NEW_ARRAY = ctypes.PYFUNCTYPE(
     ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p,
     ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p,
 )  # fmt: skip
-_ALLOCATE = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_size_t)
-_FREE = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def _pages(nbytes: int) -> int:
@@ -49,7 +47,6 @@ class Guards:
         self.at_end = True
         # Of arenas by their size, which is made unlike any other's: where pages are closed.
         self._closed: dict[int, list[int]] = {}
-        self._arenas: dict[int, Any] = {}
 
     def empty(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
         dtype = np.dtype(dtype)
@@ -82,19 +79,14 @@ class Guards:
             self._closed[size] = closed
         return Allocation(offsets, size if offsets else 0)
 
-    def allocate(self, size: int) -> int:
-        """An arena; the native code asks for some more than the plan says, to align it."""
-        size -= 64
-        memory = mmap.mmap(-1, size + PAGE)
+    def arena(self, nbytes: int) -> np.ndarray:
+        """The native code asks for some more than the plan says, to align it."""
+        memory = mmap.mmap(-1, nbytes - 64 + PAGE)
         whole = np.frombuffer(memory, np.uint8)
         whole[:] = _POISON
-        for page in self._closed[size]:
+        for page in self._closed[nbytes - 64]:
             _close(whole.ctypes.data + page)
-        self._arenas[whole.ctypes.data] = whole
-        return whole.ctypes.data
-
-    def free(self, address: int) -> None:
-        del self._arenas[address]
+        return whole
 
     def install(self) -> None:
         """From now on compiled programs work in guarded memory."""
@@ -117,18 +109,14 @@ class Guards:
                 return original(kind, descr, rank, dims, *rest)
             dtype = ctypes.cast(descr, ctypes.py_object).value
             shape = (ctypes.c_ssize_t * rank).from_address(dims)
-            found = guards.empty(tuple(shape), dtype)
             release(descr)
-            return found
+            if dtype == np.uint8 and rank == 1 and shape[0] - 64 in guards._closed:
+                return guards.arena(shape[0])
+            return guards.empty(tuple(shape), dtype)
 
         linked.register()
-        hooks = {
-            "fg_PyArray_NewFromDescr": _NEW_ARRAY(new_array),
-            "PyMem_RawMalloc": _ALLOCATE(self.allocate),
-            "PyMem_RawFree": _FREE(self.free),
-        }
-        self.hooks = hooks
-        for name, hook in hooks.items():
-            engine.register_symbol(name, ctypes.cast(hook, ctypes.c_void_p).value or 0)
+        self.hook = _NEW_ARRAY(new_array)
+        address = ctypes.cast(self.hook, ctypes.c_void_p).value or 0
+        engine.register_symbol("fg_PyArray_NewFromDescr", address)
         planner.allocate = lambda uses: guards.placement(allocate(uses))
-        planner.Program, entry._free = GuardedProgram, self.free
+        planner.Program = GuardedProgram
