@@ -394,7 +394,9 @@ def test_errors_of_numpys_functions_come_through() -> None:
         pass
 
     def refuse(*args: Any, **params: Any) -> Any:
-        raise Refuses("no")
+        if refuses:
+            raise Refuses("no")
+        return original(*args, **params)
 
     f = jit(lambda x: np.sin(np.sort(x)) * 2.0)
     x = array(100)
@@ -402,7 +404,7 @@ def test_errors_of_numpys_functions_come_through() -> None:
     from funcgrad.primitives.sorting import sort
 
     g = jit(lambda x: np.sin(np.sort(x * 2.0)))
-    original = sort.impl
+    original, refuses = sort.impl, True
     try:
         sort.impl = refuse
         for _ in range(3):
@@ -410,6 +412,7 @@ def test_errors_of_numpys_functions_come_through() -> None:
                 g(x)
     finally:
         sort.impl = original
+    refuses = False
     np.testing.assert_allclose(g(x), np.sin(np.sort(x * 2.0)))
 
 
