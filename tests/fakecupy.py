@@ -483,6 +483,9 @@ def _call(name: str, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]
         kwargs = {**kwargs, "shape": None}
     if name == "take":
         kwargs = {**kwargs, "mode": "wrap"}
+    if name.endswith("sliding_window_view") and len(args) > 2 and not isinstance(args[2], int):
+        # The axes are put in order, the windows not.
+        args = (*args[:2], sorted(args[2]), *args[3:])
     if name == "take_along_axis" and len(args) == 3 and isinstance(args[2], int):
         args = (args[0], ndarray(_host(args[1]) % max(1, args[0].shape[args[2]]), 0), args[2])
     result = func(*map(plain, args), **{k: plain(v) for k, v in kwargs.items()})

@@ -25,8 +25,13 @@ def places(n: int, window: int, stride: int, dilation: int) -> int:
 
 
 def _windows(x, axes, window, stride, dilation):
-    spans = tuple([max((w - 1) * d + 1, 0) for w, d in zip(window, dilation, strict=True)])
-    out = np.lib.stride_tricks.sliding_window_view(x, spans, axes)
+    # CuPy puts the axes in order, but not what belongs to them.
+    order = sorted(range(len(axes)), key=axes.__getitem__)
+    spans = tuple([max((window[i] - 1) * dilation[i] + 1, 0) for i in order])
+    out = np.lib.stride_tricks.sliding_window_view(x, spans, sorted(axes))
+    if order != [*range(len(axes))]:
+        behind = [x.ndim + order.index(i) for i in range(len(axes))]
+        out = out.transpose(*range(x.ndim), *behind)
     steps = [1] * x.ndim
     for axis, step in zip(axes, stride, strict=True):
         steps[axis] = step
