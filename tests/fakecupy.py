@@ -484,6 +484,8 @@ def _call(name: str, func: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     if name == "take":
         kwargs = {**kwargs, "mode": "wrap"}
     if name.endswith("sliding_window_view") and len(args) > 2 and not isinstance(args[2], int):
+        if isinstance(args[2], list):
+            raise TypeError("'list' object cannot be interpreted as an integer")
         # The axes are put in order, the windows not.
         args = (*args[:2], sorted(args[2]), *args[3:])
     if name == "take_along_axis" and len(args) == 3 and isinstance(args[2], int):

@@ -28,7 +28,7 @@ def _windows(x, axes, window, stride, dilation):
     # CuPy puts the axes in order, but not what belongs to them.
     order = sorted(range(len(axes)), key=axes.__getitem__)
     spans = tuple([max((window[i] - 1) * dilation[i] + 1, 0) for i in order])
-    out = np.lib.stride_tricks.sliding_window_view(x, spans, sorted(axes))
+    out = np.lib.stride_tricks.sliding_window_view(x, spans, tuple(sorted(axes)))
     if order != [*range(len(axes))]:
         behind = [x.ndim + order.index(i) for i in range(len(axes))]
         out = out.transpose(*range(x.ndim), *behind)
