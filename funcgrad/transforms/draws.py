@@ -12,7 +12,7 @@ import dis
 import functools
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import Any
@@ -154,6 +154,14 @@ def _mentions(code: CodeType) -> dict[str, int]:
     return names
 
 
+def _names_in(code: CodeType) -> Iterator[str]:
+    """The names of globals and attributes in a function's code and in those nested in it."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if type(constant) is CodeType:
+            yield from _names_in(constant)
+
+
 # By the id of a function's code, as hashing code takes long: the code and its `_globals_of`.
 _globals: dict[int, tuple[CodeType, tuple[str, ...]]] = {}
 
@@ -165,7 +173,10 @@ def _globals_of(code: CodeType) -> tuple[str, ...]:
         return known[1]
     if len(_globals) > 4096:
         _globals.clear()
-    names = () if is_internal(code.co_filename) else tuple(_mentions(code))
+    names: tuple[str, ...] = () if is_internal(code.co_filename) else tuple(_names_in(code))
+    if "random" in names:
+        # Of what it is an attribute only the instructions tell, which take long to read.
+        names = tuple(_mentions(code))
     _globals[id(code)] = (code, names)
     return names
 
