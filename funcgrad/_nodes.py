@@ -306,6 +306,7 @@ def register_dataclass(
         ValueError: the class is already registered, or the two lists do not name each field of
             the dataclass once.
 
+    >>> from dataclasses import dataclass
     >>> @dataclass
     ... class Scaled:
     ...     value: float
@@ -331,6 +332,7 @@ def register_leaf(cls: T) -> T:
     Raises:
         ValueError: the class is already registered.
 
+    >>> from dataclasses import dataclass
     >>> @register_leaf
     ... @dataclass
     ... class Shape:

@@ -262,14 +262,15 @@ def update_at(ufunc, out, indices, axes, updates):
 
 
 # What CuPy adds atomically, and compares so: of floats it compares singles, and drops NaN.
-_ATOMIC = {"add": "ilqILQfd", "maximum": "ilqILQ", "minimum": "ilqILQ"}
+_ADDED, _COMPARED = "ilqILQfd", "ilqILQ"
 
 
 def _update_on_device(ufunc, out, positions, updates):
     """What `ufunc.at` does on the flattened array, which has no order for what it overwrites."""
     flat, places = out.reshape(-1), positions.reshape(-1)
     updates = np.broadcast_to(updates, positions.shape).reshape(-1)
-    if out.dtype.char in _ATOMIC.get(ufunc.__name__, ""):
+    atomic = _ADDED if ufunc is np.add else _COMPARED
+    if ufunc is not np.multiply and out.dtype.char in atomic:
         ufunc.at(flat, places, updates)
         return
     if ufunc is np.maximum and out.dtype.char in "fd":
