@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad._static import identity
 from funcgrad.core.graph import Const, Eqn
 
 # Constants of more bytes are told apart by identity.
@@ -36,8 +37,7 @@ class Form:
 
         Where a parameter has no hash, neither has this.
         """
-        # Numbers that are equal may differ: 0.0 and -0.0, 1 and True.
-        params = [(k, type(v), repr(v) if type(v) is float else v) for k, v in eqn.params.items()]
+        params = [(k, identity(v)) for k, v in eqn.params.items()]
         ins = tuple([_const(a) if type(a) is Const else self.number(a) for a in eqn.ins])
         outs = tuple([(self.number(o), o.aval) for o in eqn.outs])
         return eqn.prim, ins, tuple(params), outs
