@@ -65,10 +65,11 @@ def make_step(value_and_grad: Callable[..., Any]) -> Callable[..., Any]:
     return step
 
 
-def step_by_hand(params: Params, x: np.ndarray, y: np.ndarray) -> tuple[Params, np.floating]:
-    """NumPy alone: manual backward pass, temporaries reused, parameters updated in place."""
+def step_by_hand(params: Params, x: Any, y: Any) -> tuple[Params, Any]:
+    """NumPy, or CuPy, alone: manual backward pass, temporaries reused, parameters updated in
+    place."""
     w1, b1, w2, b2, w3, b3 = (params[name] for name in ("w1", "b1", "w2", "b2", "w3", "b3"))
-    rows = np.arange(len(y))
+    rows = np.arange(len(y), like=y)
 
     hidden1 = x @ w1
     hidden1 += b1

@@ -69,6 +69,17 @@ def device_library() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def own_primitives() -> Iterator[None]:
+    """The primitives that a test declares go when it ends."""
+    from funcgrad.core.primitive import REGISTRY
+
+    before = dict(REGISTRY)
+    yield
+    REGISTRY.clear()
+    REGISTRY.update(before)
+
+
 @pytest.fixture(scope="module", params=["numpy", "llvm"])
 def by_each_backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a module's tests by one compiler after the other."""

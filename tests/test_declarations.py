@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,14 +18,7 @@ from funcgrad.core.view_map import Along, ViewMap
 NEEDS_LLVM = pytest.mark.skipif(not HAS_LLVM, reason="llvmlite is not installed")
 X = np.linspace(-3.0, 3.0, 12_000).reshape(300, 40)
 
-
-@pytest.fixture(autouse=True)
-def _own_primitives() -> Iterator[None]:
-    """What a test declares goes when it ends."""
-    before = dict(REGISTRY)
-    yield
-    REGISTRY.clear()
-    REGISTRY.update(before)
+pytestmark = pytest.mark.usefixtures("own_primitives")
 
 
 def cost(function: Any, *args: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -14,20 +13,14 @@ from conftest import HAS_LLVM
 from funcgrad.core.aval import Aval
 from funcgrad.core.declarations import linear
 from funcgrad.core.gufuncs import gufunc, parsed
-from funcgrad.core.primitive import REGISTRY, sample
+from funcgrad.core.primitive import sample
 from funcgrad.core.samples import distinct, positive_definite, symmetric, triangular
 from funcgrad.core.tracer import bind
 from funcgrad.transforms.simplify import simplify
 
 BACKENDS = ("numpy", "llvm") if HAS_LLVM else ("numpy",)
 
-
-@pytest.fixture(autouse=True)
-def _own_primitives() -> Iterator[None]:
-    before = dict(REGISTRY)
-    yield
-    REGISTRY.clear()
-    REGISTRY.update(before)
+pytestmark = pytest.mark.usefixtures("own_primitives")
 
 
 def keeps_the_contract(prim: Any) -> None:

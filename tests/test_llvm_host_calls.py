@@ -15,20 +15,14 @@ import pytest
 
 import funcgrad as fg
 from funcgrad.core.declarations import nondifferentiable
-from funcgrad.core.primitive import REGISTRY, sample
+from funcgrad.core.primitive import sample
 from funcgrad.core.tracer import bind
 
 pytest.importorskip("llvmlite")
 
 X = np.random.default_rng(0).random(100_000)
 
-
-@pytest.fixture(autouse=True)
-def _own_primitives() -> Iterator[None]:
-    before = dict(REGISTRY)
-    yield
-    REGISTRY.clear()
-    REGISTRY.update(before)
+pytestmark = pytest.mark.usefixtures("own_primitives")
 
 
 def host(impl: Callable[[Any], Any]) -> Callable[[Any], Any]:

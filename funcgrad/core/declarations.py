@@ -168,20 +168,20 @@ def _elementwise_vjp(partials: Sequence[Partial]) -> Rule:
         return _binary_vjp(*partials)
 
     def vjp(ct: Any, ans: Any, ins: Sequence[Any], params: dict, need: Sequence[bool]) -> list:
-        cts: list[Any] = []
-        for i, partial in enumerate(partials):
-            if not need[i] or partial is None:
-                cts.append(None)
-                continue
-            term = partial(ct, ans, *ins, **params)
-            if term is not None:
-                shape = getattr(ins[i], "shape", ())
-                if term.shape != shape:
-                    term = unbroadcast(term, shape)
-            cts.append(term)
-        return cts
+        return [
+            _fitted(partial(ct, ans, *ins, **params), x) if needed and partial is not None else None
+            for partial, x, needed in zip(partials, ins, need, strict=True)
+        ]
 
     return vjp
+
+
+def _fitted(ct: Any, x: Any) -> Any:
+    """A cotangent in the shape of the operand, which may have been broadcast."""
+    if ct is None:
+        return None
+    shape = getattr(x, "shape", ())
+    return ct if ct.shape == shape else unbroadcast(ct, shape)
 
 
 def _unary_vjp(partial: Partial) -> Rule:
@@ -199,17 +199,9 @@ def _binary_vjp(first: Partial, second: Partial) -> Rule:
         x, y = ins
         left = right = None
         if first is not None and need[0]:
-            left = first(ct, ans, x, y, **params) if params else first(ct, ans, x, y)
-            if left is not None:
-                shape = getattr(x, "shape", ())
-                if left.shape != shape:
-                    left = unbroadcast(left, shape)
+            left = _fitted(first(ct, ans, x, y, **params) if params else first(ct, ans, x, y), x)
         if second is not None and need[1]:
-            right = second(ct, ans, x, y, **params) if params else second(ct, ans, x, y)
-            if right is not None:
-                shape = getattr(y, "shape", ())
-                if right.shape != shape:
-                    right = unbroadcast(right, shape)
+            right = _fitted(second(ct, ans, x, y, **params) if params else second(ct, ans, x, y), y)
         return left, right
 
     return vjp
