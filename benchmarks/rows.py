@@ -33,6 +33,9 @@ ROWS = {
     "loops": "benchmarks.loops:measure",
     "first-call": "benchmarks.first_call:measure_mlp",
     "first-call-deep": "benchmarks.first_call:measure_transformer",
+    "windows": "benchmarks.windows:measure",
+    "rules": "benchmarks.rules:measure",
+    "host-calls": "benchmarks.host_calls:measure",
     "unrolled": "benchmarks.first_call:measure_unrolled",
 }
 
