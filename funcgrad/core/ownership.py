@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -52,3 +54,53 @@ def own_arrays(results: Iterable[Any], given: Iterable[Any]) -> list[Any]:
             taken.add(id(_owner(x)))
         own.append(x)
     return own
+
+
+def read_only(x: Any) -> Any:
+    """A view of an array, NumPy's, that cannot be written through."""
+    if type(x) is np.ndarray:
+        x = x.view()
+        # `write=False`; by name, or through `flags`, it takes several times as long.
+        x.setflags(False)  # pyright: ignore[reportCallIssue]
+    return x
+
+
+def guarded(impl: Callable[..., Any], multiple: bool) -> Callable[..., Any]:
+    """A user's function of arrays, which cannot write to them, and whose results are the caller's.
+
+    What it returns is copied if anybody else has that, too: an operand, a view of one, or an
+    array that the function keeps and writes to in another call.
+    """
+
+    if multiple:
+
+        @functools.wraps(impl)
+        def several(*args: Any, **params: Any) -> Any:
+            rest = list(impl(*map(read_only, args), **params))
+            own: list[Any] = []
+            while rest:
+                x = rest.pop()
+                if is_array(x) and not (getrefcount(x) <= _REFERENCES_OF_NEW and x.flags.owndata):
+                    x = x.copy("K")
+                own.append(x)
+            return own[::-1]
+
+        return several
+
+    @functools.wraps(impl)
+    def one(*args: Any, **params: Any) -> Any:
+        x = impl(*map(read_only, args), **params)
+        if is_array(x) and not (getrefcount(x) <= _REFERENCES_OF_NEW and x.flags.owndata):
+            return x.copy("K")
+        return x
+
+    return one
+
+
+def _references_of_new() -> int:
+    x = np.empty(1)
+    return getrefcount(x)
+
+
+# Of an array that only a variable has, as Python counts them here.
+_REFERENCES_OF_NEW = _references_of_new()

@@ -34,6 +34,7 @@ from funcgrad.core.aval import (
     aval_of,
 )
 from funcgrad.core.device import CPU, common_device, namespace
+from funcgrad.core.ownership import guarded
 from funcgrad.core.view_map import ViewMap
 from funcgrad.errors import NotDifferentiableError
 from funcgrad.records import NamedTuple, Record
@@ -109,6 +110,8 @@ class Primitive(Record):
         accumulates: `accumulates(shape, **params)` gives the `ViewMap` of the part of the result,
             else zeros, that its only operand is added to: elements that meet add up.
         module: the module that declares it.
+        foreign: a user's implementation as it was declared, which `impl` calls with care: it may
+            keep what it is given, and return that, or an array that it writes to later.
     """
 
     name: str
@@ -143,6 +146,7 @@ class Primitive(Record):
     assembles: Callable[..., Sequence[ViewMap]] | None = None
     accumulates: Callable[..., ViewMap] | None = None
     module: str = ""
+    foreign: Rule | None = None
 
     def infer(self, avals: Sequence[Aval], params: dict[str, Any]) -> Sequence[Aval]:
         """The avals of the results."""
@@ -166,6 +170,10 @@ class Primitive(Record):
     def linear_groups(self, arity: int) -> Groups:
         """The groups of operands in each of which it is linear, for so many operands."""
         return self.linear_in(arity) if callable(self.linear_in) else self.linear_in
+
+    @property
+    def is_built_in(self) -> bool:
+        return self.module.partition(".")[0] == "funcgrad"
 
     @property
     def cheap(self) -> bool:
@@ -225,8 +233,17 @@ def declare(prim: Primitive) -> Primitive:
         raise ValueError(f"primitive {prim.name!r} has no samples")
     prim.may_alias = prim.may_alias or prim.view is not None
     prim.module = _declaring_module()
+    if not prim.is_built_in and prim.kind != "higher-order" and not _is_numpys(prim.impl):
+        prim.foreign, prim.impl = prim.impl, guarded(prim.impl, prim.multiple)
     REGISTRY[prim.name] = prim
     return prim
+
+
+def _is_numpys(impl: Rule) -> bool:
+    return (
+        isinstance(impl, np.ufunc)
+        or (getattr(impl, "__module__", None) or "").partition(".")[0] == "numpy"
+    )
 
 
 def _declaring_module() -> str:

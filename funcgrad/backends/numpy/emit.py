@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from funcgrad.backends.numpy.module import CUPY, Module
 from funcgrad.core.aval import Aval
 from funcgrad.core.device import CPU, Device
 from funcgrad.core.graph import Const, Eqn, Graph, Var
+from funcgrad.core.primitive import Primitive
 from funcgrad.primitives.contraction import matmul
 from funcgrad.primitives.elementwise import add, mul
 
@@ -190,9 +191,12 @@ class Body:
         if prim.source is not None and eqn.outs[0].aval.device == CPU:
             return prim.source(ins, eqn.params)
         params = [f"{k}={spell(v)}" for k, v in eqn.params.items()]
-        return f"{self._callee(prim.impl)}({', '.join([*ins, *params])})"
+        return f"{self._callee(prim)}({', '.join([*ins, *params])})"
 
-    def _callee(self, impl: Any) -> str:
+    def _callee(self, prim: Primitive) -> str:
+        impl: Any = prim.impl
+        if prim.foreign is not None:
+            return self.module.helper(cast(Any, prim.foreign), impl)
         if isinstance(impl, np.ufunc) or getattr(np, impl.__name__, None) is impl:
             return f"np.{impl.__name__}"
         return self.module.helper(impl)
@@ -222,7 +226,7 @@ class Body:
         if eqn.prim.infix and len(ins) == 2 and ins[0] == buffer and eqn.prim is not matmul:
             self.write(f"{buffer} {eqn.prim.infix}= {ins[1]}")
         else:
-            self.write(f"{self._callee(eqn.prim.impl)}({', '.join(ins)}, out={buffer})")
+            self.write(f"{self._callee(eqn.prim)}({', '.join(ins)}, out={buffer})")
         self.names_of[id(eqn.outs[0])] = names
         return buffer
 
@@ -245,7 +249,9 @@ class Body:
             if aval.nbytes < REUSE_BYTES:
                 continue
             slot = _slot(aval)
-            if self.wanted[slot] > len(self.pool.get(slot, ())):
+            if root in self.memory.shared:
+                dead += names
+            elif self.wanted[slot] > len(self.pool.get(slot, ())):
                 self.pool.setdefault(slot, []).append(names)
             else:
                 dead += names

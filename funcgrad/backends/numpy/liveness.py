@@ -11,7 +11,7 @@ from typing import Any
 
 from funcgrad.backends.common.cost import is_alias
 from funcgrad.core.aval import Aval
-from funcgrad.core.graph import Const, Eqn, Graph
+from funcgrad.core.graph import Const, Eqn, Graph, graphs_in
 from funcgrad.primitives import control_flow
 
 CONSTANT = 0
@@ -23,6 +23,7 @@ class Memory:
 
     Attributes:
         owned: the aval of each root that the graph's own equations allocate, by its id.
+        shared: the roots that users' functions may have, too, as operands or results.
         dying: the roots that no equation after this one, and no output, reads.
         last_use: the number of the last equation that reads a root; outputs count as one more.
     """
@@ -30,11 +31,16 @@ class Memory:
     def __init__(self, graph: Graph):
         self.graph = graph
         self.owned: dict[int, Aval] = {}
+        self.shared: set[int] = set()
+        self._kept: set[int] = set()
         self.last_use: dict[int, int] = {}
         self._roots: dict[int, Roots] = {id(v): frozenset({id(v)}) for v in graph.inputs}
         self._repeating: set[int] = set()
         for number, eqn in enumerate(graph.eqns):
             self._allocate(eqn)
+            if _calls_back(eqn):
+                self._kept.update(*map(self.roots, eqn.ins))
+                self.shared.update(self._kept, map(id, eqn.outs))
             for atom in (*eqn.ins, *eqn.outs):
                 self._use(atom, number)
         for atom in graph.outputs:
@@ -68,8 +74,9 @@ class Memory:
         return id(atom) in self._repeating
 
     def is_own(self, atom: Any) -> bool:
-        """Whether its memory was allocated for it, and nothing else was known by it before."""
-        return self.roots(atom) == {id(atom)} and id(atom) in self.owned
+        """Whether its memory was allocated for it, and nobody else has that."""
+        own = id(atom) in self.owned and id(atom) not in self.shared
+        return own and self.roots(atom) == {id(atom)}
 
     def fresh_outputs(self) -> list[bool]:
         """Which outputs are arrays like new: not a constant's or input's memory, or another's."""
@@ -77,7 +84,7 @@ class Memory:
         fresh = []
         for atom in self.graph.outputs:
             roots = self.roots(atom)
-            new = all(r in self.owned and r not in seen for r in roots)
+            new = all(r in self.owned and r not in seen and r not in self._kept for r in roots)
             fresh.append(new and not self.repeats(atom))
             seen |= roots
         return fresh
@@ -85,6 +92,13 @@ class Memory:
 
 def memory_of(graph: Graph) -> Memory:
     return graph.derive("memory", lambda: Memory(graph))
+
+
+def _calls_back(eqn: Eqn) -> bool:
+    """Whether a function of the user's is called, which may keep what it is given."""
+    return eqn.prim.foreign is not None or any(
+        any(map(_calls_back, graph.eqns)) for graph in graphs_in(eqn.params)
+    )
 
 
 def _repeats(eqn: Eqn) -> bool:

@@ -6,7 +6,7 @@ import builtins
 import keyword
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -78,12 +78,16 @@ class Module:
 
     # -- what lines refer to ----------------------------------------------------------
 
-    def helper(self, function: FunctionType) -> str:
-        """The name under which a primitive's own implementation is available."""
+    def helper(self, function: FunctionType, run: Callable[..., Any] | None = None) -> str:
+        """The name under which a primitive's own implementation is available.
+
+        Args:
+            run: what runs in this process, where it is not the function itself.
+        """
         name = self._helpers.get(function)
         if name is None:
             name = self._helpers[function] = self.names.unused(function.__name__.strip("_<>"))
-            self.namespace[name] = function
+            self.namespace[name] = run or function
         return name
 
     def constant(self, value: Any) -> str:

@@ -57,7 +57,7 @@ def _is_known(prim: Primitive) -> bool:
     """Whether a primitive's name tells what kernels make of it: users may change their own."""
     if not (prim.expansion or prim.view or prim.assembles or prim.reduces or prim.scatters):
         return True
-    return prim.module.partition(".")[0] == "funcgrad"
+    return prim.is_built_in
 
 
 def _is_plain(value: Any) -> bool:

@@ -23,7 +23,8 @@ def host_function(eqn: Eqn | None) -> Function:
     if eqn is None:
         return np.copyto
     prim, params, n = eqn.prim, eqn.params, len(eqn.outs)
-    compute = _of_arrays(eqn.ins, prim.impl)
+    impl = prim.impl if prim.foreign is None else _of_copies(prim.foreign)
+    compute = _of_arrays(eqn.ins, impl)
     if n == 1 and not prim.multiple:
         aval = eqn.outs[0].aval
         shape, dtype = aval.shape, aval.dtype
@@ -71,6 +72,20 @@ def _of_arrays(atoms: Sequence[Any], impl: Function) -> Function:
         for k, value in fixed:
             ins.insert(k, value)
         return impl(*ins, **params)
+
+    return compute
+
+
+def _of_copies(impl: Function) -> Function:
+    """A user's implementation as a function of arrays whose memory the program uses again."""
+
+    def compute(*ins: Any, **params: Any) -> Any:
+        own = [x.copy() if type(x) is np.ndarray else x for x in ins]
+        for x in own:
+            if type(x) is np.ndarray:
+                # As in `read_only`.
+                x.setflags(False)  # pyright: ignore[reportCallIssue]
+        return impl(*own, **params)
 
     return compute
 
