@@ -40,6 +40,7 @@ KEPT_BYTES = 1 << 14
 CAPTURED_BYTES = 1 << 20
 _ARRAYS = frozenset({np.ndarray, np.memmap})
 # What nobody can write to.
+_FLOATS = frozenset({float, np.float64, np.float32})
 _NUMBERS = frozenset({float, int, complex, bool, np.float64, np.float32, np.int64})
 
 
@@ -95,8 +96,11 @@ class Tracer:
 
     @property
     def inexact(self) -> bool:
-        dtype = getattr(self.value, "dtype", None)
-        return (self.aval.dtype if dtype is None else dtype).kind in "fc"
+        value = self.value
+        kind = type(value)
+        if kind in _FLOATS:
+            return True
+        return (value if kind is np.ndarray else self.aval).dtype.kind in "fc"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -411,8 +415,9 @@ class Recorder:
         pull: Any = None,
     ) -> list[Tracer]:
         """Record a primitive whose results, and perhaps pullback, are known already."""
-        source = _recorders.source or user_line()
+        source = None
         if config.debug_nans:
+            source = _recorders.source or user_line()
             check_nans(prim.name, results, source)
         # A list of one is made faster so.
         single = len(results) == 1

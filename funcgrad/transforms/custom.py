@@ -18,7 +18,8 @@ from funcgrad.transforms.custom_calls import (
     LEAF,
     NUMBERS,
     ClosesOverTracers,
-    closes_over_nothing,
+    are_plain,
+    cells_of,
     closure_tracers,
 )
 from funcgrad.transforms.custom_rules import JvpCall, VjpCall
@@ -60,7 +61,7 @@ class _CustomFunction:
     def _set_rules(self, *rules: Callable[..., Any]) -> None:
         self.rules = (self.fun, *rules)
         self.is_known = False
-        self._closes = not all(map(closes_over_nothing, self.rules))
+        self._cells = cells_of(self.rules)
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments by position, defaults among them, so that rules get them in order."""
@@ -89,36 +90,43 @@ class _CustomFunction:
         if kwargs or self._signature is not None:
             args = self._positional(args, kwargs)
         # Where all arguments are leaves, there is no need to look for tracers in them.
-        flat, operands = not self.nondiff_argnums, args
+        flat, rec = not self.nondiff_argnums, None
         for x in args:
-            if type(x) is np.ndarray:
+            if type(x) is Tracer:
+                if rec is None or x.rec.level > rec.level:
+                    rec = x.rec
+            elif type(x) is np.ndarray:
                 flat = flat and x.dtype.kind in "fiucb"
-            elif type(x) is not Tracer and type(x) not in NUMBERS:
+            elif type(x) not in NUMBERS:
                 flat = False
-        call = None
-        if not flat:
-            call = self._call_type(self, args, False)
-            operands = call.operands
-        rec = None
-        for x in operands:
-            if type(x) is Tracer and (rec is None or x.rec.level > rec.level):
-                rec = x.rec
-        if rec is None:
-            return self.fun(*args)
-        if call is None:
-            call = self._call_type(self, args, True)
+        if flat:
+            if rec is None:
+                return self.fun(*args)
+            call = self._call_type(self, args)
+        else:
+            call = self._call_type.of(self, args)
+            for x in call.operands:
+                if type(x) is Tracer and (rec is None or x.rec.level > rec.level):
+                    rec = x.rec
+            if rec is None:
+                return self.fun(*args)
         if not rec.active:
             rec = rec.now(self.name)
-        if rec.concrete and not (self._closes and closure_tracers(*self.rules)):
-            values = rec.values_of(operands)
+        if rec.concrete and (self._cells == [] or not self._closed_over()):
+            values = rec.values_of(call.operands)
             if values is not None:
                 try:
-                    outs = call.record(rec, operands, values, None)
+                    outs = call.record(rec, call.operands, values, None)
                 except ClosesOverTracers:
                     pass
                 else:
                     return outs[0] if call.out_tree is LEAF else call.out_tree.unflatten(outs)
         return self._traced(call)
+
+    def _closed_over(self) -> Sequence[Tracer]:
+        if self._cells is not None and are_plain(self._cells, self):
+            return ()
+        return closure_tracers(*(self.rules or ()))
 
     def _traced(self, call: JvpCall | VjpCall) -> Any:
         """The call, recorded with the function's graph."""

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from types import CellType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -42,10 +41,11 @@ class Call:
     The operands are `(captured..., hidden..., leaves...)`: tracers the function closes over,
     tracers in its nondiff arguments, and the leaves of all other arguments.
 
-    Args:
+    Attributes:
         flat: all arguments are leaves that are differentiated, which spares much.
     """
 
+    flat = True
     captured: Sequence[Tracer] = ()
     n_closed = 0
     fixed_at: Sequence[int] = ()
@@ -55,28 +55,44 @@ class Call:
     out_avals: Sequence[Aval] | None = None
     _reads: Sequence[bool] = ()
 
-    def __init__(self, custom: Any, args: tuple[Any, ...], flat: bool):
+    def __init__(self, custom: Any, operands: tuple[Any, ...]):
         self.custom = custom
-        self.flat = flat
-        if flat:
-            self.operands = self.leaves = args
-            self.free_at, self.in_tree = _flat_arguments(len(args))
-            return
-        n = len(args)
+        self.operands = operands
+
+    @classmethod
+    def of(cls, custom: Any, args: tuple[Any, ...]) -> Self:
+        """The call with any arguments."""
+        call = cls(custom, args)
+        call._flatten(args)
+        return call
+
+    def _flatten(self, args: tuple[Any, ...]) -> None:
+        custom, n = self.custom, len(args)
+        self.flat = False
         self.fixed_at = [i for i in custom.nondiff_argnums if i < n]
         self.free_at = [i for i in range(n) if i not in self.fixed_at]
         self.fixed_leaves, self.fixed_tree = tree.flatten(tuple(args[i] for i in self.fixed_at))
         free = tuple(args[i] for i in self.free_at)
-        self.leaves, self.in_tree = tree.flatten(free)
-        leaf_avals(free, self.leaves, f"{custom.name}: a leaf of its arguments")
+        leaves, self.in_tree = tree.flatten(free)
+        leaf_avals(free, leaves, f"{custom.name}: a leaf of its arguments")
         self.hidden_at = [i for i, x in enumerate(self.fixed_leaves) if type(x) is Tracer]
-        self.operands = (*(self.fixed_leaves[i] for i in self.hidden_at), *self.leaves)
+        self.operands = (*(self.fixed_leaves[i] for i in self.hidden_at), *leaves)
         self.n_closed = len(self.hidden_at)
 
     def __repr__(self) -> str:
         return self.custom.name
 
     # -- arguments --------------------------------------------------------------------
+
+    @functools.cached_property
+    def free_at(self) -> list[int]:
+        """The positions of the arguments that the rules are derivatives by."""
+        return list(range(len(self.operands)))
+
+    @functools.cached_property
+    def in_tree(self) -> Any:
+        """The structure of the tuple of these."""
+        return tree.structure((0,) * len(self.operands))
 
     def fixed(self, operands: Sequence[Any]) -> tuple[Any, ...]:
         """The nondiff arguments."""
@@ -149,8 +165,8 @@ class Call:
             self.look_at_function(values)
         results = pull = None
         if rec.reverse:
-            for a, value in zip(operands, values, strict=True):
-                if type(a) is Tracer and a.rec is rec and (type(value) in _SCALARS or a.inexact):
+            for a in operands:
+                if type(a) is Tracer and a.rec is rec and a.inexact:
                     try:
                         results, pull = self.recorded(rec, operands, values)
                     except NotDifferentiableError:
@@ -175,30 +191,31 @@ class Call:
         return None
 
     def keep_results(self, rec: Recorder, outs: list[Any], values: Sequence[Any]) -> list[Any]:
-        """What a rule gave, in place, as it is now.
+        """What a rule gave, as it is now.
 
         Raises:
             ClosesOverTracers: it depends on more than the values.
         """
-        for i, x in enumerate(outs):
-            kind = type(x)
-            if kind is Tracer:
+        kept: list[Any] = []
+        for x in outs:
+            if type(x) is Tracer:
                 raise ClosesOverTracers
-            if kind not in NUMBERS:
-                outs[i] = self.keep(rec, x, values)
-        return outs
+            kept.append(self.keep(rec, x, values))
+        return kept
 
     def keep(self, rec: Recorder, x: Any, values: Sequence[Any]) -> Any:
         """A result or residual as it is now; it may be an array of the user's."""
         kind = type(x)
-        if x is None or kind in NUMBERS:
-            return x
         if kind is np.ndarray:
-            base = x if x.base is None else x.base
+            base = x.base
+            if base is None:
+                base = x
             for value in values:
                 if base is value:
                     return x
             return rec.keep(x)
+        if x is None or kind in NUMBERS:
+            return x
         if kind is Tracer:
             # Of the recording that is differentiated nothing but values outlive its end.
             return own_value(x) if x.rec is rec else x
@@ -330,9 +347,27 @@ def closure_tracers(*functions: Any) -> list[Tracer]:
     return list(found.values())
 
 
-def closes_over_nothing(function: Any) -> bool:
-    """Whether a glance tells that a function holds no values but those in its module."""
-    return type(function) is FunctionType and not (function.__closure__ or function.__defaults__)
+def cells_of(functions: Iterable[Any]) -> list[CellType] | None:
+    """Where functions hold all values but those in their modules; None where that takes a search.
+
+    What the cells hold may be another value at each call.
+    """
+    cells: list[CellType] = []
+    for function in functions:
+        if type(function) is not FunctionType or function.__defaults__:
+            return None
+        cells += function.__closure__ or ()
+    return cells
+
+
+def are_plain(cells: Iterable[CellType], custom: Any) -> bool:
+    """Whether a glance tells that cells hold no tracers: nothing but values, and `custom`."""
+    for cell in cells:
+        if cell != _EMPTY_CELL:
+            value = cell.cell_contents
+            if type(value) not in _PLAIN and value is not custom:
+                return False
+    return True
 
 
 def _held(function: Any) -> list[Any]:
@@ -363,12 +398,6 @@ def read_only(leaves: Sequence[Any]) -> list[Any]:
     return given
 
 
-@cache
-def _flat_arguments(n: int) -> tuple[list[int], Any]:
-    """The positions of so many arguments, and their structure where all of them are leaves."""
-    return list(range(n)), tree.structure((0,) * n)
-
-
 def flat_result(out: Any, custom: Any) -> tuple[list[Any], Any]:
     """The leaves of what a custom function or its rule returns, and their structure.
 
@@ -378,6 +407,8 @@ def flat_result(out: Any, custom: Any) -> tuple[list[Any], Any]:
     if kind is np.ndarray:
         if out.dtype.kind in "fiucb" and out.dtype.isnative:
             return [out], LEAF
+    elif kind is float:
+        return [np.float64(out)], LEAF
     elif kind in _SCALARS or (
         kind is Tracer and (type(out.value) in _SCALARS or not out.aval.weak)
     ):
@@ -388,17 +419,15 @@ def flat_result(out: Any, custom: Any) -> tuple[list[Any], Any]:
 
 def is_like(x: Any, y: Any) -> bool:
     """Whether one surely has the shape and dtype of the other, that of a float."""
-    kind = type(y)
-    if kind is Tracer:
-        y = own_value(y)
-        kind = type(y)
-    if type(x) is Tracer:
-        x = own_value(x)
-    if type(x) is not kind:
-        return False
+    kind = type(x)
+    if kind is not type(y) or kind is Tracer:
+        x, y = own_value(x), own_value(y)
+        kind = type(x)
+        if kind is not type(y):
+            return kind is np.float64 and type(y) is float
     if kind is np.ndarray:
         dtype = x.dtype
-        return dtype.kind in "fc" and x.shape == y.shape and (dtype is y.dtype or dtype == y.dtype)
+        return x.shape == y.shape and (dtype is y.dtype or dtype == y.dtype) and dtype.kind in "fc"
     return kind in _SCALARS
 
 

@@ -213,12 +213,13 @@ class _VjpRule:
 
 class VjpCall(Call, _VjpRule):
     # Values that the forward rule has been run on, and what it gave.
-    known: tuple[Sequence[Any], list[Any], Any] | None = None
+    known: tuple[Sequence[Any], list[Any], Any] = ((), [], None)
 
     def forward(self, operands: Sequence[Any]) -> tuple[list[Any], Any]:
         """Results, and whatever the user's forward rule keeps."""
-        if self.known is not None and self.known[0] is operands:
-            return self.known[1], self.known[2]
+        values, outs, residuals = self.known
+        if values is operands and outs:
+            return outs, residuals
         rule = self.custom._fwd
         args = read_only(operands) if self.flat and not self.n_closed else self.arguments(operands)
         pair = self.within(operands, rule, args) if self.captured else rule(*args)
@@ -242,32 +243,30 @@ class VjpCall(Call, _VjpRule):
             args = (*self.fixed(operands), *args)
         found = self.within(operands, rule, args) if self.captured else rule(*args)
         n = self.n_closed
-        if self.flat and type(found) is tuple and len(found) == len(self.free_at):
+        if self.flat and type(found) is tuple and len(found) == len(operands) - n:
             leaves = list(found)
         else:
             leaves = self._argument_leaves(found)
-        for i, (ct, x) in enumerate(zip(leaves, operands[n:] if n else operands, strict=True)):
-            if ct is not None and not is_like(ct, x):
-                leaves[i] = self._cotangent(i, ct, x)
+        for i, ct in enumerate(leaves):
+            if ct is not None and not is_like(ct, operands[n + i]):
+                leaves[i] = self._cotangent(i, ct, operands[n + i])
         return [*[None] * n, *leaves] if n else leaves
 
     def recorded(self, rec: Recorder, operands: Sequence[Any], values: Sequence[Any]) -> Any:
-        outs, residuals = self._kept_forward(rec, values)
-        return outs, partial(_pull, self, values, outs, residuals)
+        return self.recorded_forward(rec, values), self._pull_known
 
-    def recorded_forward(self, rec: Recorder, values: Sequence[Any]) -> list[Any] | None:
-        outs, residuals = self._kept_forward(rec, values)
+    def recorded_forward(self, rec: Recorder, values: Sequence[Any]) -> list[Any]:
+        outs, residuals = self.forward(values)
+        if len(outs) != 1 or type(outs[0]) not in NUMBERS:
+            outs = self.keep_results(rec, outs, values)
+        if residuals is not None and type(residuals) not in NUMBERS:
+            residuals = self.keep(rec, residuals, values)
         self.known = (values, outs, residuals)
         return outs
 
-    def _kept_forward(self, rec: Recorder, values: Sequence[Any]) -> tuple[list[Any], Any]:
-        """The results of the forward rule, as they are now."""
-        outs, residuals = self.forward(values)
-        if len(outs) != 1 or type(outs[0]) not in NUMBERS:
-            self.keep_results(rec, outs, values)
-        if residuals is not None and type(residuals) not in NUMBERS:
-            residuals = self.keep(rec, residuals, values)
-        return outs, residuals
+    def _pull_known(self, cts: Sequence[Any], need: Sequence[bool]) -> list[Any]:
+        values, outs, residuals = self.known
+        return _pull(self, values, outs, residuals, cts, need)
 
     def _argument_leaves(self, found: Any) -> list[Any]:
         """The leaves of what bwd returned, None for all of an argument that got None."""
