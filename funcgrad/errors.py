@@ -402,8 +402,9 @@ class InPlaceError(FuncgradError, TypeError):
 class CapturedWriteError(FuncgradError, ValueError):
     """A function writes to a large array that it has used before, while it is being recorded.
 
-    The derivative, or the compiled program, will read that array. Small arrays are copied when
-    they are used; large ones are not, so they have to stay as they are.
+    The derivative will read that array. Small arrays are copied when they are used, and all that
+    ``jit`` meets; large ones are not, so they have to stay as they are. A write to few of their
+    elements through another view, made before, goes unnoticed.
 
     Fails::
 

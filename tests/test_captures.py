@@ -222,9 +222,12 @@ def test_a_refused_write_is_told_of_however_it_was_tried(backend: str, tmp_path:
             write(large)
             return y
 
-        transformed = fg.grad(f) if backend == "eager" else fg.jit(f, backend=backend)
-        with pytest.raises(errors.CapturedWriteError):
-            transformed(2.0)
+        if backend == "eager":
+            with pytest.raises(errors.CapturedWriteError):
+                fg.grad(f)(2.0)
+        else:
+            # Programs have copies.
+            assert fg.jit(f, backend=backend)(2.0) == 0.0
         assert large.flags.writeable
 
 
@@ -241,3 +244,75 @@ def test_a_zero_of_the_other_sign_is_another_value(backend: str) -> None:
     first, second = fg.jit(f, backend=backend)(2.0)
     np.testing.assert_array_equal(first, np.full(3, 2.0))
     np.testing.assert_array_equal(second, np.full(3, -2.0))
+
+
+# --- another way to the memory ------------------------------------------------------------
+
+PROGRAMS: dict[str, Callable[..., Any]] = {
+    "numpy": lambda f: fg.jit(f, backend="numpy"),
+    "llvm": lambda f: fg.jit(f, backend="llvm"),
+    "jit of grad": lambda f: fg.jit(fg.grad(lambda x: np.sum(f(x)))),
+    "jit of vmap": lambda f: fg.jit(lambda x: fg.vmap(f)(x[None])[0]),
+    "jit of scan": lambda f: fg.jit(
+        lambda x: fg.scan(lambda c, _: (c + f(x), None), 0.0 * x, None, 1)[0]
+    ),
+    "jit of cond": lambda f: fg.jit(lambda x: fg.cond(x[0] < 9, lambda: f(x), lambda: x)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "c16", "i1"])
+@pytest.mark.parametrize("size", [100, 10_000, 2_000_000])
+@pytest.mark.parametrize("mode", ["numpy", "llvm"])
+def test_programs_see_each_element_as_it_was(mode: str, size: int, dtype: str) -> None:
+    """Also of a large array that is written to, and back, through a view made before."""
+    whole = np.zeros(size, dtype)
+    for buffer in (whole, whole[::-1], np.broadcast_to(whole[:1], (size,))):
+        view = whole[:]
+
+        def f(x: Any, buffer: Any = buffer, view: Any = view) -> Any:
+            total = 0.0 * x
+            for k in (0, 3, 0, 4):
+                view[0] = k
+                total = total + x * buffer
+            view[0] = 0
+            return total
+
+        x = np.ones(size, dtype)
+        expected = np.where(np.arange(size) == 0, 7, 0) if buffer is whole else None
+        if buffer.base is whole and buffer.strides[0] < 0:
+            expected = np.where(np.arange(size) == size - 1, 7, 0)
+        if expected is None:
+            expected = np.full(size, 7)
+        np.testing.assert_array_equal(PROGRAMS[mode](f)(x), expected.astype(dtype))
+        assert whole.flags.writeable
+
+
+@pytest.mark.parametrize("size", [3, 5000, 200_000])
+@pytest.mark.parametrize("mode", PROGRAMS)
+def test_programs_read_copies_of_what_is_read_only_to_some(mode: str, size: int) -> None:
+    buffer, x = np.zeros(size), np.ones(size)
+    view = buffer[:]
+    buffer.flags.writeable = False
+    run = PROGRAMS[mode](lambda x: x * x + x * buffer)
+    first = run(x)
+    view[0] = 5.0
+    np.testing.assert_array_equal(run(x), first)
+    np.testing.assert_array_equal(fg.grad(lambda x: np.sum(run(x)))(x), np.full(size, 2.0))
+    pull = fg.vjp(lambda x: x * buffer, x)[1]
+    view[0] = 7.0
+    np.testing.assert_array_equal(pull(x)[0][0], 5.0)
+
+
+def test_single_writes_are_found_where_there_is_a_copy() -> None:
+    for transform in (lambda f, x: fg.vjp(f, x), lambda f, x: fg.linearize(f, x)):
+        buffer = np.zeros(500_000)
+        view = buffer[:]
+
+        def f(x: Any, buffer: Any = buffer, view: Any = view) -> Any:
+            y = x * buffer
+            view[1] = 1.0
+            return y + x * buffer
+
+        with pytest.raises(errors.CapturedWriteError):
+            transform(f, np.ones(500_000))
+        assert buffer.flags.writeable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import re
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -16,23 +17,57 @@ from funcgrad.errors import CapturedWriteError
 _PART_BYTES = 1 << 20
 # So many elements of a held array are compared when it is released.
 _SAMPLES = 256
+# Comparing so few bytes takes less time than comparing numbers.
+_COMPARED_AS_BYTES = 1 << 16
 # How NumPy, Python's buffers and their users say that memory cannot be written to.
 _REFUSAL = re.compile("read-?only|read-write|writable|writeable")
 
+# Snapshots by their ids. What else is read-only may have an older view that can be written to.
+_snapshots: dict[int, weakref.ref[np.ndarray]] = {}
+
 
 def snapshot(x: np.ndarray) -> np.ndarray:
-    """A read-only copy; x itself if nobody can write to it. What is repeated stays repeated.
+    """A read-only copy; x itself if it is one. What is repeated stays repeated.
 
     CuPy's arrays cannot be made read-only.
     """
     if is_cupys(type(x)):
         return x.copy()
-    if not x.flags.writeable and x.flags.owndata:
+    if is_snapshot(x):
         return x
-    once = tuple([slice(None) if stride else slice(0, 1) for stride in x.strides])
-    copy = np.array(x[once])
+    copy = np.array(x[_once(x)])
     copy.flags.writeable = False
-    return copy if copy.shape == x.shape else np.broadcast_to(copy, x.shape)
+    if copy.shape != x.shape:
+        copy = np.broadcast_to(copy, x.shape)
+    key = id(copy)
+    _snapshots[key] = weakref.ref(copy, lambda _: _snapshots.pop(key, None))
+    return copy
+
+
+def is_snapshot(x: np.ndarray) -> bool:
+    """Whether nobody can write to it."""
+    found = _snapshots.get(id(x))
+    return found is not None and found() is x
+
+
+def _once(x: np.ndarray) -> tuple[slice, ...]:
+    """The index of the elements without their repetitions."""
+    return tuple([slice(None) if stride else slice(0, 1) for stride in x.strides])
+
+
+def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether arrays have the same elements: of zeros the signs count, and NaNs are equal."""
+    if x.shape != y.shape or x.dtype != y.dtype:
+        return False
+    if 0 in x.strides:
+        # A snapshot repeats what its array does.
+        x, y = x[_once(x)], y[_once(x)]
+    if x.nbytes <= _COMPARED_AS_BYTES:
+        return x.tobytes() == y.tobytes()
+    if x.dtype.kind == "c":
+        return same_bits(x.real, y.real) and same_bits(x.imag, y.imag)
+    bits = f"u{x.itemsize}" if x.itemsize <= 8 else x.dtype
+    return np.array_equal(x.view(bits), y.view(bits))
 
 
 class _Lock:
@@ -54,8 +89,8 @@ class Held:
     """Arrays that a function has used while it is recorded, too large to be copied each time.
 
     Nobody may write to them until they are released, through themselves or through what they
-    are views of as a whole. Another view can still be written through; a comparison of some of
-    the elements, on release, finds most such writes.
+    are views of as a whole. Another view can still be written through; a comparison on release
+    finds such writes, of some of the elements where there is no copy.
     """
 
     __slots__ = ("_arrays", "_copies", "_locked")
@@ -99,13 +134,15 @@ class Held:
             CapturedWriteError: `error`, in the recorded function, came of writing to one of
                 them; or another way to write to one was found.
         """
-        held, arrays = bool(self._locked), self._arrays
+        held, arrays, copies = bool(self._locked), self._arrays, self._copies
         self._unlock()
         if held and isinstance(error, (ValueError, TypeError)) and _REFUSAL.search(str(error)):
             raise CapturedWriteError.refused(purpose, error) from error
         if error is None:
             for array, sample, before in arrays.values():
-                if sample.tobytes() != before:
+                copy = copies.get(id(array))
+                same = sample.tobytes() == before if copy is None else same_bits(array, copy)
+                if not same:
                     raise CapturedWriteError.found(purpose, array)
 
     def _unlock(self) -> None:

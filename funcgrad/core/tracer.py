@@ -24,7 +24,7 @@ from funcgrad.core.device import as_numbers, is_cupys
 from funcgrad.core.graph import Const, Eqn, Graph, Var, live_eqns
 from funcgrad.core.ownership import native
 from funcgrad.core.primitive import Primitive, folded, with_pullback
-from funcgrad.core.snapshot import Held, snapshot
+from funcgrad.core.snapshot import Held, is_snapshot, same_bits, snapshot
 from funcgrad.errors import (
     LeakedTracerError,
     NaNError,
@@ -34,8 +34,9 @@ from funcgrad.errors import (
 from funcgrad.records import NamedTuple
 from funcgrad.source import SourceLine, user_line
 
-# Arrays that operations capture are copied up to these sizes, eagerly and where graphs are made;
-# larger ones are held: nobody may write to them while the function is recorded.
+# Arrays that operations capture are copied up to these sizes, eagerly and where graphs are made
+# that are run at once; larger ones are held: nobody may write to them while the function is
+# recorded. Programs, which are made once, have copies of all.
 KEPT_BYTES = 1 << 14
 CAPTURED_BYTES = 1 << 20
 _ARRAYS = frozenset({np.ndarray, np.memmap})
@@ -462,9 +463,16 @@ class Recorder:
     def _kept(self, a: Any) -> Any:
         if type(a) not in _ARRAYS:
             return a.copy() if is_cupys(type(a)) else a
-        if not (a.flags.writeable or a.base is not None):
+        if is_snapshot(a):
             return a
-        return self.hold(a) if a.nbytes > CAPTURED_BYTES else kept(a)
+        return kept(a) if a.nbytes <= CAPTURED_BYTES or self._lasts() else self.hold(a)
+
+    def _lasts(self) -> bool:
+        """Whether what it captures is used after all functions that are recorded have returned."""
+        rec: Recorder | None = self
+        while rec is not None and not rec.lasting:
+            rec = rec.outer
+        return rec is not None
 
     def defer(self, prim: Primitive, args: tuple, params: dict[str, Any]) -> Any:
         """What a primitive gives for constants, in a program that may never run.
@@ -594,8 +602,7 @@ def _is_running(frame: FrameType | None) -> bool:
 def kept(a: np.ndarray) -> np.ndarray:
     """A captured array as it is now; the user may write something else to it next."""
     original, copy = _recorders.kept.get(id(a), (None, a))
-    # Bytes, as comparing numbers takes far longer for small arrays, and cannot tell signs of zeros.
-    if original is not a or copy.shape != a.shape or copy.tobytes() != a.tobytes():
+    if original is not a or not same_bits(a, copy):
         copy = snapshot(a)
         _recorders.kept[id(a)] = (a, copy)
         _recorders.kept[id(copy)] = (copy, copy)
