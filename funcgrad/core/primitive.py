@@ -92,7 +92,8 @@ class Primitive(Record):
 
     Attributes:
         expansion: `expansion(*arrays, **params)` gives the same by simpler primitives, written in
-            NumPy calls; kernels are made of these where a backend cannot write it as it is.
+            NumPy calls; kernels are made of these where a backend cannot write it as it is. It may
+            give None: of such operands nothing simpler is made.
         operand_dtypes: `operand_dtypes(out, *ins)` gives the dtypes that operands are converted
             to before it computes, from all dtypes; without it they are those of NumPy's ufunc, or
             the result's.

@@ -95,6 +95,19 @@ def _as_matrix(x: Any, rank: int, row: bool) -> Any:
     return x.reshape((*lead, 1, n) if row else (*lead, n, 1))
 
 
+def _expanded_matmul(x: Any, y: Any) -> Any:
+    """With one row or one column: products, and sums of these; None for others."""
+    if len(shape_of(y)) == 1:
+        return np.sum(x * y, -1)
+    if len(shape_of(x)) == 1:
+        return np.sum(x[:, None] * y, -2)
+    if shape_of(y)[-1] == 1:
+        return np.sum(x * swap(y), -1, keepdims=True)
+    if shape_of(x)[-2] == 1:
+        return np.sum(swap(x) * y, -2, keepdims=True)
+    return None
+
+
 matmul = bilinear(
     "matmul",
     np.matmul,
@@ -116,4 +129,5 @@ matmul = bilinear(
     infix="@",
     dtypes="fci",
     flops=lambda ins, out: 2 * out.size * ins[0].shape[-1],
+    expansion=_expanded_matmul,
 )
