@@ -21,6 +21,7 @@ from funcgrad.core.tracer import Tracer, bind, deferred, set_source
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.call import call
+from funcgrad.primitives.contraction import matmul
 from funcgrad.primitives.windows import overlap_add, windows
 
 # What made a tracer: (primitive, operands, params).
@@ -209,6 +210,31 @@ def _transpose(ins: Sequence[Any], params: Any, origin: Any) -> Any:
     return st.transpose, [made[1][0]], {"perm": perm}
 
 
+def _matmul(ins: Sequence[Any], params: Any, origin: Any) -> Any:
+    """A transposed matrix times one column is that column, as a row, times the matrix itself."""
+    (x, y), (xs, ys) = ins, map(shape_of, ins)
+    if len(xs) == 2 and ys[1:] in ((), (1,)) and (matrix := _transposed(x, origin)) is not None:
+        row = y if len(ys) == 1 else bind(st.reshape, y, shape=ys[:1])
+        return _with_axis((matmul, [row, matrix], {}), ys[1:], xs[:1] + ys[1:])
+    if len(ys) == 2 and xs[:-1] in ((), (1,)) and (matrix := _transposed(y, origin)) is not None:
+        column = x if len(xs) == 1 else bind(st.reshape, x, shape=xs[1:])
+        return _with_axis((matmul, [matrix, column], {}), xs[:-1], xs[:-1] + ys[1:])
+    return None
+
+
+def _transposed(x: Any, origin: Any) -> Any:
+    """The matrix of which x is the transpose, else None."""
+    made = _made_by(x, st.transpose, origin)
+    return None if made is None else made[0]
+
+
+def _with_axis(eqn: Any, axis: tuple[int, ...], shape: tuple[int, ...]) -> Any:
+    if not axis:
+        return eqn
+    prim, ins, params = eqn
+    return st.reshape, [bind(prim, *ins, **params)], {"shape": shape}
+
+
 def _every(idx: Sequence[st.Entry]) -> list[int] | None:
     """The steps of slices that go over whole axes forwards; None for other indices."""
     steps = [e[2] for e in idx if type(e) is tuple and e[:2] == (0, None) and e[2] > 0]
@@ -247,6 +273,7 @@ _REWRITES: dict[str, Rewrite] = {
     "neg": _neg,
     "reshape": _reshape,
     "transpose": _transpose,
+    "matmul": _matmul,
     "index": _index,
     "overlap_add": _overlap_add,
 }

@@ -12,6 +12,7 @@ LIMITS = Limits(
     register_numbers=6000,
     unroll=4,
     unroll_rows=256,
+    unroll_columns=8,
     unroll_window=64,
     least_row=16,
     large_row=65536,

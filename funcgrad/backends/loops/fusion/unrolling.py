@@ -11,8 +11,8 @@ from funcgrad.core.graph import Eqn, Graph
 
 
 def unrolled_extents(graph: Graph, limits: Limits) -> list[tuple[int, ...]]:
-    """The lengths of last axes that are unrolled: short ones that some equation sums over, and
-    those of a window's elements, where it sums over all of them, or over all but them."""
+    """The lengths of last axes that are unrolled: short ones that some equation sums over, or over
+    all but them, and those of a window's elements, where it does so."""
     found: set[tuple[int, ...]] = set()
     within: dict[int, int] = {}
     for eqn in graph.eqns:
@@ -36,6 +36,8 @@ def _reduced(eqn: Eqn, within: dict[int, int], limits: Limits) -> tuple[int, int
     window = set(range(rank - count, rank))
     if count and (axes >= window or axes.isdisjoint(window)):
         return count, limits.unroll_window
+    if axes == {*range(rank - 1)}:
+        return 1, limits.unroll_columns
     return int(axes == {rank - 1}), limits.unroll
 
 

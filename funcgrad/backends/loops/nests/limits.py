@@ -13,6 +13,7 @@ class Limits(NamedTuple):
         register_numbers: a loop's body in registers has at most so many numbers in its values.
         unroll: a last axis of at most so many elements that is summed over is no loop, if so
             many (`unroll_rows`) rows have one.
+        unroll_columns: nor is one of at most so many, if all other axes are summed over.
         unroll_window: nor are the elements of a window, up to so many.
         least_row: rows of fewer elements are no reason to compute what belongs to a row as a
             single number.
@@ -42,6 +43,7 @@ class Limits(NamedTuple):
     register_numbers: int
     unroll: int
     unroll_rows: int
+    unroll_columns: int
     unroll_window: int
     least_row: int
     large_row: int
