@@ -11,6 +11,7 @@ import funcgrad as fg
 import funcgrad.numpy as fnp
 from _surface import assert_same, check, check_values
 from funcgrad.errors import OperandTypeError, ShapeError
+from funcgrad.transforms.simplify import simplify
 
 RNG = np.random.default_rng(0)
 
@@ -335,3 +336,91 @@ def test_objects_and_out():
         fg.jit(lambda x: np.dot(x, np.array([None] * 3)))(np.ones(3))
     with pytest.raises(fg.errors.OutArgumentError):
         fg.jit(lambda x: np.dot(x, x, out=np.zeros(())))(np.ones(3))
+
+
+# --- one row or one column ------------------------------------------------------------
+
+THIN = [
+    ((300, 40), (40,)),
+    ((40,), (40, 300)),
+    ((300, 40), (40, 1)),
+    ((1, 40), (40, 300)),
+    ((5, 30, 40), (40,)),
+    ((5, 30, 40), (5, 40, 1)),
+    ((40,), (5, 40, 30)),
+    ((5, 1, 40), (5, 40, 30)),
+    ((400,), (400,)),
+]
+
+
+@pytest.mark.parametrize("dtype", ["f8", "f4", "f2", "i8", "u1", "?", "c16"])
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+@pytest.mark.parametrize(("a", "b"), THIN)
+def test_thin_products(a, b, backend, dtype):
+    """Of a matrix and a vector: sums in loops, where a backend writes them so."""
+    if backend == "llvm":
+        pytest.importorskip("llvmlite")
+    x, y = (np.rint(4 * normal(*s)).astype(dtype) for s in (a, b))
+    want = x @ y
+    got = fg.jit(lambda x, y: x @ y, backend=backend)(x, y)
+    assert (got.dtype, got.shape) == (want.dtype, np.shape(want))
+    np.testing.assert_allclose(got, want, rtol=1e-2 if dtype == "f2" else 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("f", "shapes"),
+    [
+        (lambda a, v: a.T @ v, [(50, 70), (50,)]),
+        (lambda a, v: a.T @ v[:, None], [(50, 70), (50,)]),
+        (lambda a, v: v @ a.T, [(50, 70), (70,)]),
+        (lambda a, v: v[None] @ a.T, [(50, 70), (70,)]),
+    ],
+)
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+def test_transposed_matrices_are_read_as_they_lie(f, shapes, backend):
+    if backend == "llvm":
+        pytest.importorskip("llvmlite")
+    args = [normal(*s) for s in shapes]
+    lowered = fg.jit(f, backend=backend).lower(*args)
+    want = f(*args)
+    got = fg.jit(f, backend=backend)(*args)
+    assert got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=1e-12)
+    assert "transpose" not in str(simplify(lowered.graph))
+
+
+def test_thin_products_fuse_with_what_is_around_them():
+    pytest.importorskip("llvmlite")
+
+    def loss(w, x, y):
+        return np.mean((np.tanh(x @ w) - y) ** 2)
+
+    args = normal(20), normal(3000, 20), normal(3000)
+    plan = str(fg.jit(loss, backend="llvm").lower(*args).plan)
+    assert " @ " not in plan and "call" not in plan
+    assert plan.count("\nkernel(") == 2, "the sum of what each thread has summed is the second"
+    got = fg.jit(fg.grad(loss), backend="llvm")(*args)
+    np.testing.assert_allclose(got, fg.grad(loss)(*args), rtol=1e-10)
+
+
+def test_windows_times_taps_are_read_where_they_are():
+    pytest.importorskip("llvmlite")
+    x, taps = normal(5000), normal(7)
+
+    def correlate(x, taps):
+        return np.lib.stride_tricks.sliding_window_view(x, 7) @ taps
+
+    lowered = fg.jit(correlate, backend="llvm").lower(x, taps)
+    assert str(lowered.plan).count("\nkernel(") == 1 and " @ " not in str(lowered.plan)
+    got = fg.jit(correlate, backend="llvm")(x, taps)
+    np.testing.assert_allclose(got, np.correlate(x, taps), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("columns", [2, 3, 8, 10])
+def test_sums_of_few_columns_are_no_loops_over_them(columns):
+    pytest.importorskip("llvmlite")
+    x = normal(1000, columns)
+    plan = str(fg.jit(lambda x: np.sum(x * 2, 0), backend="llvm").lower(x).plan)
+    assert f"i1 < {columns}:" not in plan.partition("\nkernel(")[2].partition("\nkernel(")[0]
+    got = fg.jit(lambda x: np.sum(x * 2, 0), backend="llvm")(x)
+    np.testing.assert_allclose(got, np.sum(x * 2, 0), rtol=1e-10)

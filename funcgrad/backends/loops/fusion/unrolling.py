@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from math import prod
 from typing import Any
 
@@ -15,17 +16,30 @@ def unrolled_extents(graph: Graph, limits: Limits) -> list[tuple[int, ...]]:
     all but them, and those of a window's elements, where it does so."""
     found: set[tuple[int, ...]] = set()
     within: dict[int, int] = {}
+    columns: set[tuple[int, ...]] = set()
+    work: Counter[tuple[int, ...]] = Counter()
     for eqn in graph.eqns:
         if eqn.prim.reduces:
             count, most = _reduced(eqn, within, limits)
             shape = eqn.ins[0].aval.shape
             extents, rest = shape[len(shape) - count :], shape[: len(shape) - count]
-            if 1 < prod(extents) <= most and rest and prod(rest) >= limits.unroll_rows:
+            if not rest or prod(rest) < limits.unroll_rows:
+                continue
+            if 1 < prod(extents) <= most:
                 found.add(extents)
+            elif set(eqn.params["axes"]) == {*range(len(shape) - 1)}:
+                columns.add(shape[-1:])
         elif len(eqn.outs) == 1:
             count = _within(eqn, within, limits)
             if count:
                 within[id(eqn.outs[0])] = count
+            if not eqn.prim.view:
+                work[eqn.outs[0].aval.shape[-1:]] += eqn.prim.cost
+    for extents in columns:
+        # Code of functions is long.
+        count = prod(extents)
+        if 1 < count <= limits.unroll_columns and work[extents] * count <= limits.unroll_work:
+            found.add(extents)
     return sorted(found, key=lambda extents: (-len(extents), extents))
 
 
@@ -36,9 +50,7 @@ def _reduced(eqn: Eqn, within: dict[int, int], limits: Limits) -> tuple[int, int
     window = set(range(rank - count, rank))
     if count and (axes >= window or axes.isdisjoint(window)):
         return count, limits.unroll_window
-    if axes == {*range(rank - 1)}:
-        return 1, limits.unroll_columns
-    return int(axes == {rank - 1}), limits.unroll
+    return int(axes in ({rank - 1}, {*range(rank - 1)})), limits.unroll
 
 
 def _within(eqn: Eqn, within: dict[int, int], limits: Limits) -> int:
@@ -51,7 +63,7 @@ def _within(eqn: Eqn, within: dict[int, int], limits: Limits) -> int:
     shape = eqn.outs[0].aval.shape
     # Code of functions is long.
     work = eqn.prim.cost * prod(shape[len(shape) - count :])
-    return count if work <= 4 * limits.unroll_window else 0
+    return count if work <= limits.unroll_work else 0
 
 
 def _window_axes(eqn: Eqn, before: int) -> int:

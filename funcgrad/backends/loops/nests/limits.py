@@ -15,6 +15,7 @@ class Limits(NamedTuple):
             many (`unroll_rows`) rows have one.
         unroll_columns: nor is one of at most so many, if all other axes are summed over.
         unroll_window: nor are the elements of a window, up to so many.
+        unroll_work: unless that is code for so many cheap operations.
         least_row: rows of fewer elements are no reason to compute what belongs to a row as a
             single number.
         large_row: reductions of more elements are shared by threads rather than part of a row,
@@ -45,6 +46,7 @@ class Limits(NamedTuple):
     unroll_rows: int
     unroll_columns: int
     unroll_window: int
+    unroll_work: int
     least_row: int
     large_row: int
     enough_rows: int
