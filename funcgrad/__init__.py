@@ -14,11 +14,13 @@ from funcgrad import numpy as numpy
 from funcgrad import random as random
 from funcgrad.backends.registry import BACKENDS as _BACKENDS
 from funcgrad.config import config, debug_nans
+from funcgrad.convolution import conv, conv_transpose
 from funcgrad.core import execution as _execution
 from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Graph
 from funcgrad.devices import device_get, device_put
 from funcgrad.numpy.updates import at
+from funcgrad.pooling import avg_pool, max_pool, min_pool
 from funcgrad.transforms.checkpoint import checkpoint
 from funcgrad.transforms.checkpoint import checkpoint as remat
 from funcgrad.transforms.control_flow import cond, fori_loop, map, scan, switch, while_loop
@@ -41,9 +43,12 @@ __all__ = [
     "Lowered",
     "ShapeDtypeStruct",
     "at",
+    "avg_pool",
     "checkpoint",
     "cond",
     "config",
+    "conv",
+    "conv_transpose",
     "custom_jvp",
     "custom_vjp",
     "debug_nans",
@@ -62,6 +67,8 @@ __all__ = [
     "linearize",
     "make_graph",
     "map",
+    "max_pool",
+    "min_pool",
     "numpy",
     "random",
     "remat",

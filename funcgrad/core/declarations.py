@@ -47,11 +47,11 @@ from funcgrad.core.primitive import (
 from funcgrad.core.tracer import bind
 
 
-def one_a_result(ins: Sequence[Aval], out: Aval) -> int:
+def one_a_result(ins: Sequence[Aval], out: Aval, **params: Any) -> int:
     return out.size
 
 
-def one_an_operand(ins: Sequence[Aval], out: Aval) -> int:
+def one_an_operand(ins: Sequence[Aval], out: Aval, **params: Any) -> int:
     return ins[0].size
 
 

@@ -99,7 +99,8 @@ class Primitive(Record):
             the result's.
         cost: what an element takes, in cheap operations: 1 is an addition or a comparison, 4 a
             division, 12 a function such as the exponential.
-        flops: `flops(ins, out)` gives the operations on numbers that it takes, from the avals.
+        flops: `flops(ins, out, **params)` gives the operations on numbers that it takes, from the
+            avals.
         reduces: the scalar operation that it combines elements by, over the parameter `axes`.
         running: the same along `axis`, each result of those up to its place.
         gathers: it reads its first operand where the others, integers, tell.
@@ -138,7 +139,7 @@ class Primitive(Record):
     expansion: Rule | None = None
     operand_dtypes: Callable[..., Sequence[np.dtype]] | None = None
     cost: int = 12
-    flops: Callable[[Sequence[Aval], Aval], int] | None = None
+    flops: Callable[..., int] | None = None
     reduces: str | None = None
     running: str | None = None
     gathers: bool = False

@@ -15,7 +15,7 @@ def is_alias(eqn: Eqn) -> bool:
 def flops_of(eqn: Eqn) -> int:
     """Operations on numbers that an equation takes, those within its loops not counted."""
     count = eqn.prim.flops
-    return 0 if count is None else count([a.aval for a in eqn.ins], eqn.outs[0].aval)
+    return 0 if count is None else count([a.aval for a in eqn.ins], eqn.outs[0].aval, **eqn.params)
 
 
 def cost_of_calls(graph: Graph) -> Cost:
