@@ -31,15 +31,19 @@ Where JAX has 32-bit defaults, ask for ``np.float32`` or ``np.int32`` here to ge
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from funcgrad import _sampling
 
-Key = NDArray[np.uint32]
-Array = NDArray[Any]
+if TYPE_CHECKING:
+    # It documents NumPy's classes when it is imported, which takes long.
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+    Key = NDArray[np.uint32]
+    Array = NDArray[Any]
+
 Shape = int | Sequence[int]
 
 __all__ = [

@@ -6,7 +6,10 @@ this package that took as long as to load half of it.
 
 from __future__ import annotations
 
-from collections import namedtuple
+import collections
+from collections.abc import Iterable
+from functools import cache
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 
 R = TypeVar("R", bound="Record")
@@ -71,6 +74,46 @@ def replace(record: R, **changes: Any) -> R:
     return kind(**{name: getattr(record, name) for name in kind._fields} | changes)
 
 
+class _Tuple(tuple[Any, ...]):
+    """What named tuples share."""
+
+    __slots__ = ()
+    _fields: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def _make(cls, values: Iterable[Any]) -> _Tuple:
+        made = tuple.__new__(cls, values)
+        if len(made) != len(cls._fields):
+            raise TypeError(f"{cls.__name__} takes {', '.join(cls._fields)}")
+        return made
+
+    def _replace(self, /, **changes: Any) -> _Tuple:
+        made = self._make(map(changes.pop, self._fields, self))
+        if changes:
+            raise ValueError(f"{type(self).__name__} takes only {', '.join(self._fields)}")
+        return made
+
+    def _asdict(self) -> dict[str, Any]:
+        return dict(zip(self._fields, self, strict=True))
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return tuple(self)
+
+    def __repr__(self) -> str:
+        pairs = zip(self._fields, self, strict=True)
+        return f"{type(self).__name__}({', '.join([f'{name}={value!r}' for name, value in pairs])})"
+
+
+@cache
+def _constructor(count: int) -> Any:
+    """The code of what makes a tuple of so many values."""
+    names = [f"_{i}" for i in range(count)]
+    text = f"lambda {', '.join(['_cls', *names])}: new(_cls, ({''.join(f'{n}, ' for n in names)}))"
+    return eval(text).__code__
+
+
+_NAMES = {"new": tuple.__new__}
+
 if TYPE_CHECKING:
     from typing import NamedTuple as NamedTuple
 else:
@@ -78,19 +121,25 @@ else:
     class _Kind(type):
         """Makes named tuples of what is written as their base's subclasses.
 
-        That of `typing` compiles each annotation besides.
+        Those of `typing` and `collections` compile a function for each.
         """
 
         def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> type:
             # From Python 3.14 on, the class tells what a namespace may not.
             noted = namespace.get("__annotations__") or type(name, (), namespace).__annotations__
-            fields = [*noted]
-            values = [namespace[field] for field in fields if field in namespace]
-            made = namedtuple(name, fields, defaults=values, module=namespace["__module__"])
-            for key, value in namespace.items():
-                if key not in fields and key not in _OWN:
-                    setattr(made, key, value)
-            return made
+            fields = tuple(noted)
+            defaults = {field: namespace.pop(field) for field in fields if field in namespace}
+            code = _constructor(len(fields)).replace(co_varnames=("_cls", *fields))
+            made = FunctionType(code, _NAMES, "__new__", tuple(defaults.values()))
+            made.__qualname__ = f"{name}.__new__"
+            getters = {field: collections._tuplegetter(i, "") for i, field in enumerate(fields)}
+            own = {
+                "__slots__": (),
+                "__new__": made,
+                "__match_args__": fields,
+                "_fields": fields,
+                "_field_defaults": defaults,
+            }
+            return type(name, (_Tuple,), {**namespace, **getters, **own})
 
-    _OWN = ("__dict__", "__module__", "__slots__", "__weakref__")
     NamedTuple = type.__new__(_Kind, "NamedTuple", (), {})

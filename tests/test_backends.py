@@ -54,9 +54,6 @@ def run(script: str, **environment: str) -> str:
 
 WITHOUT_LLVMLITE = """
     import sys, warnings
-    import importlib.util
-    found = importlib.util.find_spec
-    importlib.util.find_spec = lambda name, *a: None if name == "llvmlite" else found(name, *a)
     sys.modules["llvmlite"] = None
     import numpy as np, funcgrad as fg
 """
@@ -80,6 +77,39 @@ def test_nothing_is_loaded_by_the_import() -> None:
         print(sorted(m for m in sys.modules if "llvm" in m))
     """
     assert run(script) == "[]\n"
+
+
+def test_importing_loads_little_else() -> None:
+    """What the import does without counts for every program that imports it."""
+    script = """
+        import sys, numpy
+        before = {*sys.modules}
+        import funcgrad
+        print(sorted(m for m in {*sys.modules} - before if m.partition(".")[0] != "funcgrad"))
+    """
+    assert run(script) == "['__future__', 'threading']\n"
+
+
+def test_a_first_call_loads_what_it_needs() -> None:
+    """What shows programs, and writes loops, stays away from one that has none."""
+    script = """
+        import sys, numpy as np, funcgrad as fg
+        before = {*sys.modules}
+        fg.jit(lambda x: np.where(x > 0, x, 0.0) @ x, backend="numpy")(np.ones(3))
+        print(*sorted(m.removeprefix("funcgrad.") for m in {*sys.modules} - before), sep="\\n")
+    """
+    assert run(script).split() == [
+        "backends.common",
+        "backends.common.prepare",
+        "backends.common.spelling",
+        "backends.numpy",
+        "backends.numpy.backend",
+        "backends.numpy.emit",
+        "backends.numpy.liveness",
+        "backends.numpy.masks",
+        "backends.numpy.module",
+        "transforms.simplify",
+    ]
 
 
 @pytest.mark.usefixtures("refused")

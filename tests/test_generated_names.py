@@ -13,7 +13,8 @@ import pytest
 
 import funcgrad as fg
 from funcgrad.backends.numpy.helpers import copied
-from funcgrad.backends.numpy.module import BUILT_IN, Module, Names
+from funcgrad.backends.numpy.module import BUILT_IN, Names
+from funcgrad.backends.numpy.standalone import Standalone
 from funcgrad.core.printing import letters
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.elementwise import logistic as logistic_p
@@ -89,7 +90,7 @@ def test_functions_named_like_what_a_helper_uses(name: str) -> None:
     generated = load(fg.jit(function, backend="numpy").lower(key).text)
     found = generated.get(f"{name}_") or generated[name]
     np.testing.assert_array_equal(found(key), function(key))
-    assert f"{name}_" in generated or name not in Module(Names()).builtins()
+    assert f"{name}_" in generated or name not in Standalone(Names()).builtins()
 
 
 @pytest.mark.parametrize("name", AWKWARD)
@@ -168,7 +169,7 @@ def _second(x, scale):
 
 def test_copies_bring_what_they_refer_to() -> None:
     names = Names(["first", "_second", "SCALE", "f"])
-    module = Module(names)
+    module = Standalone(names)
     called = module.helper(_first)
     source = module.text("Copies.", [f"def f(x):\n    return {called}(x)"])
     assert (called, "def _second_2(x, scale):" in source) == ("first_2", True)
@@ -192,7 +193,7 @@ def test_helpers_and_constants_of_one_name_from_different_modules(tmp_path: Path
         part = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(part)
         parts.append(part)
-    module = Module(Names())
+    module = Standalone(Names())
     calls = [module.helper(part.shifted) for part in parts]
     source = module.text("Copies.", [f"def f(x):\n    return {calls[0]}(x) + {calls[1]}(x)"])
     assert source.count("import math") == 1

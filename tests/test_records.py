@@ -10,6 +10,7 @@ import pytest
 
 import funcgrad as fg
 from _processes import run_python
+from funcgrad import records
 from funcgrad.records import NamedTuple, Record, Value, replace
 
 
@@ -45,14 +46,31 @@ def test_a_named_tuple_is_one() -> None:
     assert repr(a) == repr(b).replace("Theirs", "Ours")
     assert (Ours._fields, Ours._field_defaults) == (Theirs._fields, Theirs._field_defaults)
     assert a._replace(first=3) == (3, (2,))
+    assert a._asdict() == b._asdict()
+    assert Ours._make([1, (2,)]) == a
+    with pytest.raises(TypeError, match="Ours takes first, second"):
+        Ours._make([1])
+    with pytest.raises(ValueError, match="Ours takes only first, second"):
+        a._replace(third=3)  # pyright: ignore[reportCallIssue]
     assert a.both == 2
     assert (Ours.__doc__, Ours.__module__, Ours.__qualname__) == ("A tuple.", __name__, "Ours")
     assert pickle.loads(pickle.dumps(a)) == copy.deepcopy(a) == a
     match a:
         case Ours(first, second):
             assert (first, second) == (1, (2,))
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match=r"Ours.__new__.. missing 1 .* 'first'"):
         Ours()  # pyright: ignore[reportCallIssue]
+
+
+def test_named_tuples_of_as_many_fields_are_made_by_the_same_code(monkeypatch) -> None:
+    monkeypatch.setattr(records, "eval", None, raising=False)
+
+    class Pair(NamedTuple):
+        left: int
+        right: int = 3
+
+    assert Pair(2) == Pair(right=3, left=2) == (2, 3)
+    assert Ours(2, (3,)).first == 2
 
 
 def test_a_record_has_attributes_and_identity() -> None:

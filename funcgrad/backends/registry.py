@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable, Mapping
 
@@ -74,7 +73,7 @@ def _warn(error: BackendError) -> None:
 
 
 def _load_llvm() -> Backend:
-    if importlib.util.find_spec("llvmlite") is None:
+    if not _has_llvmlite():
         raise BackendError(
             'the backend "llvm" needs llvmlite, which is not installed: '
             'pip install "funcgrad[llvm]"'
@@ -98,6 +97,15 @@ def _load_llvm() -> Backend:
         if reason is None:
             return LlvmBackend()
     raise BackendError(f'the backend "llvm" cannot be used here: {reason}')
+
+
+def _has_llvmlite() -> bool:
+    try:
+        import llvmlite  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError as error:
+        # If it is there but for a part of it, what needs the part says so.
+        return error.name != "llvmlite"
+    return True
 
 
 def _why_not_native() -> str | None:

@@ -118,10 +118,12 @@ class Graph:
     @property
     def device(self) -> Device:
         """Where it runs: on the device of an array in it, where there is one that has its own."""
-        made = (out for eqn in self.eqns for out in eqn.outs)
-        for atom in (*self.inputs, *self.atoms(), *made):
-            if atom.aval.device != CPU:
-                return atom.aval.device
+        atoms = [self.inputs, *(e.ins for e in self.eqns), *(e.outs for e in self.eqns)]
+        for group in (*atoms, self.outputs):
+            for atom in group:
+                # Nearly always it is this very object.
+                if atom.aval.device is not CPU and atom.aval.device != CPU:
+                    return atom.aval.device
         return CPU
 
     def derive(self, key: Any, make: Callable[[], Any]) -> Any:

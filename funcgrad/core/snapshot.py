@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
 import re
+import sys
 import threading
 import weakref
 from typing import Any
@@ -20,7 +20,7 @@ _SAMPLES = 256
 # Comparing so few bytes takes less time than comparing numbers.
 _COMPARED_AS_BYTES = 1 << 16
 # How NumPy, Python's buffers and their users say that memory cannot be written to.
-_REFUSAL = re.compile("read-?only|read-write|writable|writeable")
+_REFUSAL = "read-?only|read-write|writable|writeable"
 
 # Snapshots by their ids. What else is read-only may have an older view that can be written to.
 _snapshots: dict[int, weakref.ref[np.ndarray]] = {}
@@ -136,7 +136,7 @@ class Held:
         """
         held, arrays, copies = bool(self._locked), self._arrays, self._copies
         self._unlock()
-        if held and isinstance(error, (ValueError, TypeError)) and _REFUSAL.search(str(error)):
+        if held and isinstance(error, (ValueError, TypeError)) and re.search(_REFUSAL, str(error)):
             raise CapturedWriteError.refused(purpose, error) from error
         if error is None:
             for array, sample, before in arrays.values():
@@ -166,12 +166,17 @@ def _chain(a: Any) -> list[np.ndarray] | None:
         if a.flags.writeable or id(a) in _locks:
             chain.append(a)
         a = a.base
-    if chain and not (a is None or isinstance(a, (bytearray, memoryview, mmap.mmap))):
+    if chain and not (a is None or isinstance(a, (bytearray, memoryview)) or _is_map(a)):
         return None
     chain.reverse()
     bases = [None, *chain]
     stays = (isinstance(x.base, np.ndarray) and x.base is not bases[i] for i, x in enumerate(chain))
     return None if any(stays) else chain
+
+
+def _is_map(x: object) -> bool:
+    """Whether it is a file in memory; who has one has imported what makes it."""
+    return "mmap" in sys.modules and isinstance(x, sys.modules["mmap"].mmap)
 
 
 def _lock(a: np.ndarray) -> _Lock:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
+from funcgrad.backends.common.prepare import is_alias
 from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Eqn, Graph, graphs_in
-from funcgrad.primitives.elementwise import convert
-
-
-def is_alias(eqn: Eqn) -> bool:
-    """Whether the equation's one result is its operand: a number that is NumPy's already."""
-    return eqn.prim is convert and eqn.ins[0].aval.dtype == eqn.outs[0].aval.dtype
 
 
 def flops_of(eqn: Eqn) -> int:

@@ -55,6 +55,11 @@ def _is_identity(eqn: Eqn) -> bool:
     return eqn.ins[0].aval == eqn.outs[0].aval
 
 
+def is_alias(eqn: Eqn) -> bool:
+    """Whether the equation's one result is its operand: a number that is NumPy's already."""
+    return eqn.prim is convert and eqn.ins[0].aval.dtype == eqn.outs[0].aval.dtype
+
+
 def _inlined(eqn: Eqn) -> Graph | None:
     """The graph that an equation does nothing but run."""
     if eqn.prim is control_flow.checkpoint:

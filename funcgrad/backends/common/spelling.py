@@ -1,16 +1,22 @@
-"""Values as Python expressions that evaluate to them."""
+"""Values, and trees of expressions, as Python expressions."""
 
 from __future__ import annotations
 
-import base64
 import math
 import textwrap
+from collections import OrderedDict, defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from funcgrad._static import dataclass_fields
+from funcgrad.errors import ExportError, at_line
+
 # Larger arrays are written as base64.
 INLINE_ELEMENTS = 64
+_PLAIN = (dict, list, tuple, type(None))
+_KEYS = (str, int, bool)
 
 
 def spell(value: Any) -> str:
@@ -63,6 +69,8 @@ def _spell_array(value: np.ndarray) -> str:
         once = value[tuple([slice(None) if s else slice(0, 1) for s in value.strides])]
         return f"np.broadcast_to({_spell_array(once)}, {value.shape})"
     if value.size > INLINE_ELEMENTS:
+        import base64
+
         native = np.ascontiguousarray(value, value.dtype.newbyteorder("="))
         data = base64.b64encode(native.tobytes()).decode()
         lines = "\n".join(f'    "{line}"' for line in textwrap.wrap(data, 90))
@@ -71,3 +79,63 @@ def _spell_array(value: np.ndarray) -> str:
         return f"np.array({spell(value.item())}, dtype={dtype})"
     flat = f"np.array({spell(value.ravel().tolist())}, dtype={dtype})"
     return flat if value.ndim == 1 else f"{flat}.reshape({value.shape})"
+
+
+# -- trees ---------------------------------------------------------------------------------------
+
+
+class _Name(str):
+    """A leaf's expression while a structure is being rendered."""
+
+    __slots__ = ()
+
+
+def is_plain(treedef: Any) -> bool:
+    """Whether source can spell a structure as it is: dicts, lists, tuples and None."""
+
+    def plain(x: Any) -> bool:
+        if type(x) is _Name:
+            return True
+        if type(x) is dict:
+            return all(type(k) in _KEYS for k in x) and all(map(plain, x.values()))
+        return type(x) in _PLAIN and all(map(plain, x or ()))
+
+    return plain(treedef.unflatten([_Name()] * treedef.num_leaves))
+
+
+def render_tree(treedef: Any, texts: Sequence[str]) -> str:
+    """The expression of a tree whose leaves are the given expressions.
+
+    A named tuple is written as a tuple, a dataclass as a dict.
+
+    Raises:
+        ExportError: it has a class that source cannot name without funcgrad.
+    """
+    return _render(treedef.unflatten([_Name(t) for t in texts]))
+
+
+def _render(x: Any) -> str:
+    if type(x) is _Name:
+        return str.__str__(x)
+    if type(x) in (dict, OrderedDict, defaultdict):
+        return "{" + ", ".join(f"{_spell(k)}: {_render(v)}" for k, v in x.items()) + "}"
+    if isinstance(x, tuple):
+        inner = ", ".join(map(_render, x))
+        return f"({inner},)" if len(x) == 1 else f"({inner})"
+    if type(x) is list:
+        return f"[{', '.join(map(_render, x))}]"
+    fields = None if isinstance(x, type) else dataclass_fields(type(x))
+    if fields is not None:
+        return _render({f.name: getattr(x, f.name) for f in fields})
+    return _spell(x)
+
+
+def _spell(value: Any) -> str:
+    try:
+        return spell(value)
+    except TypeError:
+        raise at_line(
+            ExportError,
+            f"a {type(value).__name__} in the result ({value!r}) cannot be written as source; "
+            "return dicts, lists, tuples or arrays from a function whose text is asked for",
+        ) from None

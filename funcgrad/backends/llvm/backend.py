@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from funcgrad.backends.common.prepare import prepare
-from funcgrad.backends.common.structure import is_plain, render_tree
+from funcgrad.backends.common.spelling import is_plain, render_tree
 from funcgrad.backends.llvm.ir.types import SUPPORTED
 from funcgrad.backends.llvm.products import tiles
 from funcgrad.backends.llvm.program import recipe

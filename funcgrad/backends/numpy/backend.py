@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from funcgrad.backends.common.cost import cost_of_calls
-from funcgrad.backends.common.prepare import prepare
-from funcgrad.backends.common.structure import is_plain, render_tree
-from funcgrad.backends.numpy.control_flow import EMITTERS
-from funcgrad.backends.numpy.emit import INDENT, Body, strong_input
-from funcgrad.backends.numpy.interface import describe, identifier, unpack_lines
-from funcgrad.backends.numpy.masks import mask_by_bits
-from funcgrad.backends.numpy.module import BUILT_IN, CUPY, Module, Names
-from funcgrad.core.device import CPU
-from funcgrad.core.execution import Cost, Runner
+from funcgrad.backends.common.spelling import is_plain, render_tree
+from funcgrad.backends.numpy.emit import Emitter, as_calls, write_lines
+from funcgrad.backends.numpy.module import ERRSTATE, Module, Names
+from funcgrad.core.execution import Inspection, Runner
 from funcgrad.core.graph import Graph
-from funcgrad.errors import BackendError, ExportError, at_line
 
 _serial = itertools.count()
-_ERRSTATE = '@np.errstate(all="ignore")'
 
 
 class NumpyBackend:
@@ -38,12 +29,13 @@ class NumpyBackend:
         Without, it is a list, and an input that is a result is passed on as it is.
         """
         parameters = [f"x{i}" for i in range(len(graph.inputs))]
-        names = Names([*parameters, "main"])
-        module = Module(names, graph.device)
+        written = as_calls(graph)
+        module = Module(Names([*parameters, "main"]), graph.device)
         native = out_tree is not None and is_plain(out_tree)
         render = (lambda texts: render_tree(out_tree, texts)) if native else _render_list
-        lines = write_lines(graph, module, parameters, render, out_tree is None)
-        head = [_ERRSTATE, f"def main({', '.join(parameters)}):"]
+        emitters = _emitters(written)
+        lines = write_lines(written, module, emitters, parameters, render, out_tree is None)
+        head = [ERRSTATE, f"def main({', '.join(parameters)}):"]
         run = load(module, [*head, *lines], "main")
         if out_tree is None or native:
             return run
@@ -51,120 +43,23 @@ class NumpyBackend:
 
     def inspect(
         self, graph: Graph, signature: Any, out_tree: Any, donated: Sequence[int] = ()
-    ) -> Source:
+    ) -> Inspection:
+        from funcgrad.backends.numpy.inspection import Source
+
         return Source(graph, signature, out_tree)
 
 
-class Source:
-    """What there is to see of a program."""
+def _emitters(graph: Graph) -> Mapping[str, Emitter]:
+    """What writes branches and loops, which most graphs have none of."""
+    if next(graph.subgraphs(), None) is None:
+        return {}
+    from funcgrad.backends.numpy.control_flow import EMITTERS
 
-    plan = ""
-    kernels = ()
-
-    def __init__(self, graph: Graph, signature: Any, out_tree: Any):
-        self.graph = graph
-        self.signature = signature
-        self.out_tree = out_tree
-
-    @property
-    def assembly(self) -> str:
-        raise at_line(
-            BackendError,
-            'NumPy source has no assembly; jit(f, backend="llvm") makes machine code',
-        )
-
-    def cost(self) -> Cost:
-        return cost_of_calls(prepare(self.graph))
-
-    @property
-    def text(self) -> str:
-        """The complete source of a module with a function of that signature.
-
-        A function whose name the module needs itself (`np`, `range`) has an underscore behind it.
-
-        Raises:
-            ExportError: the arguments or the result have parts that source cannot spell.
-        """
-        signature = self.signature
-        # A lambda has no name of its own.
-        wanted = identifier(signature.name.replace("<lambda>", "main"))
-        public = _distinct([identifier(name) for name, _ in signature.parameters])
-        names = Names([*public, wanted])
-        module = Module(names, self.graph.device)
-        inner = [names.unused(p) if p in module.namespace or p in BUILT_IN else p for p in public]
-        values = [value for _, value in signature.parameters]
-        unpack, leaves = unpack_lines(list(zip(inner, values, strict=True)), names)
-        lines = write_lines(
-            self.graph, module, leaves, lambda texts: render_tree(self.out_tree, texts)
-        )
-        name = names.unused(f"{wanted}_") if wanted in module.builtins() else wanted
-        about = _docstring(describe(list(zip(public, values, strict=True))))
-        body = [*about, *[INDENT + line for line in unpack], *lines]
-        if inner == public:
-            program = [_ERRSTATE, f"def {name}({', '.join(public)}):", *body]
-        else:
-            # A parameter that is called `np`, say, must not hide the module's.
-            main, given = names.unused("main"), ", ".join(public)
-            program = [_ERRSTATE, f"def {main}({', '.join(inner)}):", *body, "", ""]
-            program += [f"def {name}({given}):", f"{INDENT}return {main}({given})"]
-        library = "CuPy" if CUPY in module.namespace else "NumPy"
-        try:
-            return module.text(f"Generated by funcgrad; needs only {library}.", program)
-        except TypeError as error:
-            message = f"{signature.name}: a constant of the program: {error}"
-            raise at_line(ExportError, message) from None
+    return EMITTERS
 
 
 def _render_list(texts: Sequence[str]) -> str:
     return f"[{', '.join(texts)}]"
-
-
-def _distinct(texts: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    for text in texts:
-        numbered = (f"{text}_{n}" for n in itertools.count(2))
-        found.append(text if text not in found else next(t for t in numbered if t not in found))
-    return found
-
-
-def _docstring(text: str) -> list[str]:
-    if not text:
-        return []
-    text = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
-    lines = textwrap.wrap(text, 90, break_on_hyphens=False, break_long_words=False)
-    if len(lines) == 1 and not lines[0].endswith('"'):
-        return [f'{INDENT}"""{lines[0]}"""']
-    return [f'{INDENT}"""', *[INDENT + line for line in lines], f'{INDENT}"""']
-
-
-def write_lines(
-    graph: Graph,
-    module: Module,
-    leaves: Sequence[str],
-    render: Callable[[Sequence[str]], str],
-    pass_inputs: bool = False,
-) -> list[str]:
-    """The lines of a function's body.
-
-    Args:
-        leaves: the names of the graph's inputs.
-        render: from the results' expressions to the one of the function's result.
-        pass_inputs: results may be inputs.
-    """
-    lines: list[str] = []
-    prepared = prepare(graph)
-    if graph.device == CPU:
-        prepared = mask_by_bits(prepared)
-    body = Body(prepared, module, lines, EMITTERS)
-    inputs = list(leaves)
-    for i, (var, leaf) in enumerate(zip(graph.inputs, leaves, strict=True)):
-        strong = strong_input(var, leaf, graph.device)
-        if strong is not None:
-            inputs[i] = body.fresh()
-            body.write(f"{inputs[i]} = {strong}")
-    results = body.results(body.run(inputs), pass_inputs)
-    body.write(f"return {render(results)}")
-    return lines
 
 
 class _Source:

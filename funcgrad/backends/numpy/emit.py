@@ -12,9 +12,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from funcgrad.backends.common.cost import is_alias
+from funcgrad.backends.common.prepare import is_alias, prepare
 from funcgrad.backends.common.spelling import dtype_name, spell
 from funcgrad.backends.numpy.liveness import Memory, memory_of
+from funcgrad.backends.numpy.masks import mask_by_bits
 from funcgrad.backends.numpy.module import CUPY, Module
 from funcgrad.core.aval import Aval
 from funcgrad.core.device import CPU, Device
@@ -41,7 +42,7 @@ class Body:
     """Writes one graph's equations; loops and branches nest bodies.
 
     Args:
-        graph: as `prepare` gives it.
+        graph: as `as_calls` gives it.
         emitters: by the names of primitives.
         depth: how deeply its lines are indented.
     """
@@ -296,7 +297,7 @@ def _takes_out(eqn: Eqn) -> bool:
     )
 
 
-def strong_input(var: Var, text: str, device: Device) -> str | None:
+def _strong_input(var: Var, text: str, device: Device) -> str | None:
     """An expression that makes an input NumPy's own number, where it may be Python's.
 
     In a program of a device it may not be an array without axes either.
@@ -306,3 +307,38 @@ def strong_input(var: Var, text: str, device: Device) -> str | None:
     if var.aval.weak or (var.aval.dtype == bool and not var.aval.shape):
         return f"{dtype_name(var.aval.dtype)}({text})"
     return f"{text}[()]" if device != CPU and not var.aval.shape else None
+
+
+def as_calls(graph: Graph) -> Graph:
+    """The graph as it is written."""
+    prepared = prepare(graph)
+    return mask_by_bits(prepared) if prepared.device == CPU else prepared
+
+
+def write_lines(
+    graph: Graph,
+    module: Module,
+    emitters: Mapping[str, Emitter],
+    leaves: Sequence[str],
+    render: Callable[[Sequence[str]], str],
+    pass_inputs: bool = False,
+) -> list[str]:
+    """The lines of a function's body.
+
+    Args:
+        graph: as `as_calls` gives it.
+        leaves: the names of the graph's inputs.
+        render: from the results' expressions to the one of the function's result.
+        pass_inputs: results may be inputs.
+    """
+    lines: list[str] = []
+    body = Body(graph, module, lines, emitters)
+    inputs = list(leaves)
+    for i, (var, leaf) in enumerate(zip(graph.inputs, leaves, strict=True)):
+        strong = _strong_input(var, leaf, module.device)
+        if strong is not None:
+            inputs[i] = body.fresh()
+            body.write(f"{inputs[i]} = {strong}")
+    results = body.results(body.run(inputs), pass_inputs)
+    body.write(f"return {render(results)}")
+    return lines

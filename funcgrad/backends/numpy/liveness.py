@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.backends.common.cost import is_alias
+from funcgrad.backends.common.prepare import is_alias
 from funcgrad.core.aval import Aval
 from funcgrad.core.graph import Const, Eqn, Graph, graphs_in
 from funcgrad.primitives import control_flow

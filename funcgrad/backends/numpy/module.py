@@ -1,20 +1,17 @@
-"""A generated Python module: helper functions, constants, and the program's text."""
+"""A generated Python module: helper functions and constants, beside the program's lines."""
 
 from __future__ import annotations
 
 import builtins
 import keyword
 import sys
-import textwrap
-from collections.abc import Callable, Iterable, Sequence
-from types import FunctionType, ModuleType
+from collections.abc import Callable, Iterable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.common.spelling import spell
-from funcgrad.backends.numpy.helpers import copied
-from funcgrad.core.device import CPU, Device, is_array, is_cupys
+from funcgrad.core.device import CPU, Device, is_array
 from funcgrad.core.printing import letters
 from funcgrad.core.snapshot import snapshot
 
@@ -22,7 +19,8 @@ from funcgrad.core.snapshot import snapshot
 BUILT_IN = frozenset({"np", "range", "reversed", "complex"})
 # CuPy's name, in programs that run on a device.
 CUPY = "cp"
-WIDTH = 100
+# Above each function: what NumPy would warn of is no news of a compiled program.
+ERRSTATE = '@np.errstate(all="ignore")'
 
 
 class Names:
@@ -55,12 +53,14 @@ class Module:
     """Collects what a program needs besides its own lines.
 
     Attributes:
+        device: where the program runs.
         names: the names taken, in the module and in its functions.
         namespace: what the program's text refers to, for running it in this process.
         functions: texts of functions that the program calls.
     """
 
     def __init__(self, names: Names, device: Device = CPU) -> None:
+        self.device = device
         self.names = names
         self.namespace: dict[str, Any] = {"np": np}
         self._modules: dict[str, str] = {}
@@ -70,13 +70,10 @@ class Module:
             self._modules[CUPY] = "cupy"
         self.functions: list[str] = []
         self._helpers: dict[FunctionType, str] = {}
-        self._copies: dict[FunctionType, str] = {}
         self._constants: dict[str, Any] = {}
         self._named: dict[Any, str] = {}
         # What is named by its id must live as long as the names are given.
         self._kept: list[Any] = []
-
-    # -- what lines refer to ----------------------------------------------------------
 
     def helper(self, function: FunctionType, run: Callable[..., Any] | None = None) -> str:
         """The name under which a primitive's own implementation is available.
@@ -121,73 +118,3 @@ class Module:
         name = self.names.unused(name_hint or f"const{len(self._constants)}")
         self._constants[name] = self.namespace[name] = value
         return name
-
-    # -- the text ---------------------------------------------------------------------
-
-    def text(self, docstring: str, lines: Sequence[str]) -> str:
-        """The complete module, `lines` at its end.
-
-        Raises:
-            ValueError: a primitive's implementation cannot be copied.
-            TypeError: a constant cannot be written.
-        """
-        self._copy_helpers()
-        constants = [_wrap(f"{name} = {_spell(value)}") for name, value in self._constants.items()]
-        imports = [
-            f"import {m}" if m == a else f"import {m} as {a}" for a, m in self._modules.items()
-        ]
-        if any("base64." in line for line in constants):
-            imports.insert(0, "import base64")
-        head = [f'"""{docstring}"""', ""]
-        if any(copied(function).annotated for function in self._helpers):
-            head += ["from __future__ import annotations", ""]
-        if imports:
-            head += [*imports, ""]
-        parts = ["\n".join([*head, "import numpy as np"])]
-        if constants:
-            parts.append("\n".join(constants))
-        parts += [*self._copies.values(), *self.functions, "\n".join(lines)]
-        return "\n\n\n".join(parts) + "\n"
-
-    def builtins(self) -> frozenset[str]:
-        """The names of Python's own that the module must not hide."""
-        self._copy_helpers()
-        return BUILT_IN.union(*(copied(function).builtins for function in self._helpers))
-
-    def _copy_helpers(self) -> None:
-        """Copy the helpers' sources, and those of what they refer to."""
-        while len(self._copies) < len(self._helpers):
-            function = next(f for f in self._helpers if f not in self._copies)
-            copy = copied(function)
-            names = {used: self._reference(used, function.__globals__[used]) for used in copy.uses}
-            self._copies[function] = copy.renamed(names, self._helpers[function])
-
-    def _reference(self, name: str, value: Any) -> str:
-        """What stands for a global name of a helper."""
-        if value is np:
-            return "np"
-        if isinstance(value, FunctionType):
-            if value not in self._helpers:
-                self._helpers[value] = self.names.unused(name)
-            return self._helpers[value]
-        key = ("global", name, id(value))
-        if key not in self._named:
-            if isinstance(value, ModuleType):
-                self._named[key] = self.names.unused(name)
-                self._modules[self._named[key]] = value.__name__
-            else:
-                self._named[key] = self._define(value, name)
-        return self._named[key]
-
-
-def _spell(value: Any) -> str:
-    return f"{CUPY}.asarray({spell(value.get())})" if is_cupys(type(value)) else spell(value)
-
-
-def _wrap(line: str) -> str:
-    """A long line of numbers in brackets on several lines."""
-    if len(line) <= WIDTH or '"' in line or "'" in line:
-        return line
-    return textwrap.fill(
-        line, WIDTH, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
-    )

@@ -8,7 +8,6 @@ cache.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import re
 import struct
@@ -23,7 +22,7 @@ from funcgrad.backends.llvm.runtime.codegen import Job, Part
 from funcgrad.backends.llvm.runtime.host import vector_bytes as vector_bytes
 from funcgrad.records import NamedTuple
 
-_DECLARED = re.compile(r"^declare\b.*?@([\w.$]+)\(", re.MULTILINE)
+_DECLARED = r"^declare\b.*?@([\w.$]+)\("
 # With a constant as only the releases of LLVM know it that our IR is written for.
 _PROBE = """
 define i32 @probe(i32 %a) {
@@ -139,7 +138,8 @@ def source(parts: Sequence[Part], outside: Iterable[str] = ()) -> Source:
 
 def declared(text: str) -> list[str]:
     """What IR takes from outside of its module."""
-    return [name for name in _DECLARED.findall(text) if not name.startswith("llvm.")]
+    names = re.findall(_DECLARED, text, re.MULTILINE)
+    return [name for name in names if not name.startswith("llvm.")]
 
 
 def load_code(name: str, outside: Iterable[str]) -> Code | None:
@@ -166,13 +166,13 @@ def register_later(name: str, find: Callable[[], int]) -> None:
 @cache
 def available() -> str | None:
     """None where native code can be made and run; else the reason why not."""
-    if importlib.util.find_spec("llvmlite") is None:
-        return "llvmlite is not installed"
     try:
         address = (code := compile_ir(_PROBE)).address("probe")
         answer = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)(address)(1)
         del code
     except ImportError as error:
+        if error.name == "llvmlite":
+            return "llvmlite is not installed"
         return f"llvmlite cannot be imported ({error})"
     except (OSError, RuntimeError, AttributeError, KeyError) as error:
         return f"machine code cannot be made here ({error})"
