@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING, Any
 
 from funcgrad._spatial import (
     LAYOUTS,
@@ -24,6 +22,9 @@ from funcgrad.errors import ArgumentError, OperandTypeError, ShapeError, at_line
 from funcgrad.numpy.convert import promote
 from funcgrad.primitives import convolution as primitives
 from funcgrad.primitives.structural import FULL, Entry, embed
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 Sizes = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
 from funcgrad._spatial import (
     LAYOUTS,
@@ -27,6 +26,9 @@ from funcgrad.core.tracer import bind
 from funcgrad.errors import ArgumentError, OperandTypeError, ShapeError, at_line
 from funcgrad.numpy.convert import as_array
 from funcgrad.primitives import pooling as primitives
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
 
 Sizes = int | Sequence[int]
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
