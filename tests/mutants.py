@@ -8,7 +8,8 @@ Each mutant is one operator, number or condition of `funcgrad` changed, in memor
 as they are. Of the recorded tests, those that execute the changed line run until one fails: of each
 test function a case, the cheapest first, then of each another. A failure counts where the test
 passes without the change. What survives is printed, to be read: some mutants change nothing that
-one could see. Tests that start interpreters of their own do not see the change there.
+one could see; so are lines that no recorded test executes. Tests that start interpreters of their
+own do not see the change there.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ SWAPS: dict[type, type] = {
 # A test that takes so many times as long as recorded, and so many seconds more, never ends.
 SLOWER, MORE_SECONDS = 20, 20
 SURVIVES, FAILS = 0, 1
+CACHE = type(cache(lambda: None))
 
 
 # --- mutants ----------------------------------------------------------------------------
@@ -184,6 +186,22 @@ def living() -> dict[Any, list[FunctionType]]:
     return found
 
 
+@cache
+def caches() -> list[Callable[[], None]]:
+    """What empties the library's caches of what the unchanged code has found."""
+    from funcgrad.core.lru_cache import LruCache
+
+    found: list[Callable[[], None]] = []
+    for value in gc.get_objects():
+        # The machine's own state, such as the threads that are there, stays.
+        name = getattr(value, "__module__", None) if type(value) is CACHE else None
+        if str(name).startswith("funcgrad") and not str(name).startswith("funcgrad.backends.llvm"):
+            found.append(value.cache_clear)
+        elif type(value) is LruCache:
+            found.append(value._entries.clear)
+    return found
+
+
 def replacements(mutant: Mutant) -> list[tuple[FunctionType, CodeType]]:
     """Functions and their code as the mutant has it; none where it has to be imported."""
     old, new = compiled(mutant.path, None), compiled(mutant.path, mutant.number)
@@ -233,6 +251,8 @@ class Executed:
         if not found or imported:
             statement = statement_at(mutant.path, mutant.line)
             found |= self.by(mutant.path, lines_of(statement))
+            if not found:
+                return [], False
             for name in names_of(statement):
                 for path, line in mentions(name):
                     found |= self.by(path, range(line, line + 1))
@@ -259,7 +279,10 @@ def statement_at(path: str, line: int) -> ast.stmt:
 
 
 def lines_of(statement: ast.stmt) -> range:
-    return range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
+    """Those of a statement, without the ones within."""
+    body = getattr(statement, "body", None)
+    end = body[0].lineno if body else (statement.end_lineno or statement.lineno) + 1
+    return range(statement.lineno, max(end, statement.lineno + 1))
 
 
 def names_of(statement: ast.stmt) -> set[str]:
@@ -342,7 +365,7 @@ class Trier:
     def __init__(self, mutants: Sequence[Mutant], executed: Executed | None, options: Any):
         self.mutants, self.executed, self.options = mutants, executed, options
         self.is_sound = cache(self._is_sound)
-        self.noticed = 0
+        self.noticed = self.unexecuted = 0
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection(self) -> None:
@@ -360,11 +383,12 @@ class Trier:
         self.items = {item.nodeid: item for item in session.items}
         self.expected = self.executed.seconds if self.executed else {}
         living()
+        caches()
         gc.freeze()
         for count, mutant in enumerate(self.mutants, 1):
             start = time.monotonic()
             print(f"{mutant}: {self.outcome(mutant)}, {time.monotonic() - start:.1f} s")
-            print(f"{self.noticed} of {count} noticed", flush=True)
+            print(f"{self.noticed} of {count} noticed, {self.unexecuted} not executed", flush=True)
         return True
 
     def outcome(self, mutant: Mutant) -> str:
@@ -373,7 +397,8 @@ class Trier:
             tests, imported = self.executed.select(mutant)
         tests = [name for name in tests if name in self.items]
         if not tests:
-            return "SURVIVES: no test executes it"
+            self.unexecuted += 1
+            return "NOT EXECUTED by any of the tests"
         found = [] if imported else replacements(mutant)
         while tests:
             status, told = self.attempt(mutant, found, tests)
@@ -392,6 +417,8 @@ class Trier:
         def work(tell: int) -> int:
             for function, code in found:
                 function.__code__ = code
+            for clear in caches():
+                clear()
             return run([self.items[n] for n in tests], self.options.seconds, self.expected, tell)
 
         return in_a_fork(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -279,16 +280,24 @@ def plan_of(function: Callable[..., Any], *args: Any, donated: tuple[int, ...] =
     return str(plan_program(planned_graph(graph, target), target, Lines(graph), donated))
 
 
-def texts() -> dict[str, str]:
-    """What is printed, by the name of the file that it is kept in."""
-    found: dict[str, str] = {}
+def graph_of(function: Callable[..., Any], *args: Any, then: Any = lambda graph: graph) -> str:
+    return str(then(fg.make_graph(function)(*args)))
+
+
+def source_of(function: Callable[..., Any], *args: Any) -> str:
+    return fg.jit(function, backend="numpy").lower(*args).text
+
+
+def texts() -> dict[str, Callable[[], str]]:
+    """What prints each text, by the name of the file that it is kept in."""
+    found: dict[str, Callable[[], str]] = {}
     for name, (function, args) in PLANS.items():
-        found[f"plan of {name}"] = plan_of(function, *args)
+        found[f"plan of {name}"] = partial(plan_of, function, *args)
     for name, (function, args) in GRAPHS.items():
-        graph = fg.make_graph(function)(*args)
-        found[f"graph of {name}"] = str(graph)
-        if name in SIMPLIFIED:
-            found[f"simplified {name}"] = str(simplify(graph))
+        found[f"graph of {name}"] = partial(graph_of, function, *args)
+    for name in SIMPLIFIED:
+        function, args = GRAPHS[name]
+        found[f"simplified {name}"] = partial(graph_of, function, *args, then=simplify)
     for name, (function, args) in SOURCES.items():
-        found[f"source of {name}"] = fg.jit(function, backend="numpy").lower(*args).text
+        found[f"source of {name}"] = partial(source_of, function, *args)
     return found
