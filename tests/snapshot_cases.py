@@ -187,6 +187,16 @@ def max_pool(x: Any) -> Any:
     return np.max(windows, axis=(-2, -1))
 
 
+def pooled(function: Callable[..., Any], *shape: int) -> Callable[..., Any]:
+    """The sums of a function over windows of the last axes."""
+    axes = tuple(range(-len(shape), 0))
+    return lambda x: np.sum(function(sliding_window_view(x, shape, axes)), axis=axes)
+
+
+def far_windows(x: Any, w: Any) -> Any:
+    return np.sum(np.tanh(sliding_window_view(x, 40, axis=2)[:, :, ::2] @ w))
+
+
 def optimiser(params: Any, moments: Any, grads: Any) -> Any:
     moments = [0.9 * m + 0.1 * g for m, g in zip(moments, grads, strict=True)]
     return [p - 0.01 * m for p, m in zip(params, moments, strict=True)], moments
@@ -248,6 +258,27 @@ PLANS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (np.array(True), single(300)),
     ),
     "small": (lambda a, x: np.tanh(a @ x), (single(3, 3), single(3))),
+    "gradient of far windows": (fg.grad(far_windows), (single(20, 1, 300), single(40))),
+    "turned windows": (
+        lambda x: np.max(sliding_window_view(x, 5, axis=1)[:, ::-1], axis=-1),
+        (single(300, 60),),
+    ),
+    "windows in a row": (
+        lambda x: np.max(sliding_window_view(x, 5, axis=1).reshape(-1, 5), axis=-1),
+        (single(300, 60),),
+    ),
+    "windows of much work": (pooled(np.tanh, 8, 8), (single(40, 60),)),
+    "windows of some work": (pooled(lambda x: x / 3.0, 6, 6), (single(40, 60),)),
+    "sums of short rows": (
+        lambda *xs: [np.sum(x, axis=-1) for x in xs],
+        (single(256, 3), single(3000, 2), single(3000, 1)),
+    ),
+    "sums over short rows": (lambda x: np.sum(x, axis=0), (single(3000, 3),)),
+    "sums and elements of short rows": (
+        lambda x: (np.sum(x * x, axis=-1), np.cos(x)),
+        (single(3000, 4),),
+    ),
+    "turned axes": (lambda x: x.transpose(2, 1, 0), (single(40, 50, 60),)),
     "two sums over rows": (
         lambda x: (np.sum(np.exp(x), axis=0), np.sum(x, axis=0)),
         (single(3000, 400),),

@@ -260,6 +260,26 @@ def test_complex_cotangents_of_real_arguments_are_refused(mode: str) -> None:
         MODES[mode](fg.grad(lambda x: np.sum(g(x))))(X)
 
 
+def _cubed(x: Any, t: Any) -> Any:
+    return fg.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, c[1] * x), (0, t))[1]
+
+
+@every_mode
+@pytest.mark.parametrize("kind", ["jvp", "vjp"])
+def test_rules_without_reverse_mode_are_refused_where_they_are_needed(kind: str, mode: str) -> None:
+    if kind == "jvp":
+        f = by_jvp(lambda x: x**4, lambda xs, ts: (xs[0] ** 4, 4.0 * _cubed(xs[0], ts[0])))
+    else:
+        slope = fg.grad(lambda x: np.sum(_cubed(x, x)))
+        f = by_vjp(lambda x: x**4, lambda x: (x**4, slope(x)), lambda slope, ct: (ct * slope,))
+
+    with pytest.raises(errors.NotDifferentiableError, match="while_loop"):
+        MODES[mode](fg.grad(lambda x: np.sum(f(x) + x)))(X)
+    found = MODES[mode](fg.grad(lambda x: (np.sum(x * x), f(x)), has_aux=True))(X)
+    np.testing.assert_allclose(found[0], 2.0 * X)
+    np.testing.assert_allclose(found[1], X**4)
+
+
 @every_mode
 @pytest.mark.parametrize("kind", ["jvp", "vjp"])
 def test_python_numbers_beside_float32_stay_weak(kind: str, mode: str) -> None:
