@@ -193,8 +193,8 @@ def pooled(function: Callable[..., Any], *shape: int) -> Callable[..., Any]:
     return lambda x: np.sum(function(sliding_window_view(x, shape, axes)), axis=axes)
 
 
-def far_windows(x: Any, w: Any) -> Any:
-    return np.sum(np.tanh(sliding_window_view(x, 40, axis=2)[:, :, ::2] @ w))
+def far_windows(x: Any) -> Any:
+    return sliding_window_view(x, 40, axis=2)[:, :, ::2]
 
 
 def optimiser(params: Any, moments: Any, grads: Any) -> Any:
@@ -258,7 +258,7 @@ PLANS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (np.array(True), single(300)),
     ),
     "small": (lambda a, x: np.tanh(a @ x), (single(3, 3), single(3))),
-    "gradient of far windows": (fg.grad(far_windows), (single(20, 1, 300), single(40))),
+    "added windows": (pull(far_windows), (single(20, 1, 300), single(20, 1, 131, 40))),
     "turned windows": (
         lambda x: np.max(sliding_window_view(x, 5, axis=1)[:, ::-1], axis=-1),
         (single(300, 60),),
