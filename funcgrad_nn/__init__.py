@@ -32,6 +32,14 @@ from .activations import (
     softmax,
     softplus,
 )
+from .convolution import (
+    Conv1d,
+    Conv2d,
+    Conv3d,
+    ConvTranspose1d,
+    ConvTranspose2d,
+    ConvTranspose3d,
+)
 from .data import ArrayDataset, DataLoader, Dataset, Subset, random_split, read_idx, write_idx
 from .layers import (
     GELU,
@@ -60,22 +68,48 @@ from .losses import (
 )
 from .module import Layer
 from .optimizers import AdamState, Optimizer, SGDState, adam, adamw, sgd
+from .pooling import (
+    AdaptiveAvgPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    GlobalAvgPool,
+    GlobalMaxPool,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
+)
 from .serialization import load, save
 from .summary import Summary, SummaryRow, summary
 
 __all__ = [
     "GELU",
     "AdamState",
+    "AdaptiveAvgPool2d",
     "ArrayDataset",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "DataLoader",
     "Dataset",
     "Flatten",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
     "Identity",
     "Lambda",
     "Layer",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
     "Optimizer",
     "ReLU",
     "SGDState",

@@ -82,7 +82,7 @@ class Linear(Layer):
 
     def apply(self, params: Params, x: Any) -> Any:
         self._check_input(x.shape, "inputs must have shape (..., n) with n =")
-        self._check_params(params)
+        check_params(self, params, self._param_shapes())
         outputs = x @ params["weight"]
         return outputs + params["bias"] if self.bias else outputs
 
@@ -107,20 +107,23 @@ class Linear(Layer):
             "of all but the batch's).",
         )
 
-    def _check_params(self, params: Params) -> None:
-        wanted: dict[str, Shape] = {"weight": (self.in_features, self.out_features)}
-        if self.bias:
-            wanted["bias"] = (self.out_features,)
-        try:
-            found = {name: params[name].shape for name in params}
-        except (TypeError, AttributeError, IndexError):
-            raise _no_params(self, params, f"a dict of arrays of shapes {wanted}") from None
-        if found != wanted:
-            raise shape_error(
-                self,
-                f"takes parameters of shapes {wanted}, got {found}. Pass what init has made for "
-                "this very layer.",
-            )
+    def _param_shapes(self) -> dict[str, Shape]:
+        shapes: dict[str, Shape] = {"weight": (self.in_features, self.out_features)}
+        return {**shapes, "bias": (self.out_features,)} if self.bias else shapes
+
+
+def check_params(layer: Layer, params: Params, wanted: dict[str, Shape]) -> None:
+    """Raise an error for parameters that are no dict of arrays of these shapes."""
+    try:
+        found = {name: params[name].shape for name in params}
+    except (TypeError, AttributeError, IndexError):
+        raise _no_params(layer, params, f"a dict of arrays of shapes {wanted}") from None
+    if found != wanted:
+        raise shape_error(
+            layer,
+            f"takes parameters of shapes {wanted}, got {found}. Pass what init has made for "
+            "this very layer.",
+        )
 
 
 def _no_params(layer: Layer, params: Params, wanted: str) -> TreeMismatchError:

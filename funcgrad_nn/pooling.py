@@ -1,0 +1,221 @@
+"""Pooling layers, with PyTorch's names and defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import funcgrad as fg
+
+from ._spatial import Padding, Sizes, SpatialLayer
+from .module import Layer, Params, shape_error
+
+__all__ = [
+    "AdaptiveAvgPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "GlobalAvgPool",
+    "GlobalMaxPool",
+    "MaxPool1d",
+    "MaxPool2d",
+    "MaxPool3d",
+]
+
+
+class _MaxPool(SpatialLayer):
+    kernel_size: Sizes
+    stride: Sizes | None = None
+    padding: Padding = 0
+    dilation: Sizes = 1
+    layout: str | None = None
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return self.computed(
+            fg.max_pool,
+            x,
+            self.kernel_size,
+            strides=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+        )
+
+
+class _AvgPool(SpatialLayer):
+    kernel_size: Sizes
+    stride: Sizes | None = None
+    padding: Padding = 0
+    count_include_pad: bool = True
+    layout: str | None = None
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return self.computed(
+            fg.avg_pool,
+            x,
+            self.kernel_size,
+            strides=self.stride,
+            padding=self.padding,
+            count_include_pad=self.count_include_pad,
+        )
+
+
+class MaxPool1d(_MaxPool):
+    """:func:`funcgrad.max_pool` over one axis of space; for all else see :class:`MaxPool2d`.
+
+    >>> nn.MaxPool1d(2)({}, np.array([[[1.0, 3.0, 2.0, 2.0]]]))
+    array([[[3., 2.]]])
+    """
+
+    rank = 1
+
+
+class MaxPool2d(_MaxPool):
+    """:func:`funcgrad.max_pool` over two axes of space: the largest element in each window.
+
+    Args:
+        kernel_size: the lengths of windows: an integer, or one for each axis, as the others.
+        stride: by how much windows move, by default their lengths.
+        padding: that no window takes its result from, at most half a window: an integer, one or
+            a pair for each axis, ``"same"``, or ``"valid"``.
+        dilation: how far apart the elements of a window are.
+        layout: ``"NCHW"``, the default, or ``"NHWC"``.
+
+    >>> nn.MaxPool2d(2)({}, np.arange(16.0).reshape(1, 1, 4, 4))
+    array([[[[ 5.,  7.],
+             [13., 15.]]]])
+    """
+
+    rank = 2
+
+
+class MaxPool3d(_MaxPool):
+    """:func:`funcgrad.max_pool` over three axes of space; for all else see :class:`MaxPool2d`.
+
+    >>> nn.MaxPool3d(2)({}, np.ones((1, 2, 4, 4, 4))).shape
+    (1, 2, 2, 2, 2)
+    """
+
+    rank = 3
+
+
+class AvgPool1d(_AvgPool):
+    """:func:`funcgrad.avg_pool` over one axis of space; for all else see :class:`AvgPool2d`.
+
+    >>> nn.AvgPool1d(2)({}, np.array([[[1.0, 3.0, 2.0, 2.0]]]))
+    array([[[2., 2.]]])
+    """
+
+    rank = 1
+
+
+class AvgPool2d(_AvgPool):
+    """:func:`funcgrad.avg_pool` over two axes of space: the mean of each window.
+
+    Args:
+        kernel_size: the lengths of windows: an integer, or one for each axis, as the others.
+        stride: by how much windows move, by default their lengths.
+        padding: zeros around the inputs, at most half a window: an integer, one or a pair for
+            each axis, ``"same"``, or ``"valid"``.
+        count_include_pad: whether these zeros count as elements.
+        layout: ``"NCHW"``, the default, or ``"NHWC"``.
+
+    >>> nn.AvgPool2d(2)({}, np.arange(16.0).reshape(1, 1, 4, 4))
+    array([[[[ 2.5,  4.5],
+             [10.5, 12.5]]]])
+    """
+
+    rank = 2
+
+
+class AvgPool3d(_AvgPool):
+    """:func:`funcgrad.avg_pool` over three axes of space; for all else see :class:`AvgPool2d`.
+
+    >>> nn.AvgPool3d(2)({}, np.ones((1, 2, 4, 4, 4))).shape
+    (1, 2, 2, 2, 2)
+    """
+
+    rank = 3
+
+
+class AdaptiveAvgPool2d(SpatialLayer):
+    """Means of so many windows as asked for, whatever the size of the images.
+
+    Window i of n on an axis of length S reaches from floor(i S / n) to ceil((i + 1) S / n), as in
+    PyTorch.
+
+    Args:
+        output_size: the lengths of the outputs' axes of space: an integer, or one for each.
+        layout: ``"NCHW"``, the default, or ``"NHWC"``.
+
+    >>> nn.AdaptiveAvgPool2d(2)({}, np.arange(9.0).reshape(1, 1, 3, 3))
+    array([[[[2., 3.],
+             [5., 6.]]]])
+    """
+
+    output_size: Sizes
+    layout: str | None = None
+
+    rank = 2
+
+    def apply(self, params: Params, x: Any) -> Any:
+        if len(x.shape) != 4:
+            raise shape_error(self, f"inputs must have the axes {self.axes}, got shape {x.shape}.")
+        size = self.output_size
+        counts = size if isinstance(size, tuple) else (size, size)
+        lengths = x.shape[1:3] if self.channels_last else x.shape[2:]
+        if all(n % count == 0 for n, count in zip(lengths, counts, strict=True)):
+            window = tuple(n // count for n, count in zip(lengths, counts, strict=True))
+            return self.computed(fg.avg_pool, x, window)
+        dtype = x.dtype if x.dtype.kind in "fc" else np.dtype(float)
+        rows, columns = (_means(n, count, dtype) for n, count in zip(lengths, counts, strict=True))
+        axes = "nhwc,ph,qw->npqc" if self.channels_last else "nchw,ph,qw->ncpq"
+        return np.einsum(axes, x, rows, columns)
+
+
+def _means(length: int, count: int, dtype: Any) -> np.ndarray:
+    """The matrix that takes the means of `count` windows of an axis."""
+    i, at = np.arange(count)[:, None], np.arange(length)
+    inside = (at >= i * length // count) & (at < -(-(i + 1) * length // count))
+    return (inside / inside.sum(1, keepdims=True)).astype(dtype)
+
+
+class GlobalAvgPool(Layer):
+    """The mean of each channel over all axes of space: ``(N, C, ...)`` becomes ``(N, C)``.
+
+    Args:
+        channels_last: whether channels are the last axis, instead of the one behind the batch's.
+
+    >>> nn.GlobalAvgPool()({}, np.arange(8.0).reshape(1, 2, 2, 2))
+    array([[1.5, 5.5]])
+    """
+
+    channels_last: bool = False
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return np.mean(x, _space(self, x, self.channels_last))
+
+
+class GlobalMaxPool(Layer):
+    """The largest element of each channel: ``(N, C, ...)`` becomes ``(N, C)``.
+
+    Args:
+        channels_last: whether channels are the last axis, instead of the one behind the batch's.
+
+    >>> nn.GlobalMaxPool()({}, np.arange(8.0).reshape(1, 2, 2, 2))
+    array([[3., 7.]])
+    """
+
+    channels_last: bool = False
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return np.max(x, _space(self, x, self.channels_last))
+
+
+def _space(layer: Layer, x: Any, channels_last: bool) -> tuple[int, ...]:
+    rank = len(x.shape)
+    if rank < 3:
+        raise shape_error(
+            layer, f"inputs must have axes of batch, channels and space, got shape {x.shape}."
+        )
+    return tuple(range(1, rank - 1)) if channels_last else tuple(range(2, rank))
