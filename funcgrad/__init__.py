@@ -18,6 +18,7 @@ from funcgrad.convolution import conv, conv_transpose
 from funcgrad.core import execution as _execution
 from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Graph
+from funcgrad.core.tracer import trace_level
 from funcgrad.devices import device_get, device_put
 from funcgrad.numpy.updates import at
 from funcgrad.pooling import avg_pool, max_pool, min_pool
@@ -75,6 +76,7 @@ __all__ = [
     "scan",
     "stop_gradient",
     "switch",
+    "trace_level",
     "tree",
     "value_and_grad",
     "vjp",

@@ -661,6 +661,23 @@ class LayerShapeError(ShapeError):
         return f"{where}{self.layer}: {self.problem}"
 
 
+class TrainingModeError(FuncgradError, ValueError):
+    """A layer cannot do in training mode what it is there for.
+
+    Fails, for want of a key::
+
+        model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5))
+        params = model.init(0, 3)
+        model.train(params, np.ones((4, 3), np.float32))
+
+    Mended: pass one, another for each step::
+
+        model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5))
+        params = model.init(0, 3)
+        model.train(params, np.ones((4, 3), np.float32), fg.random.key(1))
+    """
+
+
 class MissingDependencyError(FuncgradError, ImportError):
     """An optional package is needed and not installed.
 

@@ -41,6 +41,8 @@ from .convolution import (
     ConvTranspose3d,
 )
 from .data import ArrayDataset, DataLoader, Dataset, Subset, random_split, read_idx, write_idx
+from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from .embedding import Embedding
 from .layers import (
     GELU,
     Flatten,
@@ -66,8 +68,20 @@ from .losses import (
     mse,
     nll,
 )
-from .module import Layer
+from .module import Layer, Parameter
+from .normalization import (
+    BatchNorm,
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    BatchStatistics,
+    GroupNorm,
+    InstanceNorm,
+    LayerNorm,
+    RMSNorm,
+)
 from .optimizers import AdamState, Optimizer, SGDState, adam, adamw, sgd
+from .parameters import State, named_parameters, num_parameters, trainable
 from .pooling import (
     AdaptiveAvgPool2d,
     AvgPool1d,
@@ -90,6 +104,11 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "BatchNorm",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "BatchStatistics",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -98,12 +117,20 @@ __all__ = [
     "ConvTranspose3d",
     "DataLoader",
     "Dataset",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    "Embedding",
     "Flatten",
     "GlobalAvgPool",
     "GlobalMaxPool",
+    "GroupNorm",
     "Identity",
+    "InstanceNorm",
     "Lambda",
     "Layer",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSoftmax",
@@ -111,6 +138,8 @@ __all__ = [
     "MaxPool2d",
     "MaxPool3d",
     "Optimizer",
+    "Parameter",
+    "RMSNorm",
     "ReLU",
     "SGDState",
     "Sequential",
@@ -118,6 +147,7 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softplus",
+    "State",
     "Subset",
     "Summary",
     "SummaryRow",
@@ -137,7 +167,9 @@ __all__ = [
     "load",
     "log_softmax",
     "mse",
+    "named_parameters",
     "nll",
+    "num_parameters",
     "one_hot",
     "random_split",
     "read_idx",
@@ -149,5 +181,6 @@ __all__ = [
     "softmax",
     "softplus",
     "summary",
+    "trainable",
     "write_idx",
 ]

@@ -8,12 +8,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from funcgrad.errors import ArgumentError, OperandTypeError
+from funcgrad.errors import ArgumentError, IndexRangeError, OperandTypeError
 
 HALF, SINGLE, DOUBLE = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.float64)
 
 _WHOLE: tuple[type, ...] = (np.integer, np.bool_)
 _FLOATS: tuple[type, ...] = (np.floating,)
+_ARRAYS: tuple[type, ...] = (np.ndarray, np.generic)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,6 +79,23 @@ def squared_size(x: Any) -> Any:
     """|x| squared."""
     complex_ = getattr(x, "dtype", DOUBLE).kind == "c"
     return x.real**2 + x.imag**2 if complex_ else np.square(x)
+
+
+def checked_indices(x: Any, count: int, problem: Callable[[Any, Any], str]) -> Any:
+    """Integers from 0 to below `count`; a negative index would count from the end.
+
+    Where they have no values yet, they become such that one out of range is an error.
+
+    Raises:
+        IndexRangeError: one is out of range, with what `problem(low, high)` says.
+    """
+    if not isinstance(x, _ARRAYS) and not hasattr(x, "__cuda_array_interface__"):
+        # What int64 cannot hold becomes negative.
+        x = x.astype(np.int64)
+        return np.where(x < 0, count, x)
+    if x.size and (x.min() < 0 or x.max() >= count):
+        raise IndexRangeError(problem(x.min(), x.max()))
+    return x
 
 
 def refuse_complex(name: str, *values: Any) -> None:

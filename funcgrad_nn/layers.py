@@ -143,6 +143,9 @@ class Sequential(Layer):
     Args:
         *layers: layers, or plain functions of arrays such as ``np.tanh``.
 
+    A layer that is there twice (one object, not two equal ones) is shared, as in PyTorch: its
+    parameters stand at its first place, an empty dict at the others.
+
     ``model[1]`` is the layer at a position, ``model[:2]`` a Sequential of the first two, to be
     used with ``params[1]`` and ``params[:2]``.
 
@@ -167,16 +170,19 @@ class Sequential(Layer):
     layers: tuple[Layer, ...]
 
     def __init__(self, *layers: Layer | Callable[[Any], Any]) -> None:
-        object.__setattr__(self, "layers", tuple([_as_layer(layer) for layer in layers]))
+        self.layers = tuple([_as_layer(layer) for layer in layers])
+        first = {id(layer): i for i, layer in reversed([*enumerate(self.layers)])}
+        self._places = tuple([first[id(layer)] for layer in self.layers])
 
     def init_params(self, key: Key, input_shape: Shape, dtype: np.dtype[Any]) -> Params:
         params: list[Params] = []
         shape = input_shape
-        for i, layer in enumerate(self.layers):
+        for i, (at, layer) in enumerate(zip(self._places, self.layers, strict=True)):
             try:
                 # Folded in rather than split, so that layers added behind change no other.
-                params.append(layer.init(random.fold_in(key, i), shape, dtype))
-                shape = layer.output_shape(params[-1], shape, dtype)
+                own = layer.init(random.fold_in(key, i), shape, dtype) if at == i else params[at]
+                params.append(own if at == i else {})
+                shape = layer.output_shape(own, shape, dtype)
             except Exception as error:
                 note_child(error, self, str(i), layer)
                 raise
@@ -185,9 +191,9 @@ class Sequential(Layer):
     def apply(self, params: Params, x: Any) -> Any:
         if not is_sequence(params) or len(params) != len(self.layers):
             raise _wrong_number(self, params)
-        for i, layer in enumerate(self.layers):
+        for i, (at, layer) in enumerate(zip(self._places, self.layers, strict=True)):
             try:
-                x = layer(params[i], x)
+                x = layer(params[at], x)
             except Exception as error:
                 note_child(error, self, str(i), layer)
                 raise

@@ -14,12 +14,19 @@ from typing import Any, Literal
 import numpy as np
 
 import funcgrad.numpy as fnp
-from funcgrad.errors import ArgumentError, IndexRangeError, OperandTypeError, ShapeError
+from funcgrad.errors import ArgumentError, OperandTypeError, ShapeError
 
-from ._numbers import DOUBLE, as_number, checked, computed_in, narrow, refuse_complex, squared_size
+from ._numbers import (
+    DOUBLE,
+    as_number,
+    checked,
+    checked_indices,
+    computed_in,
+    narrow,
+    refuse_complex,
+    squared_size,
+)
 from .activations import shifted_logits, softplus
-
-_ARRAYS: tuple[type, ...] = (np.ndarray, np.generic)
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -159,21 +166,14 @@ def _expected(name: str, scores: Any, targets: Any) -> Any:
 
 
 def _checked_classes(name: str, targets: Any, classes: int) -> Any:
-    """The targets; where they have no values yet, such that a class out of range is an error."""
-    if not isinstance(targets, _ARRAYS) and not hasattr(targets, "__cuda_array_interface__"):
-        # A negative index would count from the end. What int64 cannot hold becomes negative.
-        targets = targets.astype(np.int64)
-        return np.where(targets < 0, classes, targets)
-    if targets.size == 0:
-        return targets
-    low, high = targets.min(), targets.max()
-    if low < 0 or high >= classes:
-        raise IndexRangeError(
+    def problem(low: Any, high: Any) -> str:
+        return (
             f"{name}: targets must be classes from 0 to {classes - 1}, as the predictions have "
             f"{classes} of them, but they go from {low} to {high}. To leave examples out, give "
             'them class 0, take reduction="none" and average over the others.'
         )
-    return targets
+
+    return checked_indices(targets, classes, problem)
 
 
 def binary_cross_entropy_with_logits(

@@ -6,7 +6,7 @@ their settings, can be static arguments of ``fg.jit``, and the same parameters c
 many layers, at as many places, as one likes.
 
 **Writing one's own layer.** Subclass :class:`Layer`, annotate the settings as in a dataclass (the
-subclass becomes a frozen one), and write two methods:
+subclass becomes one, which cannot be changed once it is made), and write two methods:
 
 >>> class Scale(nn.Layer):
 ...     size: int
@@ -26,7 +26,8 @@ Sequential(
 >>> model.init(0, (4,))[1]
 {'scale': array([0.5, 0.5, 0.5], dtype=float32)}
 
-Layers in the fields of a layer are shown inside it:
+Layers in the fields of a layer are shown inside it, and it makes their parameters by itself: a dict
+of them by the fields' names. A layer that does so otherwise writes ``init_params``:
 
 >>> class Residual(nn.Layer):
 ...     inner: nn.Layer
@@ -66,11 +67,10 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, fields
-from typing import Any, TypeGuard, dataclass_transform
+from dataclasses import FrozenInstanceError, dataclass, fields
+from typing import Any, ClassVar, TypeGuard, dataclass_transform
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -79,25 +79,62 @@ import funcgrad as fg
 from funcgrad import random, tree
 from funcgrad.errors import ArgumentError, LayerShapeError
 
+from . import _modes
+from .init import Initializer
+
 Array = NDArray[Any]
 Key = NDArray[np.uint32]
 Shape = tuple[int, ...]
 Params = Any
 """Parameters: any pytree of arrays."""
 
-# Told of each call of a layer while `nn.summary` looks on.
-Observer = Callable[["Layer", Params, Any], Any]
-_observer: ContextVar[Observer | None] = ContextVar("observer", default=None)
 
-
-@dataclass_transform(frozen_default=True)
 @dataclass(frozen=True)
-class Layer:
+class Parameter:
+    """Declares a layer's own parameter: its shape, and what draws it.
+
+    Args:
+        shape: a tuple of integers and names of the layer's fields, or one of these.
+        init: draws it, such as ``nn.init.ones()``.
+
+    >>> class Scale(nn.Layer):
+    ...     size: int
+    ...     scale = nn.Parameter("size", nn.init.ones())
+    ...
+    ...     def apply(self, params, x):
+    ...         return x * params["scale"]
+    >>> Scale(3).init(0, 3)
+    {'scale': array([1., 1., 1.], dtype=float32)}
+    """
+
+    shape: int | str | tuple[int | str, ...]
+    init: Initializer
+
+    def shape_in(self, layer: Layer) -> Shape:
+        """The shape in a layer, with its fields in the places of their names."""
+        sizes = self.shape if isinstance(self.shape, tuple) else (self.shape,)
+        return tuple([getattr(layer, n) if isinstance(n, str) else n for n in sizes])
+
+
+class _Sealing(type):
+    """Seals objects when they are made: `__init__` may set attributes, nobody afterwards."""
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        layer = super().__call__(*args, **kwargs)
+        vars(layer)["_sealed"] = True
+        return layer
+
+
+@dataclass_transform()
+@dataclass(eq=False, repr=False)
+class Layer(metaclass=_Sealing):
     """Base of all layers; see the module's text for how to write one.
 
-    Subclasses become frozen dataclasses by themselves, without the decorator, and leaves for
-    :mod:`funcgrad.tree`. They write :meth:`apply` and, if they have parameters,
-    :meth:`init_params`; users call :meth:`init` and the layer itself.
+    Subclasses become dataclasses by themselves, without the decorator, and leaves for
+    :mod:`funcgrad.tree`; their objects cannot be changed once they are made. They write
+    :meth:`apply` and, if their parameters are not those of the layers in them and of
+    :class:`Parameter`, :meth:`init_params`; users call :meth:`init`, the layer itself and
+    :meth:`train`.
 
     >>> class Double(nn.Layer):
     ...     def apply(self, params, x):
@@ -109,10 +146,50 @@ class Layer:
            [2., 2., 2.]])
     """
 
+    needs_key: ClassVar[bool] = False
+    """Whether :meth:`apply_training` draws random numbers."""
+    takes_indices: ClassVar[bool] = False
+    """Whether inputs are integers, whatever the dtype of the parameters."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        dataclass(frozen=True, repr=False)(cls)
+        dataclass(eq=False, repr=False)(cls)
         tree.register_leaf(cls)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if "_sealed" in vars(self):
+            raise FrozenInstanceError(
+                f"cannot set {name}: a {type(self).__name__} cannot be changed once it is made. "
+                "Make another, for example by dataclasses.replace(layer, ...); arrays that change "
+                "belong to its parameters."
+            )
+        vars(self)[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        raise FrozenInstanceError(f"cannot delete {name} of a {type(self).__name__}")
+
+    def settings(self) -> dict[str, Any]:
+        """All attributes: the fields, then what ``__init__`` has set beside them.
+
+        >>> nn.Flatten().settings(), nn.Dropout(0.1).settings()
+        ({}, {'p': 0.1})
+        """
+        attributes = vars(self)
+        names = [f.name for f in fields(self) if f.name in attributes]
+        names += [n for n in attributes if n not in names and not n.startswith("_")]
+        return {name: attributes[name] for name in names}
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if type(other) is not type(self):
+            return NotImplemented
+        return self.settings() == other.settings()
+
+    def __hash__(self) -> int:
+        if "_hash" not in vars(self):
+            vars(self)["_hash"] = hash((type(self), *self.settings().items()))
+        return vars(self)["_hash"]
 
     def init(
         self, key: Key | int, input_shape: int | tuple[int, ...], dtype: DTypeLike = np.float32
@@ -145,14 +222,38 @@ class Layer:
             return self.init_params(_as_key(key), shape, number)
 
     def init_params(self, key: Key, input_shape: Shape, dtype: np.dtype[Any]) -> Params:
-        """Make the parameters; for subclasses to write. By default there are none.
+        """Make the parameters; for subclasses to write where this will not do.
+
+        By default they are a dict with those of the layers in it and of each
+        :class:`Parameter`, by their names; layers in a tuple or list have a tuple of theirs. For
+        the shapes that these layers are given, :meth:`apply` runs once without computing.
 
         Args:
             key: a key of :mod:`funcgrad.random`; for several arrays, split it.
             input_shape: the shape of one example.
             dtype: of the parameters.
+
+        Raises:
+            ArgumentError: apply does not call one of the layers, or one layer has two names.
         """
-        return {}
+        own = _declared(type(self))
+        # Folded in rather than split, so that what is added behind changes no other.
+        keys = (random.fold_in(key, i) for i in range(2**31))
+        params = {
+            name: parameter.init(next(keys), parameter.shape_in(self), dtype)
+            for name, parameter in own.items()
+        }
+        inputs = _inputs(self, params, input_shape, dtype)
+
+        def init(given: Any) -> Params:
+            if is_sequence(given):
+                return tuple([init(part) for part in given])
+            if given is None:
+                return {}
+            with _located(self):
+                return given.layer.init(next(keys), given.input_shape, dtype)
+
+        return params | {name: init(given) for name, given in inputs.items()}
 
     def __call__(self, params: Params, x: Any) -> Any:
         """Apply the layer to a batch.
@@ -169,11 +270,9 @@ class Layer:
             LayerShapeError: the inputs or the parameters have not the shapes the layer needs; the
                 message names the layer by its path.
         """
-        observer = _observer.get()
-        if observer is not None:
-            return observer(self, params, x)
+        caller = _modes.active()
         try:
-            return self.apply(params, x)
+            return self.apply(params, x) if caller is None else caller(self, params, x)
         except LayerShapeError as error:
             _locate(error, self)
             raise
@@ -181,6 +280,65 @@ class Layer:
     def apply(self, params: Params, x: Any) -> Any:
         """Compute the outputs for a batch; for subclasses to write, as a pure function."""
         raise NotImplementedError(f"{type(self).__name__} has no method apply(self, params, x)")
+
+    def train(self, params: Params, x: Any, key: Key | int | None = None) -> tuple[Any, Params]:
+        """Apply the layer in training mode: dropout drops, statistics are the batch's.
+
+        A pure function as the evaluation ``layer(params, x)`` is, for the same parameters. Layers
+        whose training differs are found wherever they are in the model; others never notice.
+
+        Args:
+            params: as for the evaluation.
+            x: inputs, shape ``(batch, *input_shape)``.
+            key: for layers that draw random numbers, a key of :mod:`funcgrad.random` or a seed;
+                another for each step.
+
+        Returns:
+            The outputs, and the parameters with new states: those given where no layer has a
+            state. States have no derivatives, and optimisers leave them as they are.
+
+        Raises:
+            LayerShapeError: as for the evaluation.
+            TrainingModeError: a layer needs a key, or is called where its new state is lost.
+
+        >>> model = nn.Sequential(nn.Linear(3, 8), nn.BatchNorm(8), nn.ReLU(), nn.Dropout(0.5))
+        >>> params = model.init(0, 3)
+        >>> optimizer = nn.sgd(0.1)
+        >>> @fg.jit
+        ... def step(params, state, key, x, y):
+        ...     def loss_fn(params):
+        ...         outputs, params = model.train(params, x, key)
+        ...         return nn.mse(outputs, y), params
+        ...     grads, params = fg.grad(loss_fn, has_aux=True)(params)
+        ...     return optimizer.update(grads, state, params)
+        >>> x, y = np.ones((4, 3), np.float32), np.zeros((4, 8), np.float32)
+        >>> params, state = step(params, optimizer.init(params), fg.random.key(1), x, y)
+        >>> params[1]["running"].var[0].round(3)
+        np.float32(0.9)
+        """
+        run = _modes.Training(None if key is None else _as_key(key))
+        with _modes.calls_by(run):
+            y = self(params, x)
+        return y, run.with_new_states(params)
+
+    def apply_training(self, params: Params, x: Any, key: Any) -> tuple[Any, Params]:
+        """Outputs and parameters in training mode; for subclasses whose training differs.
+
+        Args:
+            params: as for :meth:`apply`; what is to be renewed by it is a :class:`State` in it.
+            x: inputs.
+            key: a key of :mod:`funcgrad.random`, where the class says ``needs_key = True``.
+        """
+        return self.apply(params, x), params
+
+    @classmethod
+    def differs_in_training(cls) -> bool:
+        """Whether the class writes :meth:`apply_training`."""
+        return cls.apply_training is not Layer.apply_training
+
+    def as_input(self, x: Any) -> Any:
+        """What stands for inputs where only their shape is known, in a dtype that it takes."""
+        return x.astype(np.int64) if self.takes_indices and x.dtype.kind == "f" else x
 
     def output_shape(
         self, params: Params, input_shape: int | tuple[int, ...], dtype: DTypeLike = np.float32
@@ -197,23 +355,25 @@ class Layer:
         (784,)
         """
         batch = fg.ShapeDtypeStruct((1, *_checked_shape(input_shape)), np.dtype(dtype))
-        return fg.eval_shape(self, params, batch).shape[1:]
+        return fg.eval_shape(self._of_shapes, params, batch).shape[1:]
+
+    def _of_shapes(self, params: Params, x: Any) -> Any:
+        return self(params, self.as_input(x))
 
     def children(self) -> dict[str, Layer]:
-        """The layers in this layer's fields, alone or in tuples and lists, by name.
+        """The layers in this layer's attributes, alone or in tuples and lists, by name.
 
         >>> list(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).children())
         ['0', '1']
         """
         found: dict[str, Layer] = {}
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name, value in self.settings().items():
             if isinstance(value, Layer):
-                found[field.name] = value
+                found[name] = value
             elif is_sequence(value):
                 for i, part in enumerate(value):
                     if isinstance(part, Layer):
-                        found[f"{field.name}.{i}"] = part
+                        found[f"{name}.{i}"] = part
         return found
 
     def describe(self) -> str:
@@ -222,7 +382,7 @@ class Layer:
         shown = [
             f"{field.name}={getattr(self, field.name)!r}"
             for field in fields(self)
-            if field.repr and field.name not in owned
+            if field.repr and field.name not in owned and hasattr(self, field.name)
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 
@@ -276,14 +436,62 @@ def note_child(error: Exception, parent: Layer, name: str, child: Layer) -> None
         error.add_note(f"in layer {name} of {type(parent).__name__}: {child.describe()}")
 
 
-@contextmanager
-def observed(observer: Observer) -> Generator[None]:
-    """Have all layers call ``observer(layer, params, x)`` in place of ``layer.apply``."""
-    token = _observer.set(observer)
-    try:
-        yield
-    finally:
-        _observer.reset(token)
+def _declared(cls: type[Layer]) -> dict[str, Parameter]:
+    """The parameters that a class and its bases declare."""
+    found: dict[str, Parameter] = {}
+    for base in reversed(cls.__mro__):
+        found |= {n: value for n, value in vars(base).items() if isinstance(value, Parameter)}
+    return found
+
+
+def _inputs(layer: Layer, own: Params, input_shape: Shape, dtype: np.dtype[Any]) -> dict[str, Any]:
+    """By the names of the layers in this one, what each is given; of a sequence a list."""
+    names = {name.partition(".")[0] for name in layer.children()}
+    if not names:
+        return {}
+    _check_once(layer)
+    pending = {n: _pending(value) for n, value in layer.settings().items() if n in names}
+    batch = fg.ShapeDtypeStruct((1, *input_shape), dtype)
+
+    def apply(x: Any) -> Any:
+        return layer.apply({**own, **pending}, layer.as_input(x))
+
+    with _modes.calls_by(_modes.Initialising(dtype)):
+        fg.eval_shape(apply, batch)
+    return {name: _given(layer, name, part) for name, part in pending.items()}
+
+
+def _pending(value: Any) -> Any:
+    if is_sequence(value):
+        return tuple([_pending(part) for part in value])
+    return _modes.Pending(value) if isinstance(value, Layer) else {}
+
+
+def _given(layer: Layer, name: str, part: Any) -> Any:
+    """A layer with the shape of its inputs; None for what is no layer."""
+    if is_sequence(part):
+        return [_given(layer, f"{name}.{i}", p) for i, p in enumerate(part)]
+    if type(part) is not _modes.Pending:
+        return None
+    if part.input_shape is None:
+        raise ArgumentError(
+            f"{type(layer).__name__}.apply does not call {name} with params[{name!r}], so the "
+            "shape of its inputs is not known. Call it, drop it, or write "
+            "init_params(self, key, input_shape, dtype)."
+        )
+    return part
+
+
+def _check_once(layer: Layer) -> None:
+    names: dict[int, str] = {}
+    for name, child in layer.children().items():
+        before = names.setdefault(id(child), name)
+        if before != name:
+            raise ArgumentError(
+                f"{before} and {name} of {type(layer).__name__} are one layer. To share its "
+                f"parameters, hold it once and call it twice with params[{before!r}]; else make "
+                "two layers."
+            )
 
 
 def _as_key(key: Key | int) -> Key:

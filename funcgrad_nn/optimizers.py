@@ -37,6 +37,7 @@ from funcgrad import tree
 from funcgrad.errors import ArgumentError, GradDtypeError, OperandTypeError, ShapeError
 
 from ._numbers import as_number, checked, computed_in, like, narrow, squared_size, widen
+from .parameters import beside_states
 
 Params = Any
 State = Any
@@ -151,7 +152,7 @@ def sgd(
 
         return tree.map(moved, params, slopes), SGDState(step, velocity)
 
-    return Optimizer(init, update)
+    return Optimizer(*beside_states(init, update))
 
 
 # -- Adam ----------------------------------------------------------------------------------------
@@ -263,7 +264,7 @@ def _adam(
 
         return tree.map(moved, params, mean, square), AdamState(step, mean, square)
 
-    return Optimizer(init, update)
+    return Optimizer(*beside_states(init, update))
 
 
 # -- What both need ------------------------------------------------------------------------------

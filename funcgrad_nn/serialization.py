@@ -24,6 +24,7 @@ from funcgrad.files import atomic_write, open_to_read
 
 from . import _safetensors
 from ._safetensors import Entry, Reader
+from .parameters import plain
 
 Array = NDArray[Any]
 # A node of a tree as JSON: {"value": 3}, {"real": 1.0, "imag": 2.0}, {"array": name, "dtype": ...,
@@ -144,7 +145,7 @@ def load(path: str | os.PathLike[str], like: Any = None) -> Any:
 def _tensor_names(params: Any) -> dict[tree.Path, str]:
     """A name for each leaf: its path with dots, as in PyTorch's state dicts, if that can be one."""
     paths = [path for path, _ in tree.flatten_with_path(params)[0]]
-    dotted = {path: ".".join(str(_plain(key)) for key in path) or "params" for path in paths}
+    dotted = {path: ".".join(str(plain(key)) for key in path) or "params" for path in paths}
     names = set(dotted.values())
     if len(names) == len(paths) and _safetensors.METADATA not in names and _is_text(names):
         return dotted
@@ -160,17 +161,6 @@ def _is_text(names: set[str]) -> bool:
     return True
 
 
-def _plain(key: tree.Key) -> Any:
-    """The dict key, attribute name or index in a step of a path."""
-    match key:
-        case tree.DictKey():
-            return key.key
-        case tree.AttrKey():
-            return key.name
-        case tree.SequenceKey() | tree.ChildKey():
-            return key.index
-
-
 def _is_scalar(leaf: Any) -> bool:
     return type(leaf) in (bool, int, float, complex)
 
@@ -180,7 +170,7 @@ def _encode(obj: Any, path: tree.Path, names: dict[tree.Path, str]) -> Node:
     children, _ = tree.flatten_with_path(obj, is_leaf=lambda x: x is not obj)
     if [at for at, _ in children] == [()]:
         return _encode_leaf(obj, path, names)
-    keys = [_plain(at[0]) for at, _ in children]
+    keys = [plain(at[0]) for at, _ in children]
     for key in keys:
         if type(key) not in (str, int):
             raise TypeError(

@@ -11,7 +11,9 @@ from numpy.typing import DTypeLike
 import funcgrad as fg
 from funcgrad import tree
 
-from .module import Layer, Shape, name_within, observed, size_of
+from ._modes import calls_by, shapes_of_params
+from .module import Layer, Shape, name_within, size_of
+from .parameters import trainable
 
 __all__ = ["Summary", "SummaryRow", "summary"]
 
@@ -107,15 +109,12 @@ def summary(
     input shape (28, 28); 407,050 parameters, 1.55 MiB
     """
     shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
-
-    def init(key: Any) -> Any:
-        return model.init(key, shape, dtype)
-
-    params = fg.eval_shape(init, fg.ShapeDtypeStruct((2,), np.uint32))
+    params = shapes_of_params(model, shape, dtype)
     watch = _Watch()
-    with observed(watch):
-        fg.eval_shape(model, params, fg.ShapeDtypeStruct((1, *shape), dtype))
-    leaves = tree.leaves(params)
+    with calls_by(watch):
+        batch = fg.ShapeDtypeStruct((1, *shape), dtype)
+        fg.eval_shape(model, params, batch)
+    leaves = tree.leaves(trainable(params))
     return Summary(
         rows=tuple(watch.rows),
         input_shape=shape,
@@ -137,11 +136,11 @@ class _Watch:
         place = len(self.rows)
         self._open.append((path, layer, []))
         try:
-            y = layer.apply(params, x)
+            y = layer.apply(params, layer.as_input(x))
         finally:
             self._open.pop()
         shape = getattr(y, "shape", None)
-        count = sum(map(size_of, tree.leaves(params)))
+        count = sum(map(size_of, tree.leaves(trainable(params))))
         row = SummaryRow(path, layer, None if shape is None else tuple(shape[1:]), count)
         self.rows.insert(place, row)
         return y

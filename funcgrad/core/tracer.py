@@ -618,6 +618,25 @@ def is_staging() -> bool:
     return recorder is not None
 
 
+def trace_level() -> int:
+    """How many transformations record what this thread computes now: 0 in plain Python.
+
+    Of use to libraries that keep something beside a function: what was begun at one level cannot
+    take in what is computed at a deeper one.
+
+    >>> fg.trace_level()
+    0
+    >>> levels = []
+    >>> fg.grad(lambda x: levels.append(fg.trace_level()) or x**2)(1.0)
+    np.float64(2.0)
+    >>> levels
+    [1]
+    """
+    _owner()
+    top = _recorders.top
+    return 0 if top is None else top.level
+
+
 def set_source(source: SourceLine | None) -> SourceLine | None:
     """What is recorded from now on comes from this line of the user's; returns the one before."""
     before = _recorders.source

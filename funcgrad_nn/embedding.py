@@ -1,0 +1,74 @@
+"""Rows of a table, by their numbers."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+import funcgrad.numpy as fnp
+from funcgrad.errors import ArgumentError, OperandTypeError
+
+from . import init
+from ._numbers import checked_indices
+from .init import Initializer
+from .module import Key, Layer, Params, Shape
+
+__all__ = ["Embedding"]
+
+
+class Embedding(Layer):
+    """The rows of a table that the inputs name.
+
+    Parameters: ``{"weight": (num_embeddings, embedding_dim)}``.
+
+    Args:
+        num_embeddings: the number of rows.
+        embedding_dim: their length.
+        weight_init: by default normal with deviation 1, as in PyTorch.
+
+    Inputs are integers of any shape, from 0 to below ``num_embeddings``; outputs have one axis
+    more.
+
+    Raises:
+        ArgumentError: a size is no positive integer.
+        OperandTypeError: inputs are no integers.
+        IndexRangeError: an input names no row.
+
+    >>> layer = nn.Embedding(10, 3)
+    >>> layer(layer.init(0, 4), np.array([[1, 2, 4, 9]])).shape
+    (1, 4, 3)
+    """
+
+    takes_indices: ClassVar[bool] = True
+
+    num_embeddings: int
+    embedding_dim: int
+    weight_init: Initializer | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_embeddings", "embedding_dim"):
+            size = getattr(self, name)
+            if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+                raise ArgumentError(f"Embedding: {name} must be a positive integer, not {size!r}")
+
+    def init_params(self, key: Key, input_shape: Shape, dtype: np.dtype[Any]) -> Params:
+        shape = (self.num_embeddings, self.embedding_dim)
+        return {"weight": (self.weight_init or init.normal(1.0))(key, shape, dtype)}
+
+    def apply(self, params: Params, x: Any) -> Any:
+        x = x if hasattr(x, "dtype") else np.asarray(x)
+        if x.dtype.kind not in "iu":
+            raise OperandTypeError(
+                f"{self.describe()} takes the rows' numbers, integers, got {x.dtype}. Convert "
+                "them: x.astype(np.int64)."
+            )
+        rows = self.num_embeddings
+
+        def problem(low: Any, high: Any) -> str:
+            return (
+                f"{self.describe()}: inputs must be rows from 0 to {rows - 1}, but they go from "
+                f"{low} to {high}."
+            )
+
+        return fnp.take(params["weight"], checked_indices(x, rows, problem), axis=0)

@@ -1,0 +1,139 @@
+"""The tree of a model's parameters: their names and number, and states beside them.
+
+Statistics that batch normalisation gathers are of use in every evaluation, so they are part of the
+tree of parameters, ``model(params, x)`` needs nothing else, and they are saved with it. But they
+are no parameters: they have no derivatives, and no optimiser moves, decays or counts them. A
+:class:`State` in the tree says so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, dataclass_transform
+
+import numpy as np
+
+from funcgrad import tree
+
+__all__ = ["State", "named_parameters", "num_parameters", "trainable"]
+
+Params = Any
+
+
+@dataclass_transform(frozen_default=True)
+@dataclass(frozen=True)
+class State:
+    """Base of a layer's state: a node of the parameters' tree that optimisers leave alone.
+
+    Subclasses become frozen dataclasses by themselves; their fields are arrays. A layer makes one
+    in ``init_params`` and renews it in ``apply_training``:
+
+    >>> class Mean(nn.State):
+    ...     value: np.ndarray
+    >>> class Centred(nn.Layer):
+    ...     def init_params(self, key, input_shape, dtype):
+    ...         return {"mean": Mean(np.zeros(input_shape, dtype))}
+    ...
+    ...     def apply(self, params, x):
+    ...         return x - params["mean"].value
+    ...
+    ...     def apply_training(self, params, x, key):
+    ...         mean = fg.stop_gradient(np.mean(x, axis=0))
+    ...         value = 0.9 * params["mean"].value + 0.1 * mean
+    ...         return x - mean, {"mean": Mean(value)}
+    >>> layer = Centred()
+    >>> y, params = layer.train(layer.init(0, 2), np.ones((4, 2), np.float32))
+    >>> params
+    {'mean': Mean(value=array([0.1, 0.1], dtype=float32))}
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclass(frozen=True, eq=False)(cls)
+
+
+class _NoState(State):
+    """Stands in a tree where a state was."""
+
+
+def is_state(part: Any) -> bool:
+    """Whether a part of a tree is a state."""
+    return isinstance(part, State)
+
+
+def trainable(params: Params) -> Params:
+    """The parameters alone: the tree with an empty node for each state.
+
+    >>> layer = nn.BatchNorm(2)
+    >>> params = layer.init(0, 2)
+    >>> len(fg.tree.leaves(params)), len(fg.tree.leaves(nn.trainable(params)))
+    (4, 2)
+    """
+    if not any(map(is_state, tree.leaves(params, is_leaf=is_state))):
+        return params
+    return tree.map(_without, params, is_leaf=is_state)
+
+
+def _without(part: Any) -> Any:
+    return _NoState() if is_state(part) else part
+
+
+def num_parameters(params: Params) -> int:
+    """The number of numbers in the parameters, states not counted.
+
+    >>> nn.num_parameters(nn.Linear(64, 10).init(0, 64))
+    650
+    """
+    return sum(math.prod(np.shape(leaf)) for leaf in tree.leaves(trainable(params)))
+
+
+def named_parameters(params: Params) -> dict[str, Any]:
+    """The parameters by their paths with dots, as PyTorch names them; states are left out.
+
+    >>> model = nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Linear(3, 2))
+    >>> for name, array in nn.named_parameters(model.init(0, 4)).items():
+    ...     print(name, array.shape)
+    0.bias (3,)
+    0.weight (4, 3)
+    2.bias (2,)
+    2.weight (3, 2)
+    """
+    return {
+        ".".join(str(plain(key)) for key in path): leaf
+        for path, leaf in tree.flatten_with_path(trainable(params))[0]
+    }
+
+
+def plain(key: tree.Key) -> Any:
+    """The dict key, attribute name or index in a step of a path."""
+    match key:
+        case tree.DictKey():
+            return key.key
+        case tree.AttrKey():
+            return key.name
+        case tree.SequenceKey() | tree.ChildKey():
+            return key.index
+
+
+def beside_states(
+    init: Callable[[Params], Any], update: Callable[[Params, Any, Params], tuple[Params, Any]]
+) -> tuple[Any, Any]:
+    """An optimiser's two functions for trees with states: it sees the parameters alone."""
+
+    def init_trainable(params: Params) -> Any:
+        return init(trainable(params))
+
+    def update_trainable(grads: Params, state: Any, params: Params) -> tuple[Params, Any]:
+        alone = trainable(params)
+        if alone is params:
+            return update(grads, state, params)
+        moved, state = update(trainable(grads), state, alone)
+        return tree.map(_either, params, moved, is_leaf=is_state), state
+
+    return init_trainable, update_trainable
+
+
+def _either(before: Any, moved: Any) -> Any:
+    return before if is_state(before) else moved
