@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+from math import prod
 from typing import Any
 
 import numpy as np
 import pytest
 
+import funcgrad as fg
 from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.nests.kernels import copy_nest
 from funcgrad.backends.loops.nests.nest import Kernel, Load, Loop, Store
-from funcgrad.backends.loops.nests.views import View, contiguous, elements
+from funcgrad.backends.loops.nests.views import View, contiguous, elements, through
 from funcgrad.backends.loops.planning.products import leading
+from funcgrad.core.view_map import whole
 from snapshot_cases import plan_of, single
 
 # --- operands of products ---------------------------------------------------------------
@@ -34,6 +37,39 @@ def test_matrices_are_copied_only_where_blas_cannot_take_them(shape: tuple[int, 
         found = leading(view)
         assert (found is None) == (not ways), view
         assert found is None or found in ways, view
+
+
+# --- views ------------------------------------------------------------------------------
+
+SHAPES = [s for n in (1, 2, 3, 4) for s in itertools.product([1, 2, 3, 4, 6, 8, 12], repeat=n)]
+BASES: dict[str, np.ndarray] = {
+    "rows": np.arange(24).reshape(4, 6),
+    "turned": np.arange(24).reshape(4, 6).T,
+    "backwards": np.arange(24).reshape(4, 6)[::-1],
+    "part": np.arange(60).reshape(5, 12)[1:, ::2],
+    "three axes": np.arange(24).reshape(2, 3, 4),
+    "two in order": np.arange(24).reshape(2, 3, 4).transpose(2, 0, 1),
+    "none in order": np.arange(24).reshape(2, 3, 4).transpose(2, 1, 0),
+    "spread": np.broadcast_to(np.arange(6)[:, None], (6, 4)),
+    "short ones": np.arange(24).reshape(4, 6).T[:, None, :, None],
+    "empty": np.zeros((0, 24)),
+}
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_reshaped_views_are_numpys(name: str) -> None:
+    array = BASES[name]
+    steps = tuple(s // array.itemsize for s in array.strides)
+    base = View(None, array.shape, steps, 60)
+    for shape in [*SHAPES, (0, 5), (3, 0)]:
+        if prod(shape) != array.size:
+            continue
+        found = through(whole(shape), base, shape)
+        expected = array.reshape(shape)
+        assert (found is not None) == (np.shares_memory(expected, array) or not array.size), shape
+        if found is not None:
+            assert found.shape == shape
+            np.testing.assert_array_equal(elements(found).ravel(), elements(base).ravel())
 
 
 # --- copies -----------------------------------------------------------------------------
@@ -80,3 +116,31 @@ def test_results_that_are_donated_arguments_take_no_step() -> None:
 
     assert "kernel" not in plan_of(same, single(300, 200), donated=(0,))
     assert "kernel" in plan_of(same, single(300, 200))
+
+
+def test_a_factor_of_a_product_may_be_on_either_side() -> None:
+    def update(x: Any, g: Any, w: Any) -> Any:
+        return w - 0.1 * (x.T @ g)
+
+    def other(x: Any, g: Any, w: Any) -> Any:
+        return w - (x.T @ g) * 0.1
+
+    args = single(99, 64), single(99, 32), single(64, 32)
+    assert plan_of(update, *args) == plan_of(other, *args)
+    assert "kernel" not in plan_of(other, *args)
+
+
+def test_products_count_for_more_in_registers() -> None:
+    """Loops of some long bodies would take too long to compile."""
+
+    def steps(count: int, step: Any) -> str:
+        def body(_: int, x: Any) -> Any:
+            for _ in range(count):
+                x = step(x)
+            return x
+
+        return plan_of(lambda x: fg.fori_loop(0, 9, body, x), single(5, 5))
+
+    assert "scan in registers" in steps(20, lambda x: x @ x)
+    assert "scan in registers" not in steps(40, lambda x: x @ x)
+    assert "scan in registers" in steps(40, lambda x: np.sin(x))

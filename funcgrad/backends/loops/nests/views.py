@@ -101,24 +101,14 @@ def _reshaped(base: View, shape: Sequence[int]) -> tuple[int, ...] | None:
         if n == 1:
             new.append(0)
             continue
-        if i >= len(old):
-            return None
         length, step = old[i]
-        if n == length:
-            new.append(step)
-            i += 1
-        elif n < length and length % n == 0:
-            new.append(step * (length // n))
-            old[i] = (length // n, step)
-        else:
-            while n > length and i + 1 < len(old):
-                following, small = old[i + 1]
-                if step != small * following:
-                    return None
-                length, step = length * following, small
-                i += 1
-            if n != length:
+        while length % n:
+            following, small = old[i + 1]
+            if step != small * following:
                 return None
-            new.append(step)
+            length, step = length * following, small
             i += 1
+        new.append(step * (length // n))
+        old[i] = (length // n, step)
+        i += length == n
     return tuple(new)
