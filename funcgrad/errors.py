@@ -439,6 +439,14 @@ class CapturedWriteError(FuncgradError, ValueError):
             f"it. Make a new array, or copy it before it is used (x.copy()).{at_user_line()}"
         )
 
+    @classmethod
+    def held(cls, name: str, array: Any) -> CapturedWriteError:
+        return cls(
+            f"{name}: one of its rules reads an array of shape {array.shape} that was written to "
+            "since the function was called. Make a new array in place of writing to it, or give "
+            f"the function a copy (x.copy()), as an argument or from fwd.{at_user_line()}"
+        )
+
 
 class NonScalarError(FuncgradError, TypeError):
     """``grad`` of a function whose result is no scalar.

@@ -55,7 +55,7 @@ def _once(x: np.ndarray) -> tuple[slice, ...]:
     return tuple([slice(None) if stride else slice(0, 1) for stride in x.strides])
 
 
-def same_bits(x: np.ndarray, y: np.ndarray) -> bool:
+def same_bits(x: Any, y: Any) -> bool:
     """Whether arrays have the same elements: of zeros the signs count, and NaNs are equal."""
     if x.shape != y.shape or x.dtype != y.dtype:
         return False

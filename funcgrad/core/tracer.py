@@ -386,6 +386,18 @@ class Recorder:
         # CuPy's cannot be held, as nothing makes it read-only.
         return a.copy() if is_cupys(type(a)) else a
 
+    def remembered(self, a: np.ndarray) -> np.ndarray:
+        """A copy of an array for what runs at any time after this; itself where the outermost
+        recorder is to hold it instead, as nothing will run after that one has ended."""
+        return kept(a) if a.nbytes <= KEPT_BYTES or self._lasts() else a
+
+    @property
+    def outermost(self) -> Recorder:
+        rec = self
+        while rec.outer is not None:
+            rec = rec.outer
+        return rec
+
     def hold(self, a: np.ndarray) -> np.ndarray:
         """A captured array as it is now, without a copy if what is recorded is used at once."""
         if self.held is None:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from copy import copy
+from typing import Any, Self
 
 import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.primitive import Primitive, zeros_like
-from funcgrad.core.tracer import Tracer, bind, recorder_of
+from funcgrad.core.tracer import Recorder, Tracer, bind, recorder_of
 from funcgrad.errors import ArgumentError, CustomRuleError, at_line
 from funcgrad.primitives import control_flow as prims
+from funcgrad.transforms.closures import Glance
 from funcgrad.transforms.custom_calls import (
     LEAF,
     NUMBERS,
     ClosesOverTracers,
-    are_plain,
-    cells_of,
-    closure_tracers,
 )
 from funcgrad.transforms.custom_rules import JvpCall, VjpCall
 
@@ -33,6 +32,7 @@ class _CustomFunction:
     Attributes:
         rules: the function and its rules; None until they are given.
         is_known: whether what the function returns has been compared with its rules' results.
+        buffers: by ids, arrays that the rules hold and write to themselves.
     """
 
     primitive: Primitive
@@ -40,6 +40,7 @@ class _CustomFunction:
     _call_type: type[JvpCall] | type[VjpCall]
     rules: tuple[Callable[..., Any], ...] | None = None
     is_known = False
+    buffers: dict[int, np.ndarray]
 
     def __init__(self, fun: Callable[..., Any], nondiff_argnums: int | Sequence[int] = ()):
         functools.update_wrapper(self, fun, updated=())
@@ -61,7 +62,9 @@ class _CustomFunction:
     def _set_rules(self, *rules: Callable[..., Any]) -> None:
         self.rules = (self.fun, *rules)
         self.is_known = False
-        self._cells = cells_of(self.rules)
+        self.buffers = {}
+        self._held = Glance(self.rules)
+        self._holds = bool(self._held)
 
     def _positional(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         """The arguments by position, defaults among them, so that rules get them in order."""
@@ -80,6 +83,15 @@ class _CustomFunction:
                 "close over them",
             )
         return bound.args
+
+    def copy(self) -> Self:
+        """One whose rules can be set anew."""
+        made = copy(self)
+        made.buffers = {}
+        return made
+
+    def set_rules(self, fun: Callable[..., Any], *rules: Callable[..., Any]) -> None:
+        raise NotImplementedError
 
     def _undefined(self) -> CustomRuleError:
         raise NotImplementedError
@@ -112,33 +124,38 @@ class _CustomFunction:
                 return self.fun(*args)
         if not rec.active:
             rec = rec.now(self.name)
-        if rec.concrete and (self._cells == [] or not self._closed_over()):
+        tracers, outs = False, None
+        if self._holds or call.fixed_at:
+            tracers = self._remember(call, rec)
+        if rec.concrete and not tracers:
             values = rec.values_of(call.operands)
             if values is not None:
                 try:
                     outs = call.record(rec, call.operands, values, None)
                 except ClosesOverTracers:
-                    pass
-                else:
-                    return outs[0] if call.out_tree is LEAF else call.out_tree.unflatten(outs)
-        return self._traced(call)
+                    outs = None
+        if outs is None:
+            outs = self._traced(call)
+        if call.held:
+            call.lock(rec)
+        return outs[0] if call.out_tree is LEAF else call.out_tree.unflatten(outs)
 
-    def _closed_over(self) -> Sequence[Tracer]:
-        if self._cells is not None and are_plain(self._cells, self):
-            return ()
-        return closure_tracers(*(self.rules or ()))
+    def _remember(self, call: JvpCall | VjpCall, rec: Recorder) -> bool:
+        """Keep the arrays that rules hold as they are; whether these hold tracers, too."""
+        tracers, arrays = self._held.look(self)
+        if arrays or call.fixed_at:
+            call.remember(rec, arrays)
+        return bool(tracers)
 
-    def _traced(self, call: JvpCall | VjpCall) -> Any:
-        """The call, recorded with the function's graph."""
+    def _traced(self, call: JvpCall | VjpCall) -> Sequence[Any]:
+        """The results of the call, recorded with the function's graph."""
         graph = call.trace()
         operands = [*call.captured, *call.operands]
         rec = recorder_of(operands, self.name)
         values = rec.values_of(operands) if rec is not None and rec.concrete else None
         if rec is None or values is None:
-            outs = bind(self.primitive, *operands, graph=graph, rule=call)
-        else:
-            outs = call.record(rec, operands, values, graph)
-        return call.out_tree.unflatten(outs)
+            return bind(self.primitive, *operands, graph=graph, rule=call)
+        return call.record(rec, operands, values, graph)
 
 
 def _signature(fun: Callable[..., Any]) -> inspect.Signature | None:
@@ -195,9 +212,12 @@ class custom_jvp(_CustomFunction):
 
     def defjvp(self, jvp: Callable[..., Any]) -> Callable[..., Any]:
         """Set the rule; returns it, so that it serves as a decorator."""
-        self._jvp = jvp
-        self._set_rules(jvp)
+        self.set_rules(self.fun, jvp)
         return jvp
+
+    def set_rules(self, fun: Callable[..., Any], *rules: Callable[..., Any]) -> None:
+        self.fun, (self._jvp,) = fun, rules
+        self._set_rules(*rules)
 
     def defjvps(self, *jvps: Callable[..., Any] | None) -> None:
         """Set a rule for each argument, `jvp(tangent, result, *primals) -> tangent`.
@@ -282,8 +302,11 @@ class custom_vjp(_CustomFunction):
 
     def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
         """Set the rules for the forward and the backward pass."""
-        self._fwd, self._bwd = fwd, bwd
-        self._set_rules(fwd, bwd)
+        self.set_rules(self.fun, fwd, bwd)
+
+    def set_rules(self, fun: Callable[..., Any], *rules: Callable[..., Any]) -> None:
+        self.fun, (self._fwd, self._bwd) = fun, rules
+        self._set_rules(*rules)
 
     def _undefined(self) -> CustomRuleError:
         return at_line(

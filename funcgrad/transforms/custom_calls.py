@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +13,7 @@ from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
+from funcgrad.core.snapshot import same_bits
 from funcgrad.core.tracer import NO_VALUE, Recorder, Tracer, own_value
 from funcgrad.errors import (
     CustomRuleError,
@@ -22,13 +22,12 @@ from funcgrad.errors import (
     at_line,
 )
 from funcgrad.primitives.elementwise import cast
+from funcgrad.transforms.closures import Pairs, as_it_was, search
 from funcgrad.transforms.trace import flatten_result, leaf_avals, lift_captures
 
-_EMPTY_CELL = CellType()
 LEAF = tree.structure(0)
 _SCALARS = frozenset({np.float64, np.float32, np.complex128, np.complex64})
 NUMBERS: frozenset[type[Any]] = _SCALARS | {float, int, complex, bool}
-_PLAIN = NUMBERS | {str, np.ndarray, type(None), ModuleType}
 
 
 class ClosesOverTracers(Exception):
@@ -43,10 +42,12 @@ class Call:
 
     Attributes:
         flat: all arguments are leaves that are differentiated, which spares much.
+        held: the arrays that the rules hold, as they were.
     """
 
     flat = True
     captured: Sequence[Tracer] = ()
+    held: Pairs = ()
     n_closed = 0
     fixed_at: Sequence[int] = ()
     hidden_at: Sequence[int] = ()
@@ -122,7 +123,8 @@ class Call:
 
     def primal(self, *operands: Any) -> list[Any]:
         """The function on values."""
-        outs, self.out_tree = flat_result(self.custom.fun(*self.arguments(operands)), self.custom)
+        out = self.run(operands, self.custom.fun, self.arguments(operands))
+        outs, self.out_tree = flat_result(out, self.custom)
         check_no_tracers(outs, operands)
         return outs
 
@@ -130,7 +132,7 @@ class Call:
         """The function's graph; tracers that it closes over become operands."""
         with Recorder(self.custom.name, concrete=True, owns=True) as rec:
             graph = self._graph(rec, [rec.input(x) for x in self.operands])
-        (closed,), self.captured = lift_captures(graph, also=closure_tracers(*self.custom.rules))
+        (closed,), self.captured = lift_captures(graph, also=search(*self.custom.rules)[0])
         self.n_closed = len(self.captured) + len(self.hidden_at)
         self._reads = closed.reads([True] * len(closed.outputs))
         return closed
@@ -141,7 +143,7 @@ class Call:
             return self._graph(rec, [rec.abstract_input(a) for a in avals])
 
     def _graph(self, rec: Recorder, operands: Sequence[Any]) -> Graph:
-        out = self.custom.fun(*self.arguments(operands))
+        out = self._unwritten(self.custom.fun, self.arguments(operands))
         outs, self.out_tree = flat_result(out, self.custom)
         self.out_avals = [aval_of(o) for o in outs]
         return rec.graph(outs)
@@ -225,7 +227,41 @@ class Call:
             return rec.keep(x)
         return tree.map(lambda y: self.keep(rec, y, values), x)
 
-    def within(self, operands: Sequence[Any], rule: Callable[..., Any], args: Any) -> Any:
+    def remember(self, rec: Recorder, arrays: Sequence[np.ndarray]) -> None:
+        """Have rules find these arrays, which they hold, as they are now, whenever they run."""
+        fixed = [x for x in self.fixed_leaves if type(x) is np.ndarray] if self.fixed_at else []
+        buffers = self.custom.buffers
+        self.held = [(a, rec.remembered(a)) for a in (*arrays, *fixed) if id(a) not in buffers]
+        if fixed:
+            copies = {id(a): copy for a, copy in self.held}
+            self.fixed_leaves = [copies.get(id(x), x) for x in self.fixed_leaves]
+
+    def lock(self, rec: Recorder) -> None:
+        """Refuse writes to those of the arrays, from now on, that were not copied."""
+        for a, copy in self.held:
+            if copy is a:
+                rec.outermost.hold(a)
+
+    def run(self, operands: Sequence[Any], rule: Callable[..., Any], args: Any) -> Any:
+        """`rule(*args)`, in which what it holds is as it was when the function was called."""
+        if self.captured:
+            return self._within(operands, rule, args)
+        return self._unwritten(rule, args)
+
+    def _unwritten(self, rule: Callable[..., Any], args: Any) -> Any:
+        if not self.held:
+            return rule(*args)
+        buffers = self.custom.buffers
+        held = [(a, copy) for a, copy in self.held if copy is not a and id(a) not in buffers]
+        same = [(a, copy) for a, copy in held if same_bits(a, copy)]
+        found = as_it_was(rule, held, self.custom.name)(*args)
+        for a, copy in same:
+            if not same_bits(a, copy):
+                # The rule itself writes there.
+                buffers[id(a)] = a
+        return found
+
+    def _within(self, operands: Sequence[Any], rule: Callable[..., Any], args: Any) -> Any:
         """`rule(*args)`, in which tracers that are captured stand for what the operands are now.
 
         Where the equation is transformed after the recording it was made in has ended, those
@@ -234,11 +270,11 @@ class Call:
         pairs = zip(self.captured, operands, strict=False)
         stale = [(tracer, now) for tracer, now in pairs if tracer is not now]
         if not stale:
-            return rule(*args)
+            return self._unwritten(rule, args)
         known = not any(type(now) is Tracer for _, now in stale)
         rec = Recorder(f"a rule of {self.custom.name}", concrete=known)
         with rec, _adopted(rec, stale):
-            leaves, treedef = tree.flatten(rule(*args))
+            leaves, treedef = tree.flatten(self._unwritten(rule, args))
             recorded = recorded_by(rec, leaves)
             found = [leaves[i] for i in recorded]
             if rec.is_closed(found):
@@ -320,70 +356,6 @@ class Call:
                 f"{self.custom.kind} rule says nothing. Make it an argument that the rule covers, "
                 "or wrap it in fg.stop_gradient",
             )
-
-
-def closure_tracers(*functions: Any) -> list[Tracer]:
-    """The tracers that functions close over, directly or in containers and inner functions."""
-    found: dict[int, Tracer] = {}
-    seen: set[int] = set()
-    waiting = list(functions)
-    while waiting:
-        function = waiting.pop()
-        if id(function) in seen:
-            continue
-        seen.add(id(function))
-        for value in _held(function):
-            kind = type(value)
-            if kind is Tracer:
-                found[id(value)] = value
-            elif kind is FunctionType or type(getattr(value, "rules", None)) is tuple:
-                waiting.append(value)
-            elif kind not in _PLAIN:
-                for leaf in tree.leaves(value):
-                    if type(leaf) is Tracer:
-                        found[id(leaf)] = leaf
-                    elif callable(leaf):
-                        waiting.append(leaf)
-    return list(found.values())
-
-
-def cells_of(functions: Iterable[Any]) -> list[CellType] | None:
-    """Where functions hold all values but those in their modules; None where that takes a search.
-
-    What the cells hold may be another value at each call.
-    """
-    cells: list[CellType] = []
-    for function in functions:
-        if type(function) is not FunctionType or function.__defaults__:
-            return None
-        cells += function.__closure__ or ()
-    return cells
-
-
-def are_plain(cells: Iterable[CellType], custom: Any) -> bool:
-    """Whether a glance tells that cells hold no tracers: nothing but values, and `custom`."""
-    for cell in cells:
-        if cell != _EMPTY_CELL:
-            value = cell.cell_contents
-            if type(value) not in _PLAIN and value is not custom:
-                return False
-    return True
-
-
-def _held(function: Any) -> list[Any]:
-    """The values that a callable holds."""
-    kind = type(function)
-    if kind is functools.partial:
-        return [function.func, *function.args, *function.keywords.values()]
-    if kind is MethodType:
-        attributes = getattr(function.__self__, "__dict__", {})
-        return [function.__func__, function.__self__, *attributes.values()]
-    rules = getattr(function, "rules", None)
-    if isinstance(rules, tuple):  # a custom function's own
-        return list(rules)
-    cells = getattr(function, "__closure__", None) or ()
-    held = [cell.cell_contents for cell in cells if cell != _EMPTY_CELL]
-    return [*held, *(getattr(function, "__defaults__", None) or ())]
 
 
 def read_only(leaves: Sequence[Any]) -> list[Any]:

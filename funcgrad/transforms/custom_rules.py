@@ -60,7 +60,7 @@ class JvpCall(Call, _JvpRule):
             args = (tuple(read_only(operands)), tuple(read_only(tangents)))
         else:
             args = (*self.fixed(operands), self.free(operands), self._tuple(tangents))
-        pair = self.within(operands, rule, args) if self.captured else rule(*args)
+        pair = self.run(operands, rule, args) if self.captured or self.held else rule(*args)
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise self.rule_error(
                 "jvp", f"must return (result, tangent), not {tree.structure(pair)}"
@@ -222,7 +222,7 @@ class VjpCall(Call, _VjpRule):
             return outs, residuals
         rule = self.custom._fwd
         args = read_only(operands) if self.flat and not self.n_closed else self.arguments(operands)
-        pair = self.within(operands, rule, args) if self.captured else rule(*args)
+        pair = self.run(operands, rule, args) if self.captured or self.held else rule(*args)
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise self.rule_error(
                 "fwd", f"must return (result, residuals), not {tree.structure(pair)}"
@@ -241,7 +241,7 @@ class VjpCall(Call, _VjpRule):
         rule, args = self.custom._bwd, (residuals, ct)
         if self.fixed_at:
             args = (*self.fixed(operands), *args)
-        found = self.within(operands, rule, args) if self.captured else rule(*args)
+        found = self.run(operands, rule, args) if self.captured or self.held else rule(*args)
         n = self.n_closed
         if self.flat and type(found) is tuple and len(found) == len(operands) - n:
             leaves = list(found)
