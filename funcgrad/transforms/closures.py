@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from funcgrad import tree
-from funcgrad.core.snapshot import same_bits
 from funcgrad.core.tracer import Tracer
 from funcgrad.errors import CapturedWriteError
 from funcgrad.source import is_internal
@@ -171,16 +170,13 @@ def _named_arrays(functions: Iterable[Any]) -> Iterator[tuple[dict[str, Any], st
 # --- as it was ------------------------------------------------------------------------
 
 
-def as_it_was(function: Any, kept: Pairs, name: str) -> Any:
-    """The function with arrays as they were; itself if nobody has written to those it holds.
+def as_it_was(function: Any, written: Mapping[int, np.ndarray], name: str) -> Any:
+    """The function with copies of arrays, by their ids, in place of those that it holds.
 
     Raises:
         CapturedWriteError: it holds one that was written to in a list, a dict or an object, which
             cannot be copied for it.
     """
-    written = {id(a): copy for a, copy in kept if copy is not a and not same_bits(a, copy)}
-    if not written or not _holds(function, written):
-        return function
     found = _Copier(written).of(function)
     _, arrays = search(found, modules=True)
     for a in arrays:

@@ -12,7 +12,7 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.primitive import Primitive, zeros_like
-from funcgrad.core.tracer import Recorder, Tracer, bind, recorder_of
+from funcgrad.core.tracer import Tracer, bind, recorder_of
 from funcgrad.errors import ArgumentError, CustomRuleError, at_line
 from funcgrad.primitives import control_flow as prims
 from funcgrad.transforms.closures import Glance
@@ -124,9 +124,11 @@ class _CustomFunction:
                 return self.fun(*args)
         if not rec.active:
             rec = rec.now(self.name)
-        tracers, outs = False, None
+        tracers = outs = None
         if self._holds or call.fixed_at:
-            tracers = self._remember(call, rec)
+            tracers, arrays = self._held.look(self)
+            if arrays or call.fixed_at:
+                call.remember(rec, arrays)
         if rec.concrete and not tracers:
             values = rec.values_of(call.operands)
             if values is not None:
@@ -139,13 +141,6 @@ class _CustomFunction:
         if call.held:
             call.lock(rec)
         return outs[0] if call.out_tree is LEAF else call.out_tree.unflatten(outs)
-
-    def _remember(self, call: JvpCall | VjpCall, rec: Recorder) -> bool:
-        """Keep the arrays that rules hold as they are; whether these hold tracers, too."""
-        tracers, arrays = self._held.look(self)
-        if arrays or call.fixed_at:
-            call.remember(rec, arrays)
-        return bool(tracers)
 
     def _traced(self, call: JvpCall | VjpCall) -> Sequence[Any]:
         """The results of the call, recorded with the function's graph."""

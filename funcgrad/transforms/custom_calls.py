@@ -252,9 +252,17 @@ class Call:
         if not self.held:
             return rule(*args)
         buffers = self.custom.buffers
-        held = [(a, copy) for a, copy in self.held if copy is not a and id(a) not in buffers]
-        same = [(a, copy) for a, copy in held if same_bits(a, copy)]
-        found = as_it_was(rule, held, self.custom.name)(*args)
+        same: list[tuple[np.ndarray, np.ndarray]] = []
+        written: dict[int, np.ndarray] = {}
+        for a, copy in self.held:
+            if copy is not a and id(a) not in buffers:
+                if same_bits(a, copy):
+                    same.append((a, copy))
+                else:
+                    written[id(a)] = copy
+        if written:
+            rule = as_it_was(rule, written, self.custom.name)
+        found = rule(*args)
         for a, copy in same:
             if not same_bits(a, copy):
                 # The rule itself writes there.
