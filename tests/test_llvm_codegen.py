@@ -406,6 +406,20 @@ def test_a_program_whose_entry_is_no_glue_is_one_part() -> None:
     assert parts.parts(module, "entry") == [codegen.Part(parts.whole(module))]
 
 
+def test_long_glue_is_a_part_of_its_own_though_the_entry_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = program()
+    module.functions["entry"] = module.functions["entry"].replace(" #1", "")
+    monkeypatch.setattr(parts, "_LONG_TEXT", len(module.functions["main"]))
+    monkeypatch.setattr(parts, "_PART_TEXT", 1)
+    glue, kernels = parts.parts(module, "entry")
+    assert glue.level == 0 and kernels.level == 1
+    assert set(re.findall(r"^define.*@(\w+)\(", glue.text, re.M)) == {"twice", "main", "entry"}
+    code = engine.compile_source(engine.source([glue, kernels]))
+    assert call(code, "entry", 5) == call(engine.compile_ir(parts.whole(module)), "entry", 5)
+
+
 def test_large_programs_give_equal_bits_however_they_are_cut(
     threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

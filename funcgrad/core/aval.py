@@ -91,6 +91,10 @@ class Aval:
         return kind if self.device == CPU else f"{kind}@{short_device(self.device)}"
 
 
+# Those of Python scalars.
+_AVALS = {k: Aval((), dtype, True) for k, dtype in PYTHON_SCALARS.items()} | {bool: Aval((), BOOL)}
+
+
 def short_shape(shape: Shape) -> str:
     return f"[{','.join(map(str, shape))}]"
 
@@ -108,11 +112,9 @@ def aval_of(value: Any) -> Aval:
         NotAnArrayError: `value` is none of these, an array of objects, or a subclass's.
     """
     kind = type(value)
-    dtype = PYTHON_SCALARS.get(kind)
-    if dtype is not None:
-        return Aval((), dtype, True)
-    if kind is bool:
-        return Aval((), BOOL)
+    known = _AVALS.get(kind)
+    if known is not None:
+        return known
     if kind is np.ndarray or isinstance(value, (np.generic, np.memmap)):
         if value.dtype.kind not in "fiucb":
             raise NotAnArrayError.of(value)

@@ -462,15 +462,30 @@ class Recorder:
         known = tuple(key) if not params else (*key, *params.items())
         outs = self.memo.get(known)
         if outs is None:
-            try:
-                out_avals = prim.infer(avals, params)
-            except (ValueError, TypeError, IndexError) as error:
-                raise PrimitiveError.of(prim.name, avals, error) from error
-            outs = [Tracer(self, NO_VALUE, aval) for aval in out_avals]
+            outs = [Tracer(self, NO_VALUE, aval) for aval in self._inferred(prim, avals, params)]
             source = _recorders.source or user_line()
             self.eqns.append(Eqn(prim, args, params, outs, source))
             self.memo[known] = outs
         return list(outs) if prim.multiple else outs[0]
+
+    def _inferred(
+        self, prim: Primitive, avals: Sequence[Aval], params: dict[str, Any]
+    ) -> Sequence[Aval]:
+        """The avals of an operation's results: equal ones are one object, by which what repeats
+        itself is known without a comparison."""
+        # By ids, as long as what is known keeps the operands' alive.
+        ids = map(id, avals)
+        key = (prim, None, *ids, *params.items()) if params else (prim, None, *ids)
+        known = self.memo.get(key)
+        if known is None:
+            try:
+                found = prim.infer(avals, params)
+            except (ValueError, TypeError, IndexError) as error:
+                raise PrimitiveError.of(prim.name, avals, error) from error
+            for aval in avals:
+                self.memo.setdefault(aval, aval)
+            known = self.memo[key] = [self.memo.setdefault(a, a) for a in found], avals
+        return known[0]
 
     def _kept(self, a: Any) -> Any:
         if type(a) not in _ARRAYS:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import aval_of, result_dtype
+from funcgrad.core.aval import aval_of, broadcast_shapes, result_dtype
 from funcgrad.core.declarations import batch_elementwise
 from funcgrad.core.device import is_array
 from funcgrad.core.evaluate import read
@@ -88,19 +88,22 @@ def _drop_broadcasts(
     if not shape:
         return ins
     new = [_unbroadcast_operand(x, origin) for x in ins]
-    if all(a is b for a, b in zip(new, ins, strict=True)):
+    for i, x in enumerate(new):
+        if x is not ins[i]:
+            break
+    else:
         return ins
     # The result's shape must still follow from the operands that are left.
     order = range(len(ins))
     for i in order:
         trial = [new[j] if j <= i else ins[j] for j in order]
-        if np.broadcast_shapes(*map(shape_of, trial)) != shape:
+        if broadcast_shapes(*map(shape_of, trial)) != shape:
             new[i] = ins[i]
     return new
 
 
 def _unbroadcast_operand(x: Any, origin: Any) -> Any:
-    if is_array(x):
+    if type(x) is not Tracer and is_array(x):
         return x.dtype.type(x[(0,) * x.ndim].item()) if _is_uniform(x) else x
     made = origin(x)
     if made is not None and made[0] is st.broadcast_to:
@@ -153,7 +156,7 @@ def _sub(ins: Sequence[Any], params: Any, origin: Any) -> Any:
 def _mul(ins: Sequence[Any], params: Any, origin: Any) -> Any:
     x, y = ins
     for a, b in ((x, y), (y, x)):
-        if _is_scalar_constant(b) and shape_of(a) == np.broadcast_shapes(shape_of(a), shape_of(b)):
+        if _is_scalar_constant(b) and shape_of(a) == broadcast_shapes(shape_of(a), shape_of(b)):
             aval = aval_of(a)
             kept = aval.dtype == _dtype_of(a, b) and aval.dtype.kind != "c"
             if b == 1 and kept and not aval.weak:

@@ -56,7 +56,7 @@ class Frame:
         self.status = status
         self.scratch = scratch
         self.addresses: dict[Buffer, Value] = {}
-        self._arguments: list[Value] = []
+        self._arguments: list[str] = []
         self.most_arguments = 0
         self.unlocked = False
         self.context = self.owner = Value("null", "ptr")
@@ -72,13 +72,17 @@ class Frame:
 
     def pass_arguments(self, values: Sequence[Value]) -> None:
         """Write what the next call's first argument points to."""
-        self.most_arguments = max(self.most_arguments, len(values))
-        with self.w.at_start():
-            for k in range(len(self._arguments), len(values)):
-                place = self.w.offset(self.scratch, "i64", self.w.const(k, "i64"))
-                self._arguments.append(place)
-        for value, place in zip(values, self._arguments, strict=False):
-            self.w.store(value, place)
+        if len(values) > self.most_arguments:
+            self.most_arguments = len(values)
+            with self.w.at_start():
+                for k in range(len(self._arguments), len(values)):
+                    place = self.w.offset(self.scratch, "i64", self.w.const(k, "i64"))
+                    self._arguments.append(place.ref)
+        # As `store` does it, for words alone: of these most of a long program consists.
+        self.w.lines += [
+            f"  store {value.ty} {value.ref}, ptr {place}, align 8"
+            for value, place in zip(values, self._arguments)  # noqa: B905
+        ]
 
     def parallel_for(self, name: str, count: int, chunk: int, call: str = "fg_parallel") -> None:
         """Run a function of a range over [0, count) on all threads, with the passed arguments."""

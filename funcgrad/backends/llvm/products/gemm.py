@@ -22,7 +22,7 @@ from funcgrad.backends.llvm.ir.frame import Frame
 from funcgrad.backends.llvm.ir.writer import Module, Value, Writer, float_text
 from funcgrad.backends.llvm.products import blas, tiles
 from funcgrad.backends.loops.fusion.target import RowPieces
-from funcgrad.backends.loops.nests.views import View, contiguous
+from funcgrad.backends.loops.nests.views import View
 from funcgrad.backends.loops.planning.plan import MatrixProduct
 from funcgrad.backends.loops.planning.products import leading
 from funcgrad.core.graph import Eqn
@@ -120,10 +120,10 @@ def product(x: View, y: View, dtype: np.dtype, scale: float, adds: bool) -> Prod
 
 def arguments(frame: Frame, step: MatrixProduct) -> list[Value]:
     """What the function of a product's pieces takes."""
-    views = [step.x, step.y, contiguous(step.result, (step.result.size,))]
+    found = [_start(frame, step.x), _start(frame, step.y), frame.address(step.result)]
     if step.source is not None and not step.how.adds_in_place:
-        views.append(step.source)
-    return [_start(frame, v) for v in views]
+        found.append(_start(frame, step.source))
+    return found
 
 
 def define(module: Module, product: Product) -> str:

@@ -58,9 +58,11 @@ def begin(part: str, ty: str) -> None:
 def begin_for(graph: Graph) -> None:
     """Starts making what products in a graph will call, before it is known where they lie."""
     for eqn in graph.eqns:
+        if eqn.prim.name != "matmul":
+            continue
         dtype = eqn.outs[0].aval.dtype
         ty = llvm_type(dtype) if dtype in SUPPORTED else ""
-        if eqn.prim.name == "matmul" and ty in BYTES:
+        if ty in BYTES:
             x, y = (a.aval.shape for a in eqn.ins)
             few = len(x) > 1 < len(y) and x[-1] * BYTES[ty] % WAY_BYTES > 0
             if few and suit(ty, (x[-2], y[-1], x[-1])):

@@ -60,6 +60,8 @@ class Emitter:
         self._work = work
         self._functions: dict[str, str] = {}
         self._forms: dict[Hashable, str] = {}
+        # Those that were written, by their ids, with themselves, as an id lasts no longer.
+        self._products: dict[int, tuple[str, products.Sharing, products.Product]] = {}
         self._is_repetitive = sum(type(s) is Registers for s in steps) >= REPETITIVE
         self.calls = [s for s in walk(steps) if isinstance(s, HostCall)]
         self._call_numbers = {id(s): n for n, s in enumerate(self.calls)}
@@ -99,7 +101,7 @@ class Emitter:
             case RunTogether():
                 joined.run_together(frame, step, self._kernels[step.runs[0].kernel.text])
             case MatrixProduct():
-                _product(frame, step)
+                self._product(frame, step)
             case ProductAndKernel():
                 joined.product_and_kernel(frame, step, self._kernels[step.run.kernel.text])
             case Registers():
@@ -117,6 +119,20 @@ class Emitter:
                 loops.planned_while(frame, step, self.steps)
             case Branch():
                 loops.planned_branch(frame, step, self.steps)
+
+    def _product(self, frame: Frame, step: MatrixProduct) -> None:
+        how = step.how
+        assert isinstance(how, products.Product)
+        found = self._products.get(id(how))
+        if found is None:
+            found = products.define(frame.w.module, how), products.sharing(how), how
+            self._products[id(how)] = found
+        name, sharing, _ = found
+        frame.pass_arguments(products.arguments(frame, step))
+        if sharing.call:
+            frame.parallel_for(name, sharing.pieces, sharing.chunk, sharing.call)
+        else:
+            frame.w.line(f"call void @{name}(ptr {frame.scratch.ref}, i64 0, i64 {sharing.pieces})")
 
     # -- in registers -------------------------------------------------------------------
 
@@ -232,16 +248,6 @@ def _form_of(step: Registers) -> Hashable:
     except TypeError:
         return None
     return form
-
-
-def _product(frame: Frame, step: MatrixProduct) -> None:
-    assert isinstance(step.how, products.Product)
-    name, sharing = products.define(frame.w.module, step.how), products.sharing(step.how)
-    frame.pass_arguments(products.arguments(frame, step))
-    if sharing.call:
-        frame.parallel_for(name, sharing.pieces, sharing.chunk, sharing.call)
-    else:
-        frame.w.line(f"call void @{name}(ptr {frame.scratch.ref}, i64 0, i64 {sharing.pieces})")
 
 
 def _zero(frame: Frame, buffer: Buffer) -> None:

@@ -19,6 +19,8 @@ attributes {DRIVER} = {{ noinline optnone }}
 """
 # Programs of more scalar operations than this a call have their drivers compiled quickly.
 LARGE_WORK = 200_000
+# So do those whose drivers have more text, whatever they work: it would take most of the time.
+_LONG_TEXT = 50_000
 # Setting up a module takes as long as compiling a small part of this much text.
 _PART_TEXT = 10_000
 _NAME = re.compile(r"@([\w.$]+)")
@@ -37,19 +39,23 @@ def parts(module: Module, root: str) -> list[Part]:
 
     Args:
         root: the function that is called from outside. Where it is no driver, the program is a
-            small one, and a single part.
+            small one, and a single part unless it is long.
     """
     texts = module.functions
-    if not _is(DRIVER, texts[root]):
+    drivers, kernels = ({n for n, t in texts.items() if _is(mark, t)} for mark in (DRIVER, KERNEL))
+    is_large = root in drivers
+    if not is_large and sum(len(texts[n]) for n in drivers) < _LONG_TEXT:
         return [Part(whole(module))]
+    drivers.add(root)
     calls = {name: _names(text) & texts.keys() for name, text in texts.items()}
     # What is neither helps those that call it: each part has its own.
-    drivers, kernels = ({n for n, t in texts.items() if _is(mark, t)} for mark in (DRIVER, KERNEL))
     all_drivers = _closure(drivers, calls, kernels)
     roots = [n for n in texts if n in kernels and any(n in calls[g] for g in all_drivers)]
     heads = [_declaration(name, texts[name]) for name in roots]
     found = [Part(_text(module, [*heads, *_chosen(texts, all_drivers, drivers)]), 0)]
-    for some in _dealt({name: _closure([name], calls, drivers) for name in roots}, texts):
+    closures = {name: _closure([name], calls, drivers) for name in roots}
+    # Kernels that work little are small, and have much of what they call in common.
+    for some in _dealt(closures, texts, len(texts) if is_large else 1):
         names = set().union(*some.values())
         found.append(Part(_text(module, _chosen(texts, names, some))))
     return found
@@ -75,10 +81,13 @@ def _closure(
     return found
 
 
-def _dealt(closures: Mapping[str, set[str]], texts: Mapping[str, str]) -> list[dict[str, set[str]]]:
-    """Functions, each with all that it consists of, in groups of about equal text."""
+def _dealt(
+    closures: Mapping[str, set[str]], texts: Mapping[str, str], most: int
+) -> list[dict[str, set[str]]]:
+    """Functions, each with all that it consists of, in at most so many groups of about equal
+    text."""
     sizes = {name: sum(len(texts[n]) for n in names) for name, names in closures.items()}
-    count = max(sum(sizes.values()) // _PART_TEXT, 1)
+    count = min(max(sum(sizes.values()) // _PART_TEXT, 1), most)
     groups: list[dict[str, set[str]]] = [{} for _ in range(count)]
     filled = [0] * count
     for name in sorted(sizes, key=lambda n: (-sizes[n], n)):

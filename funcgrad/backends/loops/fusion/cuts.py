@@ -22,7 +22,9 @@ def cuts(eqns: Sequence[Eqn]) -> set[int]:
     """The numbers of the equations that begin a piece."""
     if len(eqns) <= LONG:
         return set()
-    kinds = [f"{e.prim.name} {e.outs[0].aval}" if e.outs else e.prim.name for e in eqns]
+    avals = {id(e.outs[0].aval): e.outs[0].aval for e in eqns if e.outs}
+    texts = {key: str(aval) for key, aval in avals.items()}
+    kinds = [f"{e.prim.name} {texts[id(e.outs[0].aval)]}" if e.outs else e.prim.name for e in eqns]
     codes = [crc32(" ".join(kinds[i : i + _NEAR]).encode()) for i in range(len(kinds))]
     found: set[int] = set()
     place = 0

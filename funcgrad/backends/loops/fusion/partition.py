@@ -12,7 +12,7 @@ elements of a window, are no axes of the space but *unrolled*: each element is a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import islice
 from math import prod
 from typing import Any
@@ -99,6 +99,7 @@ class Partition:
         self.readers: dict[int, dict[Cluster, None]] = {}
         self._small: deque[Cluster] = deque(maxlen=MOST_SMALL)
         self._roots: dict[int, Any] = {}
+        self._forms: dict[Hashable, str] = {}
         self.unrolled = unrolled_extents(graph, self.limits)
         # The clusters of smaller numbers are of an earlier piece of a long program.
         self._first = 0
@@ -116,15 +117,36 @@ class Partition:
     # -- placing an equation ------------------------------------------------------------
 
     def _place(self, eqn: Eqn) -> None:
-        if eqn.prim.view and not self._is_small(eqn):
+        form = self._form(eqn)
+        if form == "view":
             self._place_view(eqn)
-            return
-        if self.target.can_be_small(eqn) and self._is_small(eqn):
+        elif form == "small":
             self._join_small(eqn)
-        elif self._loops(eqn) and all(_size(a) for a in (*eqn.ins, *eqn.outs)):
+        elif form == "loops":
             self._join_loops(eqn)
         else:
             self._enter(self._new("call"), eqn)
+
+    def _form(self, eqn: Eqn) -> str:
+        """What an equation becomes a part of: that of a cluster, or "view"."""
+        if eqn.params or eqn.prim.kind != "elementwise":
+            return self._form_of(eqn)
+        # All avals live as long as the graph.
+        key = eqn.prim, *[id(a.aval) for a in eqn.ins], id(eqn.outs[0].aval)
+        known = self._forms.get(key)
+        if known is None:
+            known = self._forms[key] = self._form_of(eqn)
+        return known
+
+    def _form_of(self, eqn: Eqn) -> str:
+        small = self._is_small(eqn)
+        if eqn.prim.view and not small:
+            return "view"
+        if small and self.target.can_be_small(eqn):
+            return "small"
+        if self._loops(eqn) and all(_size(a) for a in (*eqn.ins, *eqn.outs)):
+            return "loops"
+        return "call"
 
     def _loops(self, eqn: Eqn) -> bool:
         if eqn.prim.assembles:
@@ -218,13 +240,14 @@ class Partition:
 
     def root(self, atom: Any) -> Any:
         """The variable that a view is a view of."""
-        found = self._roots.get(id(atom), atom)
-        while True:
-            eqn = self.made_by.get(id(found))
-            if eqn is None or not eqn.prim.view:
-                break
-            found = eqn.ins[0]
-        if found is not atom:
+        found = self._roots.get(id(atom))
+        if found is None:
+            found = atom
+            while True:
+                eqn = self.made_by.get(id(found))
+                if eqn is None or not eqn.prim.view:
+                    break
+                found = eqn.ins[0]
             self._roots[id(atom)] = found
         return found
 

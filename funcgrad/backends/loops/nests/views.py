@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -28,6 +29,11 @@ class View(NamedTuple):
 
 
 def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    return _row_major(tuple(shape))
+
+
+@lru_cache(maxsize=1024)
+def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     strides, step = [], 1
     for n in reversed(shape):
         strides.append(step)

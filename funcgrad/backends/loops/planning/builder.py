@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from math import prod
 from typing import Any
 
@@ -27,6 +27,7 @@ class Program:
         constants: the buffers of constant arrays, by the array's id; a buffer's value is the
             array that the program reads, and the one that it stands for.
         sites: where indices are checked, with their numbers, from 1 on.
+        products: how those are computed that were met, by all that this follows from.
     """
 
     def __init__(self, target: Target, lines: Lines):
@@ -34,6 +35,7 @@ class Program:
         self.lines = lines
         self.constants: dict[int, Buffer] = {}
         self.sites: dict[Site, int] = {}
+        self.products: dict[Hashable, Any] = {}
 
     def site(self, eqns: Iterable[Eqn]) -> int:
         """The number of the site where these equations are computed; 0 if they check nothing."""

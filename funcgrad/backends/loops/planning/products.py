@@ -16,19 +16,27 @@ from funcgrad.core.graph import Eqn
 
 
 def _matmul(builder: Builder, eqn: Eqn) -> None:
-    if builder.target.can_multiply(eqn):
+    if _can_multiply(builder, eqn):
         _product(builder, eqn.ins, builder.result(eqn.outs[0]))
     else:
         builder.host(eqn)
 
 
 def _add_product(builder: Builder, eqn: Eqn) -> None:
-    if builder.target.can_multiply(eqn):
+    if _can_multiply(builder, eqn):
         w, *operands = eqn.ins
         result = builder.result(eqn.outs[0])
         _product(builder, operands, result, eqn.params["scale"], builder.resolve(w))
     else:
         builder.host(eqn)
+
+
+def _can_multiply(builder: Builder, eqn: Eqn) -> bool:
+    key = (eqn.prim, eqn.outs[0].aval.dtype, *[a.aval.shape for a in eqn.ins])
+    known = builder.program.products.get(key)
+    if known is None:
+        known = builder.program.products[key] = builder.target.can_multiply(eqn)
+    return known
 
 
 def _product(
@@ -39,7 +47,11 @@ def _product(
     source: View | None = None,
 ) -> None:
     x, y = (_matrix(builder, atom, result.dtype, side) for side, atom in enumerate(operands))
-    how = builder.target.product(x, y, result.dtype, scale, source is not None)
+    key = (*x[1:3], *y[1:3], result.dtype, scale, source is not None)
+    how = builder.program.products.get(key)
+    if how is None:
+        how = builder.target.product(x, y, result.dtype, scale, source is not None)
+        builder.program.products[key] = how
     if source is not None and how.adds_in_place:
         builder.copy(source, contiguous(result, source.shape))
         source = contiguous(result, source.shape)
