@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def forget() -> None:
-    for function in (contents.compiler, contents._digests, cache._surroundings):
+    for function in (contents.compiler, cache._surroundings):
         function.cache_clear()
 
 

@@ -18,6 +18,7 @@ import stat
 import sys
 import time
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -35,12 +36,16 @@ _ABANDONED_SECONDS = 3600
 
 def key(*texts: str) -> str:
     """The name of what these texts tell all about, but for the host and the compiler."""
-    digest = hashlib.sha256()
-    for part in (_MAGIC.decode(), *_surroundings(), *texts):
-        data = part.encode()
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
+    digest = _surroundings().copy()
+    for text in texts:
+        _add(digest, text)
     return digest.hexdigest()
+
+
+def _add(digest: Any, text: str) -> None:
+    data = text.encode()
+    digest.update(len(data).to_bytes(8, "little"))
+    digest.update(data)
 
 
 def get(name: str) -> bytes | None:
@@ -166,9 +171,9 @@ def _checksum(name: str, binary: bytes) -> bytes:
 
 
 @cache
-def _surroundings() -> tuple[str, ...]:
-    """What code depends on besides its IR: our way with it, LLVM, the processor, and how Python
-    and NumPy lay out what it reads."""
+def _surroundings() -> Any:
+    """The digest of what code depends on besides its IR: our way with it, LLVM, the processor, and
+    how Python and NumPy lay out what it reads."""
     import llvmlite
 
     folder = os.path.dirname(llvmlite.__file__)
@@ -176,7 +181,10 @@ def _surroundings() -> tuple[str, ...]:
     files = [os.path.join(folder, "binding", name) for name in names]
     versions = (llvmlite.__version__, np.__version__, sys.version, getattr(sys, "abiflags", ""))
     platform = (sys.platform, *host.description())
-    return (*versions, *map(_state, files), contents.codegen(), *platform)
+    digest = hashlib.sha256(_MAGIC)
+    for text in (*versions, *map(_state, files), contents.codegen(), *platform):
+        _add(digest, text)
+    return digest
 
 
 def _state(path: str) -> str:

@@ -35,51 +35,63 @@ _FOLDERS = tuple(
     )
 )
 _SUFFIXES = tuple(all_suffixes())
+_BINARY = getattr(os, "O_BINARY", 0)
+_READ_BYTES = 1 << 16
 
 
 @cache
 def compiler() -> str | None:
     """What changes when a file that writes programs does; None where there is no telling."""
-    digests = [_digests(folder) for folder in _FOLDERS]
-    return _digest(repr(digests).encode()) if all(digests) else None
+    contents = [_contents(folder) for folder in _FOLDERS]
+    return _digest(contents) if all(contents) else None
 
 
 def codegen() -> str:
     """What changes when the file that makes machine code of a program's text does."""
-    return repr([d for name, d in _digests(_HERE).items() if name.startswith("codegen.")])
+    return _digest([_contents(_HERE, "codegen.")])
 
 
-@cache
-def _digests(folder: str) -> dict[str, str]:
-    """Of the modules in a folder, by their files' names; empty where they can't be read."""
+def _contents(folder: str, start: str = "") -> list[tuple[str, bytes]]:
+    """The modules in a folder whose files' names start so; none where they can't be read."""
     try:
-        names = [name for name in sorted(os.listdir(folder)) if name.endswith(_SUFFIXES)]
-        return {name: _digest(_content(os.path.join(folder, name))) for name in names}
+        names = [name for name in os.listdir(folder) if name.endswith(_SUFFIXES)]
+        chosen = sorted([name for name in names if name.startswith(start)])
+        return [(name, _content(f"{folder}{os.sep}{name}")) for name in chosen]
     except OSError:
-        return _digests_in_archive(folder)
+        found = _contents_in_archive(folder)
+        return [(name, content) for name, content in found if name.startswith(start)]
 
 
-def _digests_in_archive(folder: str) -> dict[str, str]:
+def _contents_in_archive(folder: str) -> list[tuple[str, bytes]]:
     import pkgutil
 
     read: Any = getattr(pkgutil.get_importer(folder), "get_data", None)
-    found: dict[str, str] = {}
+    found: list[tuple[str, bytes]] = []
     modules = [module.name for module in pkgutil.iter_modules([folder])] if read else []
     for module in ("__init__", *modules) if read else ():
         for name in (f"{module}.py", f"{module}.pyc"):
             with contextlib.suppress(OSError):
-                found[name] = _digest(read(os.path.join(folder, name)))
+                found.append((name, read(os.path.join(folder, name))))
     return found
 
 
 def _content(path: str) -> bytes:
     # A third of the time that Python's own files take, and there are many.
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    handle = os.open(path, os.O_RDONLY | _BINARY)
     try:
-        return b"".join(iter(lambda: os.read(handle, 1 << 15), b""))
+        parts: list[bytes] = []
+        while part := os.read(handle, _READ_BYTES):
+            parts.append(part)
+        return b"".join(parts)
     finally:
         os.close(handle)
 
 
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+def _digest(contents: list[list[tuple[str, bytes]]]) -> str:
+    digest = hashlib.sha256()
+    for files in contents:
+        digest.update(b"%d files" % len(files))
+        for name, content in files:
+            digest.update(f"{name} {len(content)} ".encode())
+            digest.update(content)
+    return digest.hexdigest()
