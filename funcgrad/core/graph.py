@@ -262,7 +262,9 @@ def graphs_in(params: dict[str, Any]) -> Iterator[Graph]:
 
 
 def with_graphs(params: dict[str, Any], change: Callable[[Graph], Graph]) -> dict[str, Any]:
-    """An equation's parameters, the graphs among them changed."""
+    """An equation's parameters, the graphs among them changed; the same where there are none."""
+    if next(graphs_in(params), None) is None:
+        return params
 
     def changed(value: Any) -> Any:
         if type(value) is tuple:

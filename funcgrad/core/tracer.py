@@ -546,32 +546,31 @@ class Recorder:
         tape = self.take()
         atoms: dict[int, Any] = {}
 
-        def var(tracer: Tracer) -> Var:
-            made = atoms[id(tracer)] = Var(tracer.aval)
+        def variables(tracers: Sequence[Tracer]) -> tuple[Var, ...]:
+            made = tuple([Var(t._aval or t.aval) for t in tracers])
+            atoms.update(zip(map(id, tracers), made, strict=True))
             return made
 
-        def atom(a: Any) -> Any:
-            found = atoms.get(id(a))
-            if found is None:
-                found = Const(a)
-                # Scalars' ids are not stable identities; only arrays and tracers are shared.
-                if not found.is_literal:
-                    atoms[id(a)] = found
-            return found
+        def constant(a: Any) -> Const:
+            made = Const(a)
+            # Scalars' ids are not stable identities; only arrays and tracers are shared.
+            if not made.is_literal:
+                atoms[id(a)] = made
+            return made
 
-        inputs = [var(t) for t in tape.inputs]
+        inputs = variables(tape.inputs)
         eqns = []
         for eqn in live_eqns(tape.eqns, outputs):
             ins = eqn.ins
             if eqn.values is not None:
                 ins = [a if type(a) is Tracer else v for a, v in zip(ins, eqn.values, strict=True)]
-            ins = tuple([atom(a) for a in ins])
-            eqns.append(Eqn(eqn.prim, ins, eqn.params, tuple(map(var, eqn.outs)), eqn.source))
+            ins = tuple([atoms.get(id(a)) or constant(a) for a in ins])
+            eqns.append(Eqn(eqn.prim, ins, eqn.params, variables(eqn.outs), eqn.source))
         for out in outputs:
             if type(out) is Tracer and id(out) not in atoms:
                 if out.rec is self or out.rec.ended:
                     raise LeakedTracerError.of(out.rec.purpose, "the result")
-        return Graph(inputs, eqns, map(atom, outputs))
+        return Graph(inputs, eqns, [atoms.get(id(o)) or constant(o) for o in outputs])
 
 
 def deferred(purpose: str) -> Recorder:

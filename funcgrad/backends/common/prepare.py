@@ -10,7 +10,6 @@ from funcgrad.core.graph import (
     Eqn,
     Graph,
     Var,
-    graphs_in,
     live_eqns,
     split_invariant,
     with_graphs,
@@ -31,19 +30,18 @@ def prepare(graph: Graph) -> Graph:
     eqns: list[Eqn] = []
     atoms: dict[int, Any] = {}
     for eqn in graph.eqns:
-        ins = tuple([atoms.get(id(a), a) for a in eqn.ins])
+        ins = tuple([atoms.get(id(a), a) for a in eqn.ins]) if atoms else eqn.ins
         inner = _inlined(eqn)
         if _is_identity(eqn):
             atoms[id(eqn.outs[0])] = ins[0]
         elif inner is not None:
             results = inline(prepare(inner), ins, eqns)
             atoms.update(zip(map(id, eqn.outs), results, strict=True))
-        elif any(True for _ in graphs_in(eqn.params)):
-            params = with_graphs(eqn.params, prepare)
-            eqn = Eqn(eqn.prim, ins, params, eqn.outs, eqn.source)
-            eqns.append(_hoist(eqn, eqns) if eqn.prim is control_flow.scan else eqn)
         else:
-            eqns.append(Eqn(eqn.prim, ins, eqn.params, eqn.outs, eqn.source))
+            params = with_graphs(eqn.params, prepare)
+            if ins is not eqn.ins or params is not eqn.params:
+                eqn = Eqn(eqn.prim, ins, params, eqn.outs, eqn.source)
+            eqns.append(_hoist(eqn, eqns) if eqn.prim is control_flow.scan else eqn)
     outputs = [atoms.get(id(a), a) for a in graph.outputs]
     return Graph(graph.inputs, live_eqns(eqns, outputs), outputs)
 

@@ -16,6 +16,7 @@ from funcgrad.primitives import control_flow
 
 CONSTANT = 0
 Roots = frozenset[int]
+_CONSTANT: Roots = frozenset({CONSTANT})
 
 
 class Memory:
@@ -67,7 +68,7 @@ class Memory:
             self.last_use[root] = number
 
     def roots(self, atom: Any) -> Roots:
-        return frozenset({CONSTANT}) if type(atom) is Const else self._roots[id(atom)]
+        return _CONSTANT if type(atom) is Const else self._roots[id(atom)]
 
     def repeats(self, atom: Any) -> bool:
         """Whether elements of it may be one number in memory, as in broadcasts and windows."""

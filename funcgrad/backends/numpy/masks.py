@@ -27,9 +27,13 @@ def mask_by_bits(graph: Graph) -> Graph:
     """The graph, and those in its equations, with such an `np.where` replaced."""
     eqns: list[Eqn] = []
     for eqn in graph.eqns:
-        found = _by_bits(eqn, eqns) if eqn.prim is where else None
         params = with_graphs(eqn.params, mask_by_bits)
-        eqns.append(found or Eqn(eqn.prim, eqn.ins, params, eqn.outs, eqn.source))
+        if eqn.prim is where:
+            eqns.append(_by_bits(eqn, eqns) or eqn)
+        elif params is eqn.params:
+            eqns.append(eqn)
+        else:
+            eqns.append(Eqn(eqn.prim, eqn.ins, params, eqn.outs, eqn.source))
     return Graph(graph.inputs, eqns, graph.outputs)
 
 
