@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Sequence
-from copy import copy
 from typing import Any, Self
 
 import numpy as np
@@ -86,6 +85,8 @@ class _CustomFunction:
 
     def copy(self) -> Self:
         """One whose rules can be set anew."""
+        from copy import copy
+
         made = copy(self)
         made.buffers = {}
         return made
