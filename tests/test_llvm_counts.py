@@ -24,6 +24,9 @@ PICKS = {
     "all columns": (np.arange(COLUMNS) * 3 % ROWS, np.arange(COLUMNS)),
     "some columns": (np.arange(64) * 3 % ROWS, np.arange(64)),
     "one column": (np.arange(ROWS), np.full(ROWS, 7)),
+    "one of each row": (np.arange(ROWS)[:, None], np.arange(ROWS)[:, None] * 7 % COLUMNS),
+    "two of each row": (np.arange(ROWS)[:, None], np.arange(2 * ROWS).reshape(-1, 2) % 7),
+    "one of each row twice": (np.arange(ROWS)[:, None], np.full((ROWS, 2), 5)),
     "everything": (np.arange(ROWS)[:, None], np.arange(COLUMNS)[None]),
     "a block": (np.arange(64)[:, None], np.arange(40)[None]),
     "rows of a block": (np.arange(ROWS)[:, None], np.arange(40)[None]),
@@ -60,6 +63,7 @@ def test_elements_by_constant_indices(
 
     same_by_both(picked, x)
     same_by_both(fg.grad(lambda x: picked(x)[1].sum()), x)
+    same_by_both(fg.grad(lambda x: (picked(x)[1] ** 2).sum()), x)
     same_by_both(lambda x: fg.at(before(x))[i, j].add(weights), x)
     same_by_both(lambda x: fg.at(before(x))[i, j].set(weights), x)
 
