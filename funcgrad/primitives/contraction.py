@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import Aval, Shape, broadcast_shapes, result_dtype
+from funcgrad.core.aval import Aval, broadcast_shapes, result_dtype
 from funcgrad.core.declarations import bilinear
 from funcgrad.core.primitive import (
     pad_rank,
@@ -88,11 +88,11 @@ def _matmul_batch(prim: Any, args: Any, batched: Any, size: int, params: Any) ->
 
 
 def _as_matrix(x: Any, rank: int, row: bool) -> Any:
+    """A batch of vectors as one of matrices."""
     if rank > 1:
         return x
-    shape: Shape = shape_of(x)
-    lead, n = shape[:-1], shape[-1]
-    return x.reshape((*lead, 1, n) if row else (*lead, n, 1))
+    size, n = shape_of(x)
+    return x.reshape((size, 1, n) if row else (size, n, 1))
 
 
 def _expanded_matmul(x: Any, y: Any) -> Any:

@@ -246,11 +246,6 @@ pack = linear(
 # --- basic indexing and its transpose -------------------------------------------------
 
 
-def slices(idx: Sequence[Entry]) -> tuple[Any, ...]:
-    """Index entries as NumPy takes them."""
-    return tuple(slice(*e) if type(e) is tuple else e for e in idx)
-
-
 def _index(x, idx):
     return x[tuple([slice(*e) if type(e) is tuple else e for e in idx])]
 

@@ -43,7 +43,7 @@ def scatter_cluster(eqn: Eqn) -> Cluster:
 def accumulates(eqn: Eqn, target: Target) -> bool:
     """Whether a cluster of its own computes what adds elements up."""
     known = all(a.aval.dtype in target.dtypes for a in (*eqn.ins, *eqn.outs))
-    return eqn.prim.accumulates is not None and known and eqn.outs[0].aval.size > 0
+    return eqn.prim.accumulates is not None and known
 
 
 def accumulate_cluster(eqn: Eqn) -> Cluster:

@@ -160,8 +160,6 @@ class _Scheduler(Values):
         collapse(self.kernel)
         if self.flat and not self._is_flat():
             return None
-        if not self.flat and not self.kernel.outer:
-            self.kernel.outer = (Axis(1, True),)
         return Scheduled(self.kernel, self.buffers)
 
     def _enter_rows(self, box: _Box) -> None:
