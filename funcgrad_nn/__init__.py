@@ -32,6 +32,11 @@ from .activations import (
     softmax,
     softplus,
 )
+from .attention import (
+    MultiheadAttention,
+    TransformerEncoderLayer,
+    scaled_dot_product_attention,
+)
 from .convolution import (
     Conv1d,
     Conv2d,
@@ -93,11 +98,15 @@ from .pooling import (
     MaxPool2d,
     MaxPool3d,
 )
+from .recurrent import GRU, LSTM, RNN
 from .serialization import load, save
 from .summary import Summary, SummaryRow, summary
 
 __all__ = [
     "GELU",
+    "GRU",
+    "LSTM",
+    "RNN",
     "AdamState",
     "AdaptiveAvgPool2d",
     "ArrayDataset",
@@ -137,6 +146,7 @@ __all__ = [
     "MaxPool1d",
     "MaxPool2d",
     "MaxPool3d",
+    "MultiheadAttention",
     "Optimizer",
     "Parameter",
     "RMSNorm",
@@ -152,6 +162,7 @@ __all__ = [
     "Summary",
     "SummaryRow",
     "Tanh",
+    "TransformerEncoderLayer",
     "accuracy",
     "adam",
     "adamw",
@@ -175,6 +186,7 @@ __all__ = [
     "read_idx",
     "relu",
     "save",
+    "scaled_dot_product_attention",
     "sgd",
     "sigmoid",
     "silu",
