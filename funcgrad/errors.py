@@ -745,8 +745,8 @@ class FrozenRandomWarning(UserWarning):
 
     The compiled program repeats them in each call; ``vmap`` gives them to all of the batch. Seen
     are draws from NumPy's global generator, and from generators that the function closes over,
-    has as globals, defaults or attributes of its ``self``; not those that it gets hold of
-    otherwise.
+    has as globals, defaults or attributes of its ``self``, in containers and objects, too; not
+    those from a generator that it makes, as by ``np.random.default_rng()``.
 
     Warns::
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import math
 import random
+import types
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -262,10 +263,31 @@ def helper(x: Any) -> Any:
     return x + np.random.normal()
 
 
+def noise() -> Any:
+    return GENERATOR.normal()
+
+
+tools = types.ModuleType("tools")
+tools.__file__ = "tools.py"
+tools.noise = noise  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def closed_over() -> Callable[[Any], Any]:
     generator = np.random.default_rng(0)
     return lambda x: x + generator.normal()
 
+
+class Parts:
+    """An object whose parts have a generator."""
+
+    def __init__(self) -> None:
+        self.parts = {"first": [Model()]}
+
+    def noisy(self, x: Any) -> Any:
+        return self.parts["first"][0].noisy(x)
+
+
+NOISES, PARTS = {"noise": (np.random.default_rng(2), 1.0)}, Parts()
 
 DRAWS: dict[str, Callable[[Any], Any]] = {
     "np.random": lambda x: x + np.random.normal(),
@@ -282,6 +304,11 @@ DRAWS: dict[str, Callable[[Any], Any]] = {
     "partial": functools.partial(lambda generator, x: x + generator.normal(), GENERATOR),
     "default": lambda x, generator=GENERATOR: x + generator.normal(),
     "helper": lambda x: helper(x),
+    "helper of a wrapper": fg.checkpoint(lambda x: x + noise()),
+    "container": lambda x: x + NOISES["noise"][0].normal(),
+    "object": lambda x: PARTS.noisy(x),
+    "parts": Parts().noisy,
+    "module": lambda x: x + tools.noise(),
 }
 FREEZING: dict[str, Callable[[Any], Any]] = {
     "vmap": lambda f: fg.vmap(f)(X),
@@ -302,7 +329,8 @@ def test_random_numbers_that_are_frozen_are_warned_of(how: str, name: str) -> No
             FREEZING[how](DRAWS[name])
         assert [w.filename for w in caught] == [__file__]
         assert f"{__file__}:{caught[0].lineno}" in str(caught[0].message)
-    if name not in ("self", "helper", "partial", "default"):
+    elsewhere = ("self", "partial", "default", "helper", "helper of a wrapper", "object", "parts")
+    if name not in (*elsewhere, "module"):
         assert caught[0].lineno == DRAWS[name].__code__.co_firstlineno
 
 

@@ -1,8 +1,8 @@
 """Random numbers that are drawn while a function is traced: a program repeats them.
 
 Which generators a function draws from is looked up in its closure, its globals, its defaults and
-its `self`, and in those of functions found there; their states tell afterwards. NumPy's global
-generator is watched in any case, by a counter of its that costs nothing to read.
+its `self`, and in functions, containers and objects found there; their states tell afterwards.
+NumPy's global generator is watched in any case, by a counter of its that costs nothing to read.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import dis
 import functools
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
-from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,9 @@ from funcgrad.errors import FrozenRandomWarning
 from funcgrad.records import NamedTuple
 from funcgrad.source import SourceLine, is_internal, user_line
 
-# How far functions that functions call are looked into.
+# How far functions that functions call are looked into, and objects in objects; how many in all.
 _DEPTH = 4
+_MOST = 500
 
 
 class Watch(NamedTuple):
@@ -197,6 +198,9 @@ def _look_into(fun: Any, depth: int, found: _Found) -> None:
         return
     code, of_module = fun.__code__, fun.__globals__
     found[id(fun)] = None
+    if is_internal(code.co_filename):
+        # What wraps a user's function is no step on the way there.
+        depth += 1
     names = _globals_of(code)
     for name in names:
         value = of_module.get(name)
@@ -218,7 +222,7 @@ def _look_into(fun: Any, depth: int, found: _Found) -> None:
 
 def _consider(value: Any, name: str, code: CodeType, depth: int, found: _Found) -> None:
     """Note a generator that the function of this code has by this name, or look further."""
-    if value is None:
+    if type(value) in _PLAIN or len(found) > _MOST:
         return
     kinds = _kinds()
     if value is np:
@@ -236,3 +240,26 @@ def _consider(value: Any, name: str, code: CodeType, depth: int, found: _Found) 
     if isinstance(value, kinds):
         line = _mentions(code).get(name, code.co_firstlineno)
         found.setdefault(id(value), (value, SourceLine(code.co_filename, line, code.co_name)))
+    elif depth and id(value) not in found:
+        found[id(value)] = None
+        if not isinstance(value, (dict, list, tuple)):
+            depth -= 1
+        for part in _parts_of(value, code):
+            if type(part) not in _PLAIN:
+                _consider(part, name, code, depth, found)
+
+
+def _parts_of(value: Any, code: CodeType) -> Iterable[Any]:
+    """What a container or an object has; of a module, what the code names."""
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, (list, tuple)):
+        return value
+    attributes = getattr(value, "__dict__", None)
+    if type(attributes) is not dict:
+        return ()
+    if type(value) is not ModuleType:
+        return list(attributes.values())
+    if is_internal(getattr(value, "__file__", None) or "<frozen"):
+        return ()
+    return [attributes[name] for name in _globals_of(code) if name in attributes]
