@@ -301,6 +301,34 @@ def test_the_collector_rests_while_a_long_program_is_compiled(
     assert gc.isenabled()
 
 
+@pytest.mark.parametrize("transform", [lambda f: f, fg.grad], ids=["values", "gradients"])
+def test_the_collector_rests_while_a_long_program_is_traced(transform: Any) -> None:
+    states: list[bool] = []
+
+    def f(x: Any) -> Any:
+        for i in range(500):
+            states.append(gc.isenabled())
+            x = np.sin(x) * 0.9 + (i % 7) * 0.1
+        return x
+
+    fg.make_graph(transform(f))(0.5)
+    # Each step is three equations.
+    assert states == [True] * 171 + [False] * 329
+    assert gc.isenabled()
+
+
+def test_the_collector_is_on_again_behind_a_trace_that_failed() -> None:
+    def f(x: Any) -> Any:
+        for _ in range(600):
+            x = np.sin(x)
+        assert not gc.isenabled()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fg.make_graph(f)(0.5)
+    assert gc.isenabled()
+
+
 def test_who_has_the_collector_off_finds_it_off() -> None:
     f, args = numbers(500)
     gc.disable()
@@ -327,7 +355,7 @@ def test_the_collector_is_on_again_after_an_error(monkeypatch: pytest.MonkeyPatc
 def test_a_process_forked_meanwhile_by_another_thread_collects() -> None:
     code = """
     import gc, os, threading
-    from funcgrad.backends.common.collector import collector_paused
+    from funcgrad.core.collector import collector_paused
 
     paused, ended = threading.Event(), threading.Event()
 

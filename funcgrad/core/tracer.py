@@ -20,6 +20,7 @@ import numpy as np
 
 from funcgrad.config import config
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.collector import MANY, Pause
 from funcgrad.core.device import as_numbers, is_cupys
 from funcgrad.core.graph import Const, Eqn, Graph, Var, live_eqns
 from funcgrad.core.ownership import native
@@ -192,6 +193,7 @@ class Recorder:
         "origins",
         "outer",
         "owns",
+        "pause",
         "pulls",
         "purpose",
         "reverse",
@@ -223,6 +225,7 @@ class Recorder:
         self.inputs: list[Tracer] = []
         self.memo: dict[Any, Any] = {}
         self.held: Held | None = None
+        self.pause: Pause | None = None
         self.origins: dict[int, Any] | None = None
 
     def __enter__(self) -> Recorder:
@@ -260,6 +263,8 @@ class Recorder:
                 deferring.remove(self)
             self.frame = None
         self.outer = self.enclosing = None
+        if self.pause is not None:
+            self.pause.end()
         if outer is None and _recorders.kept:
             _recorders.kept = {}
         if self.held is not None:
@@ -466,6 +471,8 @@ class Recorder:
             source = _recorders.source or user_line()
             self.eqns.append(Eqn(prim, args, params, outs, source))
             self.memo[known] = outs
+            if len(self.eqns) == MANY:
+                self.pause = Pause()
         return list(outs) if prim.multiple else outs[0]
 
     def _inferred(

@@ -13,12 +13,10 @@ from funcgrad.backends.llvm.products import tiles
 from funcgrad.backends.llvm.program import recipe
 from funcgrad.core import execution
 from funcgrad.core.aval import Aval
+from funcgrad.core.collector import MANY, collector_paused
 from funcgrad.core.execution import Inspection, Runner
 from funcgrad.core.graph import Eqn, Graph
 from funcgrad.source import define
-
-# Where graphs have more equations, the garbage collector takes a notable part of compiling them.
-_MANY = 512
 
 
 class LlvmBackend:
@@ -65,11 +63,7 @@ def _function(graph: Graph, single: bool, donated: Sequence[int]) -> Any:
 
 def _collector(graph: Graph) -> AbstractContextManager[None]:
     """The garbage collector's rest while a graph is compiled, where that takes long."""
-    if len(graph.eqns) <= _MANY:
-        return nullcontext()
-    from funcgrad.backends.common.collector import collector_paused
-
-    return collector_paused()
+    return collector_paused() if len(graph.eqns) > MANY else nullcontext()
 
 
 def _is_native(graph: Graph) -> bool:
