@@ -389,6 +389,25 @@ def test_transposed_matrices_are_read_as_they_lie(f, shapes, backend):
     assert "transpose" not in str(simplify(lowered.graph))
 
 
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda a, v: a.T.T @ v,
+        lambda a, v: v @ a.T.T,
+        lambda a, v: a.T.T.T @ v,
+        lambda a, v: np.transpose(a, (0, 1)) @ v[:, None],
+        lambda a, v: fg.grad(lambda a: np.sum((a.T.T @ v) ** 2))(a),
+    ],
+)
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("backend", ["numpy", "llvm"])
+def test_matrices_transposed_twice_are_themselves(f, n, backend):
+    if backend == "llvm":
+        pytest.importorskip("llvmlite")
+    args = normal(n, n), normal(n)
+    np.testing.assert_allclose(fg.jit(f, backend=backend)(*args), f(*args), rtol=1e-12)
+
+
 def test_thin_products_fuse_with_what_is_around_them():
     pytest.importorskip("llvmlite")
 

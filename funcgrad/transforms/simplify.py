@@ -227,8 +227,10 @@ def _matmul(ins: Sequence[Any], params: Any, origin: Any) -> Any:
 
 def _transposed(x: Any, origin: Any) -> Any:
     """The matrix of which x is the transpose, else None."""
-    made = _made_by(x, st.transpose, origin)
-    return None if made is None else made[0]
+    made = origin(x)
+    if made is None or made[0] is not st.transpose or made[2]["perm"] != (1, 0):
+        return None
+    return made[1][0]
 
 
 def _with_axis(eqn: Any, axis: tuple[int, ...], shape: tuple[int, ...]) -> Any:
