@@ -48,6 +48,7 @@ from .convolution import (
 from .data import ArrayDataset, DataLoader, Dataset, Subset, random_split, read_idx, write_idx
 from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from .embedding import Embedding
+from .fitting import Checkpoint, EarlyStopping, Fitted, evaluate, fit
 from .layers import (
     GELU,
     Flatten,
@@ -118,6 +119,7 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "BatchStatistics",
+    "Checkpoint",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -130,7 +132,9 @@ __all__ = [
     "Dropout1d",
     "Dropout2d",
     "Dropout3d",
+    "EarlyStopping",
     "Embedding",
+    "Fitted",
     "Flatten",
     "GlobalAvgPool",
     "GlobalMaxPool",
@@ -170,6 +174,8 @@ __all__ = [
     "cross_entropy",
     "data",
     "datasets",
+    "evaluate",
+    "fit",
     "gelu",
     "huber",
     "init",

@@ -122,8 +122,7 @@ class _Recurrent(Layer):
             driven = driven + params[f"bias_ih{suffix}"]
         # Axes are steps, batch, features; a reversed direction begins with the last step.
         turn: Any = slice(None, None, -1 if suffix.endswith("_reverse") else 1)
-        places: Any = np.arange(x.shape[1])[turn]
-        given = np.swapaxes(driven, 0, 1)[turn], places
+        driven, places = np.swapaxes(driven, 0, 1), fnp.arange(x.shape[1])
 
         def step(state: State, given: tuple[Any, Any]) -> tuple[State, Any]:
             now, at = given
@@ -137,7 +136,7 @@ class _Recurrent(Layer):
             kept = tuple([fnp.where(counts, n, s) for n, s in zip(new, state, strict=True)])
             return kept, fnp.where(counts, new[0], 0)
 
-        end, ys = fg.scan(step, state, given)
+        end, ys = fg.scan(step, state, (driven[turn], places[turn]))
         return np.swapaxes(ys[turn], 0, 1), end
 
     def _step(self, state: State, driven: Any, recurrent: Any) -> State:

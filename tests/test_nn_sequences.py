@@ -165,7 +165,10 @@ def test_attention_is_a_weighted_mean(backend):
 def test_hidden_sources_have_no_weight(backend):
     q, k, v = normal(3, 4), normal(5, 4), normal(5, 6)
     mask = RNG.random((3, 5)) < 0.5
-    mask[0], mask[1] = False, [True, False, False, False, False]
+    mask[0], mask[1:] = (
+        False,
+        [[True, False, False, False, False], [True, True, False, True, False]],
+    )
 
     def attend(q, k, v):
         return nn.scaled_dot_product_attention(q, k, v, mask)

@@ -1,0 +1,178 @@
+"""The training loop: what it computes, resumes, stops and saves."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import funcgrad as fg
+import funcgrad_nn as nn
+from funcgrad.errors import ArgumentError, FileFormatError, ParameterMismatchError
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((70, 4)).astype(np.float32)
+Y = np.argmax(X[:, :3] + 0.1 * RNG.standard_normal((70, 3)), axis=1)
+
+
+def model():
+    return nn.Sequential(
+        nn.Linear(4, 16, bias=False), nn.BatchNorm(16), nn.ReLU(), nn.Dropout(0.2), *head()
+    )
+
+
+def head():
+    return [nn.Linear(16, 3)]
+
+
+def loader(seed=1):
+    return nn.DataLoader(nn.ArrayDataset(X, Y), batch_size=16, shuffle=True, seed=seed)
+
+
+def fit(epochs, **options):
+    net, optimizer = model(), nn.adam(1e-2)
+    settings = {"progress": False, "key": 3} | options
+    return nn.fit(
+        net, net.init(0, 4), loader(), optimizer, nn.cross_entropy, epochs=epochs, **settings
+    )
+
+
+def assert_same_bits(a, b):
+    assert fg.tree.structure(a) == fg.tree.structure(b)
+    for x, y in zip(fg.tree.leaves(a), fg.tree.leaves(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_as_written_out():
+    net, optimizer, data = model(), nn.adam(1e-2), loader()
+    params = net.init(0, 4)
+    state, key, losses = optimizer.init(params), fg.random.key(3), []
+    for epoch in range(2):
+        total = 0.0
+        for i, (x, y) in enumerate(data.batches(epoch)):
+            step_key = fg.random.fold_in(fg.random.fold_in(key, epoch), i)
+
+            def loss_fn(params, x=x, y=y, step_key=step_key):
+                outputs, params = net.train(params, x, step_key)
+                return nn.cross_entropy(outputs, y), params
+
+            (loss, params), grads = fg.value_and_grad(loss_fn, has_aux=True)(params)
+            params, state = optimizer.update(grads, state, params)
+            total += float(loss) * len(y)
+        losses.append(total / len(X))
+    fitted = fit(2)
+    np.testing.assert_allclose([scores["loss"] for scores in fitted.history], losses, rtol=1e-4)
+    for a, b in zip(fg.tree.leaves(fitted.params), fg.tree.leaves(params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-4)
+
+
+def test_it_learns_and_tells_how():
+    validation = nn.DataLoader(nn.ArrayDataset(X, Y), batch_size=32)
+    fitted = fit(30, metrics={"accuracy": nn.accuracy}, validation=validation)
+    last = fitted.history[-1]
+    assert set(last) == {"epoch", "seconds", "loss", "accuracy", "val_loss", "val_accuracy"}
+    assert last["val_accuracy"] > 0.9 and last["epoch"] == fitted.epoch == len(fitted.history) == 30
+    found = nn.evaluate(
+        model(), fitted.params, validation, nn.cross_entropy, {"accuracy": nn.accuracy}
+    )
+    assert found == {"loss": last["val_loss"], "accuracy": last["val_accuracy"]}
+    outputs = model()(fitted.params, X)
+    np.testing.assert_allclose(found["loss"], nn.cross_entropy(outputs, Y), rtol=1e-5)
+    np.testing.assert_allclose(found["accuracy"], nn.accuracy(outputs, Y), rtol=1e-6)
+
+
+def test_lines_are_printed(capsys):
+    fit(2, progress=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.startswith(f"epoch   {i}: loss ") for i, line in enumerate(lines, 1)] == [True] * 2
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
+    whole = fit(4)
+    checkpoint = nn.Checkpoint(tmp_path / "run")
+
+    class Killed(Exception):
+        pass
+
+    def kill(fitted):
+        if fitted.epoch == 2:
+            raise Killed
+
+    with pytest.raises(Killed):
+        fit(4, callbacks=[checkpoint, kill])
+    net, optimizer = model(), nn.adam(1e-2)
+    last = checkpoint.last(net.init(7, 4), optimizer)
+    assert last is not None and last.epoch == 2
+    resumed = fit(4, resume=last, callbacks=[checkpoint])
+    assert_same_bits(
+        (resumed.params, resumed.optimizer_state), (whole.params, whole.optimizer_state)
+    )
+    for a, b in zip(resumed.history, whole.history, strict=True):
+        assert a | {"seconds": 0} == b | {"seconds": 0}
+    assert checkpoint.last(net.init(7, 4), optimizer).epoch == 4
+
+
+def test_nothing_left_to_do():
+    fitted = fit(1)
+    assert fit(1, resume=fitted) is fitted
+
+
+def test_checkpoints(tmp_path):
+    checkpoint = nn.Checkpoint(tmp_path, score="loss")
+    net, optimizer = model(), nn.adam(1e-2)
+    params = net.init(0, 4)
+    assert checkpoint.last(params, optimizer) is None
+    for epoch in (1, 2, 3):
+        history = [{"loss": x} for x in [3.0, 1.0, 2.0][:epoch]]
+        own = fg.tree.map(lambda leaf, e=epoch: np.full_like(leaf, e), params)
+        checkpoint(nn.Fitted(own, optimizer.init(own), epoch, history))
+    assert checkpoint.best(params)[4]["bias"][0] == 2
+    assert checkpoint.last(params, optimizer).params[4]["bias"][0] == 3
+    with pytest.raises(ParameterMismatchError):
+        checkpoint.last(nn.Linear(4, 3).init(0, 4), optimizer)
+    data = (tmp_path / "last.safetensors").read_bytes()
+    (tmp_path / "last.safetensors").write_bytes(data[:-9])
+    with pytest.raises(FileFormatError):
+        checkpoint.last(params, optimizer)
+
+
+def test_a_run_killed_between_its_files(tmp_path):
+    checkpoint = nn.Checkpoint(tmp_path)
+    net, optimizer = model(), nn.adam(1e-2)
+    fitted = fit(1, callbacks=[checkpoint])
+    ahead = [*fitted.history, {"loss": 0.0}]
+    lines = "".join(f'{{"loss": {scores["loss"]}}}\n' for scores in ahead)
+    (tmp_path / "history.jsonl").write_text(lines)
+    assert len(checkpoint.last(net.init(0, 4), optimizer).history) == 1
+
+
+def test_early_stopping():
+    stop = nn.EarlyStopping("loss", patience=1)
+    assert fit(20, callbacks=[stop, lambda fitted: None]).epoch <= 20
+    scores = iter([0.5, 0.6, 0.6])
+    stop = nn.EarlyStopping("score", patience=2, mode="max")
+
+    def told(fitted):
+        return stop(fitted._replace(history=[{"score": next(scores, 0.0)}]))
+
+    assert fit(20, callbacks=[told]).epoch == 4
+
+
+def test_what_is_refused():
+    with pytest.raises(ArgumentError, match="epochs must not be negative, got -1"):
+        fit(-1)
+    net = nn.Linear(4, 3)
+    batches = iter([(X, Y)])
+    with pytest.raises(ArgumentError, match="a generator is used up by the first epoch"):
+        nn.fit(
+            net,
+            net.init(0, 4),
+            batches,
+            nn.sgd(0.1),
+            nn.cross_entropy,
+            epochs=2,
+            progress=False,
+        )
+    with pytest.raises(ArgumentError, match="no score 'val_loss'; there are epoch, seconds, loss"):
+        fit(1, callbacks=[nn.EarlyStopping()])
+    with pytest.raises(ArgumentError, match="mode"):
+        nn.EarlyStopping(mode="least")
