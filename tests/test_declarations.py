@@ -11,7 +11,7 @@ import funcgrad as fg
 from conftest import HAS_LLVM
 from funcgrad.core.aval import Aval
 from funcgrad.core.declarations import elementwise, linear
-from funcgrad.core.primitive import REGISTRY, sample
+from funcgrad.core.primitive import REGISTRY, Samples, sample
 from funcgrad.core.tracer import bind
 from funcgrad.core.view_map import Along, ViewMap
 
@@ -150,3 +150,19 @@ def test_a_view_is_known_by_its_map() -> None:
     gradient = fg.grad(lambda x: np.sum(bind(prim, x) ** 2))(X)
     np.testing.assert_array_equal(gradient[:, 1::2], 2 * X[:, 1::2])
     np.testing.assert_array_equal(gradient[:, ::2], 0)
+
+
+def test_samples_may_wait_until_they_are_asked_for() -> None:
+    made: list[int] = []
+
+    def samples() -> Any:
+        made.append(1)
+        return [sample((3,)), sample((2, 0))]
+
+    prim = elementwise(
+        "tenfold", lambda x: 10 * x, lambda g, ans, x: 10 * g, samples=Samples(samples)
+    )
+    assert REGISTRY["tenfold"] is prim
+    assert not made
+    assert [s.args for s in prim.samples] == [((3,),), ((2, 0),)]
+    assert (len(prim.samples), made) == (2, [1])

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,27 @@ class Sample(NamedTuple):
 
 def sample(*args: Any, domain: tuple[float, float] = (-2.0, 2.0), **params: Any) -> Sample:
     return Sample(args, params, domain)
+
+
+class Samples(Sequence[Sample]):
+    """Samples that are made once somebody asks for them, as a program never does."""
+
+    def __init__(self, make: Callable[[], Sequence[Sample]]):
+        self._make = make
+
+    @cached_property
+    def _made(self) -> Sequence[Sample]:
+        return self._make()
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._made[index]
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def __bool__(self) -> bool:
+        # Asked of each primitive as it is declared, which makes none yet.
+        return True
 
 
 class Primitive(Record):

@@ -19,7 +19,7 @@ import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, result_dtype
 from funcgrad.core.declarations import bilinear
-from funcgrad.core.primitive import sample, shape_of
+from funcgrad.core.primitive import Samples, sample, shape_of
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.structural import move_axis
 from funcgrad.primitives.windows import places
@@ -384,7 +384,7 @@ conv = bilinear(
     ),
     shape=_conv_shape,
     batch=_batch("xwy"),
-    samples=[sample(x, w, **params) for x, w, params in _CASES],
+    samples=Samples(lambda: [sample(x, w, **params) for x, w, params in _CASES]),
     flops=lambda ins, out, **params: _flops(out, ins[1], **params),
     dtypes="fci",
 )
@@ -399,10 +399,12 @@ conv_input = bilinear(
     ),
     shape=_conv_input_shape,
     batch=_batch("ywx"),
-    samples=[
-        sample(_result_shape(x, w, params), w, spatial=_spatial(x, **params), **params)
-        for x, w, params in _CASES
-    ],
+    samples=Samples(
+        lambda: [
+            sample(_result_shape(x, w, params), w, spatial=_spatial(x, **params), **params)
+            for x, w, params in _CASES
+        ]
+    ),
     flops=lambda ins, out, **params: _flops(*ins, **params),
     dtypes="fci",
 )
@@ -417,10 +419,12 @@ conv_kernel = bilinear(
     ),
     shape=_conv_kernel_shape,
     batch=_batch("xyw"),
-    samples=[
-        sample(x, _result_shape(x, w, params), window=_window(w, **params), **params)
-        for x, w, params in _CASES
-    ],
+    samples=Samples(
+        lambda: [
+            sample(x, _result_shape(x, w, params), window=_window(w, **params), **params)
+            for x, w, params in _CASES
+        ]
+    ),
     flops=lambda ins, out, **params: _flops(ins[1], out, **params),
     dtypes="fci",
 )

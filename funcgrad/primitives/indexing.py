@@ -17,6 +17,7 @@ from funcgrad.core.aval import Aval, Shape, broadcast_shapes
 from funcgrad.core.declarations import custom, linear
 from funcgrad.core.device import is_numpys, namespace, zeros_beside
 from funcgrad.core.primitive import (
+    Samples,
     narrow,
     pad_rank,
     sample,
@@ -186,7 +187,9 @@ gather = linear(
     _gather_transpose,
     shape=_gather_shape,
     batch=_gather_batch,
-    samples=[sample(shape, *indices, axes=axes) for shape, indices, axes in _CASES],
+    samples=Samples(
+        lambda: [sample(shape, *indices, axes=axes) for shape, indices, axes in _CASES]
+    ),
     source=_gather_source,
     dtypes="fci",
     gathers=True,
@@ -204,7 +207,9 @@ dynamic_index = linear(
     _gather_transpose,
     shape=_gather_shape,
     batch=_gather_batch,
-    samples=[sample(shape, *indices, axes=axes) for shape, indices, axes in _SCALAR_CASES],
+    samples=Samples(
+        lambda: [sample(shape, *indices, axes=axes) for shape, indices, axes in _SCALAR_CASES]
+    ),
     source=lambda names, params: _indices_source(names[0], names[1:], params["axes"]),
     may_alias=True,
     dtypes="fci",
@@ -338,10 +343,12 @@ scatter_zeros = linear(
     lambda ct, x, *indices, shape, axes: gather_at(ct, indices, axes),
     shape=_scatter_zeros_shape,
     batch=_scatter_zeros_batch,
-    samples=[
-        sample(_part(case), *case[1], shape=case[0], axes=case[2])
-        for case in (*_CASES, *_SCALAR_CASES)
-    ],
+    samples=Samples(
+        lambda: [
+            sample(_part(case), *case[1], shape=case[0], axes=case[2])
+            for case in (*_CASES, *_SCALAR_CASES)
+        ]
+    ),
     dtypes="fci",
     scatters="add",
 )
@@ -367,7 +374,7 @@ scatter_add = linear(
     over=(0, 1),
     shape=_scatter_shape,
     batch=_scatter_batch,
-    samples=_scatter_samples([*_CASES, *_SCALAR_CASES]),
+    samples=Samples(lambda: _scatter_samples([*_CASES, *_SCALAR_CASES])),
     dtypes="fci",
     scatters="add",
 )
@@ -422,7 +429,7 @@ scatter_set = linear(
     over=(0, 1),
     shape=_scatter_shape,
     batch=_scatter_batch,
-    samples=_scatter_samples([*_CASES, *_SCALAR_CASES]),
+    samples=Samples(lambda: _scatter_samples([*_CASES, *_SCALAR_CASES])),
     dtypes="fci",
     scatters="set",
 )
@@ -459,7 +466,9 @@ index_set = linear(
     over=(0, 1),
     shape=_index_set_shape,
     batch=_index_set_batch,
-    samples=[sample(shape, indexed_shape(shape, idx), idx=idx) for shape, idx in _STATIC_CASES],
+    samples=Samples(
+        lambda: [sample(shape, indexed_shape(shape, idx), idx=idx) for shape, idx in _STATIC_CASES]
+    ),
     dtypes="fci",
     assembles=lambda x, updates, idx: [whole(x), indexed(x, idx)],
 )
@@ -519,7 +528,7 @@ scatter_mul = custom(
     jvp=_scatter_mul_jvp,
     vjp=_scatter_mul_vjp,
     batch=_scatter_batch,
-    samples=_scatter_samples([*_CASES, *_SCALAR_CASES]),
+    samples=Samples(lambda: _scatter_samples([*_CASES, *_SCALAR_CASES])),
     dtypes="fci",
     scatters="mul",
 )
@@ -575,7 +584,7 @@ def _extremum(name: str, impl: Any, scatters: str) -> Any:
         jvp=_extremum_jvp,
         vjp=_extremum_vjp,
         batch=_scatter_batch,
-        samples=_scatter_samples([*_CASES, *_SCALAR_CASES]),
+        samples=Samples(lambda: _scatter_samples([*_CASES, *_SCALAR_CASES])),
         dtypes="fi",
         scatters=scatters,
     )

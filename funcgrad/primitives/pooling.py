@@ -15,7 +15,7 @@ import numpy as np
 
 from funcgrad.core.aval import Aval, Shape
 from funcgrad.core.declarations import custom, linear, nondifferentiable
-from funcgrad.core.primitive import sample, shape_of
+from funcgrad.core.primitive import Samples, sample, shape_of
 from funcgrad.core.tracer import bind
 from funcgrad.primitives.structural import broadcast_to, index
 from funcgrad.primitives.windows import overlap_add, places, windows
@@ -292,7 +292,7 @@ window_sum = linear(
     _sum_transpose,
     shape=_shape,
     batch=_batch,
-    samples=[sample(shape, **params) for shape, params in _CASES],
+    samples=Samples(lambda: [sample(shape, **params) for shape, params in _CASES]),
     expansion=_expanded_sum,
     flops=_flops,
 )
@@ -304,7 +304,7 @@ window_max, window_min = (
         jvp=_extreme_jvp,
         vjp=_extreme_vjp,
         batch=_batch,
-        samples=[sample(shape, **params) for shape, params in _CASES],
+        samples=Samples(lambda: [sample(shape, **params) for shape, params in _CASES]),
         expansion=expansion,
         flops=_flops,
         dtypes="fi",
@@ -320,7 +320,7 @@ window_position = nondifferentiable(
     _window_position,
     shape=lambda x, extreme, **params: Aval(extreme.shape, np.dtype(np.int32)),
     batch=_batch,
-    samples=[sample(_TIES, _window_max(_TIES, **p), **p) for _, p in _CASES[1:2]],
+    samples=Samples(lambda: [sample(_TIES, _window_max(_TIES, **p), **p) for _, p in _CASES[1:2]]),
     expansion=_expanded_position,
     flops=_flops,
     dtypes="f",
@@ -332,7 +332,9 @@ window_pick = linear(
     lambda ct, x, position, **params: bind(window_put, ct, position, shape=shape_of(x), **params),
     shape=lambda x, position, **params: x.update(shape=position.shape),
     batch=_batch,
-    samples=[sample(shape, _first(shape, params), **params) for shape, params in _CASES],
+    samples=Samples(
+        lambda: [sample(shape, _first(shape, params), **params) for shape, params in _CASES]
+    ),
     expansion=_expanded_pick,
     flops=_flops,
 )
@@ -342,10 +344,12 @@ window_put = linear(
     lambda ct, y, position, shape, **params: bind(window_pick, ct, position, **params),
     shape=lambda y, position, shape, **params: y.update(shape=shape),
     batch=_batch,
-    samples=[
-        sample(_counted(shape, params), _first(shape, params), shape=shape, **params)
-        for shape, params in _CASES
-    ],
+    samples=Samples(
+        lambda: [
+            sample(_counted(shape, params), _first(shape, params), shape=shape, **params)
+            for shape, params in _CASES
+        ]
+    ),
     expansion=_expanded_put,
     flops=lambda ins, out, window, **params: ins[0].size * prod(window),
 )
