@@ -325,6 +325,41 @@ def test_rules_of_compiled_functions_read_what_these_do(keeper: str, backend: st
             )
 
 
+WITHIN: dict[str, Callable[[Any], Any]] = {
+    "scan": lambda f: lambda x: fg.scan(lambda c, _: (f(c), None), x, None, 2)[0] / 2.0,
+    "fori_loop": lambda f: lambda x: fg.fori_loop(0, 2, lambda i, c: f(c), x) / 2.0,
+    "map": lambda f: lambda x: fg.map(f, x[None])[0],
+    "cond": lambda f: lambda x: fg.cond(x[0] > 0.0, f, lambda x: x, x),
+    "checkpoint": lambda f: fg.checkpoint(lambda x: f(x)),
+    "jit": lambda f: fg.jit(lambda x: f(x)),
+    "vmap": lambda f: lambda x: fg.vmap(f)(x[None])[0],
+}
+
+
+@every_mode
+@pytest.mark.parametrize("within", WITHIN)
+@pytest.mark.parametrize("size", [3, 200_000])
+def test_rules_within_functions_read_what_they_hold_as_it_was(
+    size: int, within: str, mode: str
+) -> None:
+    for keeper in ("bwd", "jvp"):
+        for derivative in ("grad", "jvp", "vjp", "linearize"):
+            w, x = np.full(size, 2.0), np.ones(size)
+
+            def f(x: Any, w: np.ndarray = w, keeper: str = keeper) -> Any:
+                y = WITHIN[within](KEEPERS[keeper](w))(x)
+                w[...] = 50.0
+                return y
+
+            try:
+                found = MODES[mode](DERIVED[derivative](f))(x)
+            except errors.CapturedWriteError:
+                assert size > 3
+            else:
+                np.testing.assert_array_equal(found, np.full(size, 2.0))
+            assert w.flags.writeable
+
+
 @pytest.mark.parametrize("size", [3, 3000])
 def test_rules_may_write_to_arrays_of_their_own(size: int) -> None:
     seen, count, log = np.zeros(size), np.zeros(1), []

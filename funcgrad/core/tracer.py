@@ -580,9 +580,12 @@ class Recorder:
         return Graph(inputs, eqns, [atoms.get(id(o)) or constant(o) for o in outputs])
 
 
-def deferred(purpose: str) -> Recorder:
-    """A recorder of what may never run: of a branch, a loop's body, or a graph made of those."""
-    return Recorder(purpose, concrete=False, defers=True)
+def deferred(purpose: str, lasting: bool = False) -> Recorder:
+    """A recorder of what may never run: of a branch, a loop's body, or a graph made of those.
+
+    Derivatives of graphs are `lasting`: they are kept with them, and rules capture arrays.
+    """
+    return Recorder(purpose, concrete=False, defers=True, lasting=lasting)
 
 
 def bind(prim: Primitive, *args: Any, **params: Any) -> Any:

@@ -45,7 +45,7 @@ def _separate(graph: Graph, later: Sequence[bool]) -> Graph:
         waiting.update(map(id, compress(eqn.outs, outs_later)))
         return outs
 
-    with Recorder("linearize", concrete=False) as rec:
+    with Recorder("linearize", concrete=False, lasting=True) as rec:
         inputs = [rec.abstract_input(v.aval) for v in graph.inputs]
         return rec.graph(run_into({}, graph, inputs, apply))
 

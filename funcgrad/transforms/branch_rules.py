@@ -97,7 +97,7 @@ def _fill_slots(cut: Split, places: dict[int, int], slots: Sequence[Aval]) -> Gr
     kept = _kept(cut)
     first = cut.first(kept)
     n = len(cut.outputs)
-    with deferred("vjp") as rec:
+    with deferred("vjp", lasting=True) as rec:
         outs = run_graph(first, [rec.abstract_input(v.aval) for v in first.inputs])
         values = {places[id(v)]: value for v, value in zip(kept, outs[n:], strict=True)}
         full = [
@@ -110,7 +110,7 @@ def _fill_slots(cut: Split, places: dict[int, int], slots: Sequence[Aval]) -> Gr
 def _from_slots(
     cut: Split, places: dict[int, int], slots: Sequence[Aval], cts: Sequence[Aval]
 ) -> Graph:
-    with deferred("vjp") as rec:
+    with deferred("vjp", lasting=True) as rec:
         known = {id(v): rec.abstract_input(v.aval) for v in cut.inputs}
         kept = [rec.abstract_input(a) for a in slots]
         given = [rec.abstract_input(a) for a in cts]

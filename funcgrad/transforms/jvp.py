@@ -121,7 +121,7 @@ def jvp_graph(graph: Graph, wrt: Sequence[bool], out_mask: Sequence[bool] | None
 
     `out_mask` chooses the outputs whose tangents are given; without it, all of them.
     """
-    with deferred("jvp") as rec:
+    with deferred("jvp", lasting=True) as rec:
         args = [rec.abstract_input(v.aval) for v in graph.inputs]
         found = {
             id(v): rec.abstract_input(v.aval) for v, w in zip(graph.inputs, wrt, strict=True) if w

@@ -277,7 +277,7 @@ def _backward_step(plan: _ScanVjp, given: Mask) -> Graph:
     n_residuals, n_sums = len(sliced), sum(plan.active.consts)
     n_carry = sum(plan.active.carry)
     ct_avals = avals[n_residuals:]
-    with deferred("vjp") as rec:
+    with deferred("vjp", lasting=True) as rec:
         held = {i: rec.abstract_input(avals[i]) for i, s in enumerate(sliced) if not s}
         sums = [rec.abstract_input(_sum_aval(a)) for a in plan.rest.out_avals[:n_sums]]
         ct_carry = [rec.abstract_input(a) for a in ct_avals[:n_carry]]

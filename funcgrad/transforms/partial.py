@@ -146,7 +146,7 @@ def without_inputs(graph: Graph, missing: Sequence[bool]) -> Graph:
 
     What they are a factor of is not computed.
     """
-    with deferred("vjp") as rec:
+    with deferred("vjp", lasting=True) as rec:
         env: dict[int, Any] = {
             id(v): ZERO if m else rec.abstract_input(v.aval)
             for v, m in zip(graph.inputs, missing, strict=True)

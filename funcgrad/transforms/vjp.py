@@ -296,7 +296,7 @@ def vjp_graph(
 
     `with_outputs`: its results are `(outputs, cotangents)`.
     """
-    with deferred("vjp") as rec:
+    with deferred("vjp", lasting=True) as rec:
         args = [rec.abstract_input(v.aval) for v in graph.inputs]
         given = [
             rec.abstract_input(a.aval) for a, m in zip(graph.outputs, ct_mask, strict=True) if m
