@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from funcgrad.backends.common.prepare import inline
+from funcgrad.backends.loops.fusion.convolutions import lowered
 from funcgrad.backends.loops.fusion.target import Target
 from funcgrad.core.graph import Eqn, Graph, live_eqns
 from funcgrad.core.tracer import deferred
@@ -33,6 +34,9 @@ def decompose(graph: Graph, target: Target) -> Graph:
 
 def _known_parts(eqn: Eqn, target: Target, known: dict[Any, Graph | None]) -> Graph | None:
     """An equation's expansion, if the backend can write all of that but not the equation."""
+    products = lowered(eqn, target)
+    if products is not None:
+        return decompose(products, target)
     if eqn.prim.expansion is None or _is_written(eqn, target):
         return None
     if eqn.params:

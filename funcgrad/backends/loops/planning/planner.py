@@ -24,6 +24,7 @@ from funcgrad.backends.loops.planning.joins import joined
 from funcgrad.backends.loops.planning.plan import Plan, Registers, Step
 from funcgrad.backends.loops.planning.printing import format_plan
 from funcgrad.core.graph import Const, Eqn, Graph, Var
+from funcgrad.primitives.structural import reshape
 from funcgrad.records import NamedTuple
 
 # The steps of an equation that no cluster takes, by its primitive's name.
@@ -134,18 +135,27 @@ class Planner:
         for cluster in self.partition.in_order():
             self._cluster(cluster)
         for atom, target in zip(graph.outputs, targets, strict=True):
-            if builder.written.get(id(atom)) is not target:
+            if builder.written.get(id(self._unshaped(atom))) is not target:
                 builder.copy(builder.resolve(atom), contiguous(target, atom.aval.shape))
 
     def _give_targets(self, targets: Sequence[Buffer]) -> None:
         """Outputs that an equation makes are written where they are wanted, the first time."""
         written = self.builder.written
         given = {id(v) for v in self.graph.inputs}
-        for atom, target in zip(self.graph.outputs, targets, strict=True):
+        for atom, target in zip(map(self._unshaped, self.graph.outputs), targets, strict=True):
             if type(atom) is not Var or id(atom) in given or id(atom) in written:
                 continue
             if self.partition.root(atom) is atom and atom.aval.dtype == target.dtype:
                 written[id(atom)] = target
+
+    def _unshaped(self, atom: Any) -> Any:
+        """What has the same elements in the same order, in the shape it is made in."""
+        while type(atom) is Var:
+            eqn = self.partition.made_by.get(id(atom))
+            if eqn is None or eqn.prim is not reshape:
+                break
+            atom = eqn.ins[0]
+        return atom
 
     def _outputs_of(self, cluster: Cluster) -> list[Any]:
         """The variables of a cluster that something outside of it reads."""
