@@ -10,6 +10,7 @@ import pytest
 
 import funcgrad as fg
 from conftest import HAS_LLVM
+from funcgrad.backends.loops.fusion import convolutions
 from funcgrad.errors import ArgumentError, OperandTypeError, ShapeError
 from funcgrad.primitives import convolution
 
@@ -397,3 +398,44 @@ def test_options_without_meaning() -> None:
 def test_errors_name_the_line() -> None:
     with pytest.raises(ShapeError, match=r"test_convolution\.py"):
         fg.jit(lambda x: fg.conv(x, KERNEL))(IMAGES[0])
+
+
+# --- kernels -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not HAS_LLVM, reason="llvm")
+@pytest.mark.parametrize("options", [{}, {"padding": "same"}, {"strides": 2, "padding": 1}])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("room", [1, 1 << 30])
+def test_compiled_convolutions_are_products(
+    layout: str, options: Any, room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the patches of all examples, or of one in each round of a loop; nothing is called."""
+    monkeypatch.setattr(convolutions, "CACHED_BYTES", room)
+    rng = np.random.default_rng(0)
+    x, w = numbers(rng, (3, 4, 9, 8), np.float32), numbers(rng, (6, 4, 3, 2), np.float32)
+    if layout == "NHWC":
+        x, w = np.moveaxis(x, 1, -1), np.moveaxis(w, (0, 1), (-1, -2))
+
+    def loss(x: Any, w: Any) -> Any:
+        return np.sum(np.tanh(fg.conv(x, w, layout=layout, **options)))
+
+    grads = fg.jit(fg.value_and_grad(loss, (0, 1)), backend="llvm")
+    steps = str(grads.lower(x, w).plan).split("\n}")[0]
+    assert "call" not in steps
+    assert steps.count("scan 3 rounds") == (3 if room == 1 else 0)
+    expected = fg.value_and_grad(loss, (0, 1))(x, w)
+    for f, e in zip(fg.tree.leaves(grads(x, w)), fg.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(f, e, 1e-4, 1e-4)
+
+
+@pytest.mark.skipif(not HAS_LLVM, reason="llvm")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("spatial", [(34,), (4, 10), (18, 6), (6, 6), (9, 9), (4, 6, 6)])
+def test_panels_of_places(spatial: tuple[int, ...], dtype: Any) -> None:
+    """Where our own code multiplies; of kernels of three, so that there are two places less."""
+    rng = np.random.default_rng(0)
+    x = numbers(rng, (2, 40, *spatial), dtype)
+    w = numbers(rng, (96, 40, *[3] * len(spatial)), dtype)
+    found = fg.jit(fg.conv, backend="llvm")(x, w)
+    assert_close(found, fg.conv(x, w), 2e-3 if dtype is np.float32 else 1e-10)

@@ -106,6 +106,13 @@ def can_multiply(eqn: Eqn) -> bool:
     return found is not None and max((*x, *y)) <= found.limit
 
 
+def panel(dtype: np.dtype, rows: int, inner: int) -> int:
+    """The columns of a tile, where tiles are better even for a matrix of no more; else 0."""
+    ty = _llvm_type(dtype)
+    width = tiles.width(ty) if tiles.available() else 0
+    return width if width and tiles.suit(ty, (rows, width, inner)) else 0
+
+
 def _llvm_type(dtype: np.dtype) -> str:
     return "float" if dtype.itemsize == 4 else "double"
 

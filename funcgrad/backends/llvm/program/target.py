@@ -34,4 +34,5 @@ TARGET = Target(
     can_be_small=can_be_small,
     can_multiply=products.can_multiply,
     product=products.product,
+    panel=products.panel,
 )

@@ -3,7 +3,7 @@
 Patches are copied a few examples at a time, so that they stay in the cache until the product has
 read them. What comes where follows from the layout: with channels behind, patches are rows, which
 many examples share in one product; with channels in front they are columns, an example's to a
-product, so that nothing is turned around before or after.
+product, or a panel's where the target's own code computes it: what it reads then lies together.
 """
 
 from __future__ import annotations
@@ -67,6 +67,18 @@ class Patches:
             dilation=self.dilation,
         )
 
+    def rows(self, x: Any) -> Any:
+        """(examples, *counts, *window, channels), of channels behind."""
+        rank = self.rank
+        order = (*range(rank + 1), *range(rank + 2, 2 * rank + 2), rank + 1)
+        return np.transpose(self.of(x), order)
+
+    def columns(self, x: Any) -> Any:
+        """(examples, channels, *window, *counts), of channels in front."""
+        rank = self.rank
+        order = (0, 1, *range(rank + 2, 2 * rank + 2), *range(2, rank + 2))
+        return np.transpose(self.of(x), order)
+
     def added(self, parts: Any, channels: int) -> Any:
         """The inputs' array to which patches, as `of` has them, are added up."""
         n, crop = parts.shape[0], self.along(self.padding)
@@ -97,7 +109,7 @@ def lowered(eqn: Eqn, target: Target) -> Graph | None:
         return None
     with deferred("decompose") as rec:
         inputs = [rec.abstract_input(a.aval) for a in eqn.ins]
-        found = write(*inputs, **params)
+        found = write(target, *inputs, **params)
         return None if found is None else rec.graph([found])
 
 
@@ -130,36 +142,65 @@ def _kernel_parts(w: Any, last: bool) -> tuple[Sequence[int], int, int]:
 # --- the three faces ------------------------------------------------------------------
 
 
-def _conv(x: Any, w: Any, **params: Any) -> Any:
+def _conv(target: Target, x: Any, w: Any, **params: Any) -> Any:
     last = params["channels_last"]
     window, channels, out = _kernel_parts(w.shape, last)
     patches = Patches(x.shape[1:-1] if last else x.shape[2:], window, params)
-    rank, size = patches.rank, patches.size * channels * x.dtype.itemsize
+    size = patches.size * channels * x.dtype.itemsize
     if size > MOST_BYTES:
         return None
     depth, area = prod(window) * channels, prod(patches.counts)
     if last:
         matrix = w.reshape((depth, out))
-        order = (*range(rank + 1), *range(rank + 2, 2 * rank + 2), rank + 1)
 
         def block(x: Any) -> Any:
-            rows = np.transpose(patches.of(x), order).reshape((x.shape[0] * area, depth))
+            rows = patches.rows(x).reshape((x.shape[0] * area, depth))
             return (rows @ matrix).reshape((x.shape[0], *patches.counts, out))
     else:
         matrix = w.reshape((out, depth))
-        order = (0, 1, *range(rank + 2, 2 * rank + 2), *range(2, rank + 2))
+        panels = _panels(patches.counts, target.panel(x.dtype, out, depth))
 
         def block(x: Any) -> Any:
-            columns = np.transpose(patches.of(x), order).reshape((x.shape[0], depth, area))
+            if panels is not None:
+                return _by_panels(patches, x, matrix, *panels)
+            columns = patches.columns(x).reshape((x.shape[0], depth, area))
             return (matrix @ columns).reshape((x.shape[0], out, *patches.counts))
 
     return _mapped(block, x, _examples(x.shape[0], size))
 
 
-def _conv_kernel(x: Any, y: Any, window: Sequence[int], **params: Any) -> Any:
+def _panels(counts: Sequence[int], width: int) -> tuple[list[int], list[int]] | None:
+    """How many panels of so many places the axes of places make, and how long these are there."""
+    across, within = [], []
+    for n in reversed(counts):
+        part = min(n, width)
+        if not part or n % part or width % part:
+            return None
+        across.insert(0, n // part)
+        within.insert(0, part)
+        width //= part
+    return (across, within) if width == 1 else None
+
+
+def _by_panels(
+    patches: Patches, x: Any, matrix: Any, across: Sequence[int], within: Sequence[int]
+) -> Any:
+    rank, (n, channels), (out, depth) = patches.rank, x.shape[:2], matrix.shape
+    pairs = [m for pair in zip(across, within, strict=True) for m in pair]
+    found = patches.of(x).reshape((n, channels, *pairs, *patches.window))
+    far, near = range(2, 2 * rank + 2, 2), range(3, 2 * rank + 3, 2)
+    inner = (1, *range(2 * rank + 2, 3 * rank + 2))
+    columns = np.transpose(found, (0, *far, *inner, *near))
+    parts = matrix @ columns.reshape((n * prod(across), depth, prod(within)))
+    parts = parts.reshape((n, *across, out, *within))
+    places = [k for axis in range(rank) for k in (axis + 1, rank + 2 + axis)]
+    return np.transpose(parts, (0, rank + 1, *places)).reshape((n, out, *patches.counts))
+
+
+def _conv_kernel(target: Target, x: Any, y: Any, window: Sequence[int], **params: Any) -> Any:
     last = params["channels_last"]
     patches = Patches(x.shape[1:-1] if last else x.shape[2:], window, params)
-    rank, batch = patches.rank, x.shape[0]
+    batch = x.shape[0]
     channels, out = (x.shape[-1], y.shape[-1]) if last else (x.shape[1], y.shape[1])
     size = patches.size * channels * x.dtype.itemsize
     if size > MOST_BYTES:
@@ -169,13 +210,9 @@ def _conv_kernel(x: Any, y: Any, window: Sequence[int], **params: Any) -> Any:
     def block(x: Any, y: Any) -> Any:
         n = x.shape[0] * area
         if last:
-            order = (*range(rank + 1), *range(rank + 2, 2 * rank + 2), rank + 1)
-            rows = np.transpose(patches.of(x), order).reshape((n, depth))
-            return np.swapaxes(rows, 0, 1) @ y.reshape((n, out))
-        order = (1, *range(rank + 2, 2 * rank + 2), 0, *range(2, rank + 2))
-        columns = np.transpose(patches.of(x), order).reshape((depth, n))
-        results = np.swapaxes(y, 0, 1).reshape((out, n))
-        return results @ np.swapaxes(columns, 0, 1)
+            return np.swapaxes(patches.rows(x).reshape((n, depth)), 0, 1) @ y.reshape((n, out))
+        columns = np.moveaxis(patches.columns(x), 0, patches.rank + 1).reshape((depth, n))
+        return np.swapaxes(y, 0, 1).reshape((out, n)) @ np.swapaxes(columns, 0, 1)
 
     length = _examples(batch, size)
     if length == batch:
@@ -187,7 +224,7 @@ def _conv_kernel(x: Any, y: Any, window: Sequence[int], **params: Any) -> Any:
     return total.reshape((*window, channels, out) if last else (out, channels, *window))
 
 
-def _conv_input(y: Any, w: Any, spatial: Sequence[int], **params: Any) -> Any:
+def _conv_input(target: Target, y: Any, w: Any, spatial: Sequence[int], **params: Any) -> Any:
     last = params["channels_last"]
     window, channels, out = _kernel_parts(w.shape, last)
     spans = [(k - 1) * d for k, d in zip(window, params["dilation"], strict=True)]
@@ -198,7 +235,7 @@ def _conv_input(y: Any, w: Any, spatial: Sequence[int], **params: Any) -> Any:
         # A convolution with the kernel turned around.
         turned = np.flip(w, tuple(range(w.ndim - 2) if last else range(2, w.ndim)))
         turned = np.swapaxes(turned, -1, -2) if last else np.swapaxes(turned, 0, 1)
-        return _conv(y, turned, **{**params, "padding": tuple(padding)})
+        return _conv(target, y, turned, **{**params, "padding": tuple(padding)})
     patches = Patches(spatial, window, params)
     rank, size = patches.rank, patches.size * channels * y.dtype.itemsize
     if size > MOST_BYTES:

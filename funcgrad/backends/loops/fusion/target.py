@@ -55,6 +55,8 @@ class Target(NamedTuple):
         can_multiply: whether it has products of such operands, an equation's last two.
         product: how it computes the product of two stacks of matrices, times a scale, and
             whether something is added: `product(x, y, dtype, scale, adds)`.
+        panel: how many columns its own code takes at a time of products of a matrix of so many
+            rows and columns, `panel(dtype, rows, inner)`; 0 where it leaves such to a library.
     """
 
     name: str
@@ -64,3 +66,4 @@ class Target(NamedTuple):
     can_be_small: Callable[[Eqn], bool]
     can_multiply: Callable[[Eqn], bool]
     product: Callable[[View, View, np.dtype, float, bool], ProductPlan]
+    panel: Callable[[np.dtype, int, int], int]
