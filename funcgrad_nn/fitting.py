@@ -120,7 +120,8 @@ def fit(
     step = _training_step(model, optimizer, loss, metrics)
     for epoch in range(now.epoch, epochs):
         start = time.perf_counter()
-        params, state, totals = now.params, now.optimizer_state, _Means()
+        params, state = now.params, now.optimizer_state
+        totals = _Means(metrics)
         for i, (x, y) in enumerate(_shown(_batches(loader, epoch), epoch, progress)):
             params, state, scores = step(params, state, (key, epoch, i), x, y)
             totals.add(scores, len(y))
@@ -164,7 +165,7 @@ def evaluate(
     {'loss': 0.0, 'l1': 0.0}
     """
     measure = _evaluation(model, loss, tuple((metrics or {}).items()))
-    totals = _Means()
+    totals = _Means(metrics or {})
     for x, y in _batches(loader, 0):
         totals.add(measure(params, x, y), len(y))
     return totals.means("evaluate")
@@ -201,14 +202,14 @@ def _evaluation(model: Layer, loss: Loss, metrics: tuple[tuple[str, Any], ...]) 
 class _Means:
     """Means over samples, from means over batches."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._count = 0
-        self._totals: Scores = {}
+        self._totals: Scores = dict.fromkeys(("loss", *metrics), 0.0)
 
     def add(self, scores: Mapping[str, Any], count: int) -> None:
         self._count += count
         for name, score in scores.items():
-            self._totals[name] = self._totals.get(name, 0.0) + float(score) * count
+            self._totals[name] += float(score) * count
 
     def means(self, who: str) -> Scores:
         if not self._count:

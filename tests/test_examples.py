@@ -20,7 +20,14 @@ def load(name):
 
 
 def test_every_example_is_tested():
-    tested = {"quickstart", "linear_regression", "logistic_regression"}
+    tested = {
+        "linear_regression",
+        "logistic_regression",
+        "mnist_feedforward",
+        "mnist_logistic",
+        "quickstart",
+        "resume",
+    }
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == tested
 
 
@@ -124,3 +131,33 @@ def test_quickstart_is_reproducible(capsys, monkeypatch):
         lines.append(epoch.partition(" (")[0])
     assert "\n".join(model) == repr(example.model)
     assert lines[0].startswith("epoch 1: training loss 2.") and lines[0] == lines[1]
+
+
+# -- MNIST ---------------------------------------------------------------------------------------
+
+
+def faint_bars(count):
+    images, labels = images_of_bars(count, 0)[:]
+    return nn.ArrayDataset(0.3 * images, labels)
+
+
+def test_mnist_logistic_learns(capsys):
+    fitted = load("mnist_logistic").train(faint_bars(1200), 200, epochs=2, seed=0)
+    assert fitted.history[1]["val_loss"] < fitted.history[0]["val_loss"] < 2.5
+    assert capsys.readouterr().out.startswith("epoch   1: loss 2.")
+
+
+def test_mnist_feedforward_learns():
+    fitted = load("mnist_feedforward").train(faint_bars(2200), 200, epochs=4, seed=0)
+    assert fitted.history[-1]["val_accuracy"] > 0.9
+
+
+# -- Resuming ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_killed_run_ends_with_the_same_bits(seed, capsys):
+    load("resume").main(["--epochs", "3", "--seed", str(seed)])
+    printed = capsys.readouterr().out
+    assert "... killed; resumed" in printed
+    assert printed.endswith("the parameters are equal, bit by bit\n")
