@@ -252,18 +252,20 @@ def _check_read(atom: Any, bound: set[Var], where: str) -> None:
         raise GraphError(f"{where}: {atom!r} is neither a variable nor a constant")
 
 
-def graphs_in(params: dict[str, Any]) -> Iterator[Graph]:
+def graphs_in(params: dict[str, Any]) -> Sequence[Graph]:
     """The graphs among an equation's parameters."""
+    found: list[Graph] = []
     for value in params.values():
         if type(value) is Graph:
-            yield value
+            found.append(value)
         elif isinstance(value, tuple):
-            yield from (v for v in cast(tuple[Any, ...], value) if type(v) is Graph)
+            found += [v for v in cast(tuple[Any, ...], value) if type(v) is Graph]
+    return found
 
 
 def with_graphs(params: dict[str, Any], change: Callable[[Graph], Graph]) -> dict[str, Any]:
     """An equation's parameters, the graphs among them changed; the same where there are none."""
-    if next(graphs_in(params), None) is None:
+    if not graphs_in(params):
         return params
 
     def changed(value: Any) -> Any:

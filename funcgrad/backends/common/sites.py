@@ -66,8 +66,10 @@ class Lines:
         """The site of a step that computes these equations; empty if none checks an index."""
         pairs: dict[tuple[int, int], None] = {}
         for eqn in eqns:
-            number = self._numbers.get(eqn.source, -1)
-            pairs.update({(size, number): None for size in _sizes(eqn)})
+            sizes = _sizes(eqn)
+            if sizes:
+                number = self._numbers.get(eqn.source, -1)
+                pairs.update({(size, number): None for size in sizes})
             for inner in graphs_in(eqn.params):
                 pairs.update(dict.fromkeys(self.site(inner.eqns)))
         return tuple(pairs)

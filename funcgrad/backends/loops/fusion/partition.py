@@ -52,12 +52,14 @@ class Cluster:
         reduced: the axes of each reduction's operand, by the id of its result.
         ended: values that are known only behind the cluster.
         owned, read: the ids of what is computed here, and of what it reads.
+        bit: what stands for it in sets of bits.
         ancestors: the clusters that must come before, as a set of bits.
         sources, users: those that it reads from, and that read from it, as sets of bits.
     """
 
     def __init__(self, number: int, form: str):
         self.number = number
+        self.bit = 1 << number
         self.form = form
         self.eqns: list[Eqn] = []
         self.dims: list[int] = []
@@ -70,10 +72,6 @@ class Cluster:
         self.ancestors = 0
         self.sources = 0
         self.users = 0
-
-    @property
-    def bit(self) -> int:
-        return 1 << self.number
 
     def __repr__(self) -> str:
         names = ", ".join(e.prim.name for e in self.eqns)
@@ -265,8 +263,12 @@ class Partition:
 
     def _reads_views_of(self, cluster: Cluster, eqn: Eqn) -> bool:
         """Whether it reads what is made there by views too large for registers."""
-        inside = [self.made_by[id(a)] for a in eqn.ins if self.cluster_of.get(id(a)) is cluster]
-        return any(made.prim.view and not self._is_small(made) for made in inside)
+        for atom in eqn.ins:
+            if self.cluster_of.get(id(atom)) is cluster:
+                made = self.made_by[id(atom)]
+                if made.prim.view and not self._is_small(made):
+                    return True
+        return False
 
     # -- loop clusters ------------------------------------------------------------------
 

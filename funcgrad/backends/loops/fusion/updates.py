@@ -34,14 +34,14 @@ def planned_graph(graph: Graph, target: Target) -> Graph:
 def fold_updates(graph: Graph) -> Graph:
     """The graph, its results that are updated inputs made by `ADD_PRODUCT`."""
     made = {id(o): e for e in graph.eqns for o in e.outs}
-    uses = Counter(id(a) for a in graph.atoms())
-    inputs, outputs = {id(v) for v in graph.inputs}, {id(a) for a in graph.outputs}
-    eqns: list[Eqn] = []
-    for eqn in graph.eqns:
-        found = None
-        if eqn.prim.name in ("add", "sub") and id(eqn.outs[0]) in outputs:
-            found = _update(eqn, made, uses, inputs)
-        eqns.append(eqn if found is None else found)
+    results = [made[id(a)] for a in graph.outputs if id(a) in made]
+    sums = [e for e in results if e.prim.name in ("add", "sub")]
+    if not sums:
+        return graph
+    uses = Counter(map(id, graph.atoms()))
+    inputs = {id(v) for v in graph.inputs}
+    found = {id(e): _update(e, made, uses, inputs) for e in sums}
+    eqns = [found.get(id(e)) or e for e in graph.eqns]
     return Graph(graph.inputs, live_eqns(eqns, graph.outputs), graph.outputs)
 
 
