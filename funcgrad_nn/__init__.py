@@ -20,7 +20,7 @@ True
 
 from __future__ import annotations
 
-from . import data, datasets, init
+from . import data, datasets, init, transforms
 from .activations import (
     gelu,
     leaky_relu,
@@ -45,7 +45,17 @@ from .convolution import (
     ConvTranspose2d,
     ConvTranspose3d,
 )
-from .data import ArrayDataset, DataLoader, Dataset, Subset, random_split, read_idx, write_idx
+from .data import (
+    ArrayDataset,
+    ConcatDataset,
+    DataLoader,
+    Dataset,
+    Subset,
+    TransformedDataset,
+    random_split,
+    read_idx,
+    write_idx,
+)
 from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from .embedding import Embedding
 from .fitting import Checkpoint, EarlyStopping, Fitted, evaluate, fit
@@ -120,6 +130,7 @@ __all__ = [
     "BatchNorm3d",
     "BatchStatistics",
     "Checkpoint",
+    "ConcatDataset",
     "Conv1d",
     "Conv2d",
     "Conv3d",
@@ -166,6 +177,7 @@ __all__ = [
     "Summary",
     "SummaryRow",
     "Tanh",
+    "TransformedDataset",
     "TransformerEncoderLayer",
     "accuracy",
     "adam",
@@ -200,5 +212,6 @@ __all__ = [
     "softplus",
     "summary",
     "trainable",
+    "transforms",
     "write_idx",
 ]

@@ -1,16 +1,31 @@
-"""Datasets of arrays, batches of them, and the IDX file format."""
+"""Datasets of arrays and of files, batches of them, and the IDX file format."""
 
 from __future__ import annotations
 
+from .combined import ConcatDataset, TransformedDataset
 from .dataset import ArrayDataset, Dataset, Subset, random_split
 from .idx import read_idx, write_idx
 from .loader import DataLoader
+from .samplers import (
+    DistributedSampler,
+    FixedSampler,
+    Sampler,
+    StratifiedSampler,
+    WeightedSampler,
+)
 
 __all__ = [
     "ArrayDataset",
+    "ConcatDataset",
     "DataLoader",
     "Dataset",
+    "DistributedSampler",
+    "FixedSampler",
+    "Sampler",
+    "StratifiedSampler",
     "Subset",
+    "TransformedDataset",
+    "WeightedSampler",
     "random_split",
     "read_idx",
     "write_idx",

@@ -13,6 +13,7 @@ from funcgrad import tree
 from funcgrad.errors import DatasetError
 
 Indices = NDArray[np.intp]
+Keys = NDArray[np.uint32]
 
 
 @runtime_checkable
@@ -20,7 +21,9 @@ class Dataset(Protocol):
     """What :class:`~funcgrad_nn.DataLoader` needs: a length, and samples that are pytrees.
 
     A dataset that can do better than one sample at a time may also have a method
-    ``gather(indices)``, which takes an integer array to the batch of these samples.
+    ``gather(indices)``, which takes an integer array to the batch of these samples. One whose
+    samples are random has an attribute ``random`` that is true, a method ``sample(index, key)``
+    that the loader calls in place of ``dataset[index]``, and ``gather(indices, keys)``.
 
     >>> class Squares:
     ...     def __len__(self):
@@ -42,7 +45,11 @@ class Dataset(Protocol):
 def _take(array: Any, indices: Indices) -> Any:
     # `take` is the faster, but would first copy the whole of an array that it cannot walk.
     flags = getattr(array, "flags", None)
-    return array.take(indices, axis=0) if getattr(flags, "carray", False) else array[indices]
+    if type(array) is np.memmap:
+        # What is read of it is an ordinary array.
+        array = np.ndarray.view(array, np.ndarray)
+    walks = getattr(flags, "c_contiguous", False) and getattr(flags, "aligned", False)
+    return array.take(indices, axis=0) if walks and array.dtype.isnative else array[indices]
 
 
 class ArrayDataset:
@@ -50,7 +57,9 @@ class ArrayDataset:
 
     Args:
         *arrays: arrays of equal length, or pytrees of them (NumPy or CuPy). With one argument a
-            sample has that argument's structure; with several it is a tuple.
+            sample has that argument's structure; with several it is a tuple. Arrays that are
+            mapped from a file (``np.load(path, mmap_mode="r")``) stay there.
+        classes: what labels stand for.
 
     Raises:
         DatasetError: no arrays, one without a first axis, something that is no array, or lengths
@@ -67,7 +76,8 @@ class ArrayDataset:
     array([0, 7])
     """
 
-    def __init__(self, *arrays: Any) -> None:
+    def __init__(self, *arrays: Any, classes: Sequence[str] = ()) -> None:
+        self.classes = tuple(classes)
         self.arrays = arrays[0] if len(arrays) == 1 else arrays
         self._leaves, self._treedef = tree.flatten(self.arrays)
         self._length = _common_length(self.arrays)
@@ -147,6 +157,21 @@ class Subset:
             else _checked_indices(indices, len(dataset))
         )
 
+    @property
+    def vectorized(self) -> bool:
+        """Whether batches are made without asking for single samples."""
+        return is_vectorized(self.dataset)
+
+    @property
+    def random(self) -> bool:
+        """Whether samples depend on keys."""
+        return is_random(self.dataset)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What labels stand for."""
+        return classes_of(self.dataset)
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -155,9 +180,13 @@ class Subset:
         chosen = self._chosen(index)
         return gather(self.dataset, chosen) if chosen.ndim else self.dataset[int(chosen)]
 
-    def gather(self, indices: Indices) -> Any:
+    def sample(self, index: int, key: Keys | None) -> Any:
+        """The sample at an integer; `key` is for transforms that are random."""
+        return sample(self.dataset, int(self._chosen(index)), key)
+
+    def gather(self, indices: Indices, keys: Keys | None = None) -> Any:
         """The batch of the samples at an array of integers, in fresh arrays."""
-        return gather(self.dataset, self._chosen(indices))
+        return gather(self.dataset, self._chosen(indices), keys)
 
     def _chosen(self, index: Any) -> Indices:
         """Where in the dataset samples of this subset are."""
@@ -205,17 +234,77 @@ def _check_bounds(indices: Sequence[int], length: int) -> None:
             raise IndexError(f"index {index} is out of range for {length} samples")
 
 
-def gather(dataset: Dataset, indices: Indices) -> Any:
+def classes_of(dataset: Dataset) -> tuple[str, ...]:
+    """What the labels of a dataset stand for; empty where it does not say."""
+    return tuple(getattr(dataset, "classes", ()))
+
+
+def is_random(dataset: Dataset) -> bool:
+    """Whether samples depend on keys."""
+    return bool(getattr(dataset, "random", False))
+
+
+def is_vectorized(dataset: Dataset) -> bool:
+    """Whether a dataset makes batches without being asked for single samples."""
+    return bool(getattr(dataset, "vectorized", hasattr(dataset, "gather")))
+
+
+def nonnegative(index: int, length: int) -> int:
+    """An index counted from the front.
+
+    Raises:
+        IndexError: it is out of range.
+    """
+    index = operator.index(index)
+    _check_bounds([index], length)
+    return index + length if index < 0 else index
+
+
+def sample(dataset: Dataset, index: int, key: Keys | None) -> Any:
+    """A sample, with a key where the dataset takes one."""
+    if key is None or not is_random(dataset):
+        return dataset[index]
+    return dataset.sample(index, key)  # type: ignore[attr-defined]
+
+
+def gather(dataset: Dataset, indices: Indices, keys: Keys | None = None) -> Any:
     """The batch of the samples at an array of integers, leaves stacked on a new first axis.
 
     Raises:
         DatasetError: the samples differ in structure or in the shape of a leaf.
     """
     vectorised = getattr(dataset, "gather", None)
-    if vectorised is not None:
+    if vectorised is None:
+        return stacked(dataset, indices, keys)
+    if keys is None or not is_random(dataset):
         return vectorised(indices)
-    samples = [dataset[i] for i in indices.tolist()]
-    return tree.map_with_path(_stack, *samples)
+    return vectorised(indices, keys)
+
+
+def samples(dataset: Dataset, indices: Indices, keys: Keys | None) -> list[Any]:
+    """Samples one by one; what an exception says is which of them it was."""
+    found: list[Any] = []
+    for place, index in enumerate(indices.tolist()):
+        try:
+            found.append(sample(dataset, index, None if keys is None else keys[place]))
+        except Exception as error:
+            error.add_note(f"raised for sample {index} of {dataset!r:.200}")
+            raise
+    return found
+
+
+def stacked(dataset: Dataset, indices: Indices, keys: Keys | None) -> Any:
+    """The batch of samples that are asked for one by one."""
+    return stack(samples(dataset, indices, keys))
+
+
+def stack(found: Sequence[Any]) -> Any:
+    """Samples as a batch: leaves stacked on a new first axis.
+
+    Raises:
+        DatasetError: they differ in structure or in the shape of a leaf.
+    """
+    return tree.map_with_path(_stack, *found)
 
 
 def _stack(path: tree.Path, *leaves: Any) -> NDArray[Any]:
@@ -226,7 +315,8 @@ def _stack(path: tree.Path, *leaves: Any) -> NDArray[Any]:
         raise DatasetError(
             f"the samples of a batch have leaves of different shapes at "
             f"{tree.keystr(path) or 'their root'}: {', '.join(map(str, shapes))}. "
-            "Pad or crop them to one shape in the dataset's __getitem__."
+            "Pad or crop them to one shape, by a transform or in the dataset's __getitem__, or "
+            "make batches by DataLoader(..., collate=...)."
         ) from error
 
 
