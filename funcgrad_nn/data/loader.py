@@ -309,12 +309,13 @@ def _as_dataset(given: Any) -> Dataset | Iterable[Any]:
     Raises:
         DatasetError: it is neither.
     """
-    name, keyed = type(given).__name__, type(given) is dict
-    if (keyed or type(given) is tuple) and given:
-        parts: list[Any] = list(given.values() if keyed else given)
+    name: str = given.__class__.__name__
+    keyed = name == "dict"
+    if name in ("dict", "tuple") and given:
+        parts: list[Any] = [*(given.values() if keyed else given)]
         if all(getattr(part, "shape", ()) for part in parts):
             return ArrayDataset(given)
-    if type(given) is np.ndarray and np.ndim(given):
+    if name == "ndarray" and np.ndim(given):
         return ArrayDataset(given)
     if hasattr(given, "__len__") and hasattr(given, "__getitem__") and not keyed:
         return given

@@ -99,7 +99,7 @@ class CutMix(_Mixing):
         bounds: list[slice] = []
         for length in x.shape[2:4]:
             half = 0.5 * float(np.sqrt(1 - share)) * length
-            center: int = rng.integers(length).item()
+            center: Any = rng.integers(0, int(length))  # pyright: ignore[reportUnknownMemberType]
             bounds.append(slice(max(0, int(center - half)), min(length, int(center + half))))
         result = x.copy()
         rows, columns = bounds
