@@ -116,13 +116,52 @@ class Parameter:
         return tuple([getattr(layer, n) if isinstance(n, str) else n for n in sizes])
 
 
+# What users of PyTorch look for on a model, and where it is here.
+_ELSEWHERE = {
+    "parameters": "they are what model.init(seed, input_shape) returns, a tree of arrays",
+    "named_parameters": "nn.named_parameters(params), of what model.init returns",
+    "state_dict": "params is that; nn.save(path, params) writes it",
+    "load_state_dict": "params = nn.load(path, like=params)",
+    "eval": "model(params, x) is the evaluation, model.train(params, x, key) the training mode",
+    "to": "params = fg.device_put(params, device); a layer holds no arrays",
+    "cuda": 'params = fg.device_put(params, "cuda"); a layer holds no arrays',
+    "cpu": "params = fg.device_get(params); a layer holds no arrays",
+    "zero_grad": "nothing to do: fg.grad returns new gradients, and nothing adds up",
+    "requires_grad_": "fg.grad differentiates by its argument; fg.stop_gradient(x) holds one fixed",
+    "register_buffer": "what is no parameter is a nn.State among what init_params makes",
+    "forward": "call the model, model(params, x); own layers write apply(self, params, x)",
+    "modules": "model.children()",
+}
+
+
 class _Sealing(type):
     """Seals objects when they are made: `__init__` may set attributes, nobody afterwards."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
-        layer = super().__call__(*args, **kwargs)
-        vars(layer)["_sealed"] = True
+        try:
+            layer: Any = super().__call__(*args, **kwargs)
+        except (TypeError, ValueError):
+            if any(map(_is_array, (*args, *kwargs.values()))):
+                raise ArgumentError(
+                    f"{cls.__name__} was given an array where its settings belong. Make the "
+                    f"layer first, then its parameters, then call it: layer = {cls.__name__}(...); "
+                    "params = layer.init(0, input_shape); layer(params, x)."
+                ) from None
+            raise
+        attributes: dict[str, Any] = vars(layer)
+        for name, value in attributes.items():
+            if _is_array(value):
+                raise ArgumentError(
+                    f"{cls.__name__} was given an array, {name}, but layers hold none: nothing "
+                    f"would train it. Declare it, {name} = nn.Parameter(shape, nn.init.ones()), "
+                    "and take it from params; or make it in init_params, as a nn.State if it is "
+                    "not to be trained."
+                )
+        attributes["_sealed"] = True
         return layer
+
+
+_MISSING: Any = object()
 
 
 @dataclass_transform()
@@ -153,6 +192,12 @@ class Layer(metaclass=_Sealing):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "forward" in vars(cls) and "apply" not in vars(cls):
+            raise ArgumentError(
+                f"{cls.__name__} writes forward(self, x), as in PyTorch. Write apply(self, params, "
+                "x) instead, and call the layers in it with their parts of params: "
+                'self.linear(params["linear"], x).'
+            )
         dataclass(eq=False, repr=False)(cls)
         tree.register_leaf(cls)
 
@@ -164,6 +209,10 @@ class Layer(metaclass=_Sealing):
                 "belong to its parameters."
             )
         vars(self)[name] = value
+
+    def __getattr__(self, name: str) -> Any:
+        hint = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{hint}")
 
     def __delattr__(self, name: str) -> None:
         raise FrozenInstanceError(f"cannot delete {name} of a {type(self).__name__}")
@@ -255,7 +304,7 @@ class Layer(metaclass=_Sealing):
 
         return params | {name: init(given) for name, given in inputs.items()}
 
-    def __call__(self, params: Params, x: Any) -> Any:
+    def __call__(self, params: Params, x: Any = _MISSING) -> Any:
         """Apply the layer to a batch.
 
         Args:
@@ -269,7 +318,10 @@ class Layer(metaclass=_Sealing):
         Raises:
             LayerShapeError: the inputs or the parameters have not the shapes the layer needs; the
                 message names the layer by its path.
+            ArgumentError: one of the two is missing, or they stand the other way round.
         """
+        if x is _MISSING or (type(x) is dict and _is_array(params)):
+            raise _call_error(self, x is _MISSING)
         caller = _modes.active()
         try:
             return self.apply(params, x) if caller is None else caller(self, params, x)
@@ -281,7 +333,9 @@ class Layer(metaclass=_Sealing):
         """Compute the outputs for a batch; for subclasses to write, as a pure function."""
         raise NotImplementedError(f"{type(self).__name__} has no method apply(self, params, x)")
 
-    def train(self, params: Params, x: Any, key: Key | int | None = None) -> tuple[Any, Params]:
+    def train(
+        self, params: Params = _MISSING, x: Any = _MISSING, key: Key | int | None = None
+    ) -> tuple[Any, Params]:
         """Apply the layer in training mode: dropout drops, statistics are the batch's.
 
         A pure function as the evaluation ``layer(params, x)`` is, for the same parameters. Layers
@@ -316,6 +370,8 @@ class Layer(metaclass=_Sealing):
         >>> params[1]["running"].var[0].round(3)
         np.float32(0.9)
         """
+        if x is _MISSING:
+            raise _call_error(self, True, ".train")
         run = _modes.Training(None if key is None else _as_key(key))
         with _modes.calls_by(run):
             y = self(params, x)
@@ -396,6 +452,15 @@ class Layer(metaclass=_Sealing):
         lines += [f"({key}): {child!r}" for key, child in children.items()]
         body = "\n".join(lines).replace("\n", "\n  ")
         return f"{name}(\n  {body}\n)"
+
+
+def _call_error(layer: Layer, missing: bool, method: str = "") -> ArgumentError:
+    problem = "takes parameters and inputs" if missing else "takes parameters first, then inputs"
+    end = ", key)" if method else ")"
+    return ArgumentError(
+        f"{type(layer).__name__}{method} {problem}: layer{method}(params, x{end}. The parameters "
+        "are what layer.init(seed, input_shape) has made, {} for a layer that has none."
+    )
 
 
 def shape_error(layer: Layer, problem: str) -> LayerShapeError:
@@ -514,6 +579,10 @@ def _checked_shape(shape: Any) -> Shape:
 def is_sequence(obj: object) -> TypeGuard[tuple[Any, ...] | list[Any]]:
     """Whether this is a tuple or a list."""
     return isinstance(obj, (tuple, list))
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def size_of(leaf: Any) -> int:

@@ -429,3 +429,56 @@ def test_gradient_of_an_embedding_adds_up():
     params = layer.init(0, 3)
     grads = fg.grad(lambda p: np.sum(layer(p, np.array([[1, 1, 3]]))))(params)
     np.testing.assert_array_equal(grads["weight"], [[0, 0], [2, 2], [0, 0], [1, 1]])
+
+
+# -- What users of PyTorch write -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda layer, params, x: layer(x), r"Linear takes parameters and inputs: layer\(params"),
+        (lambda layer, params, x: nn.ReLU()(x), "{} for a layer that has none"),
+        (lambda layer, params, x: layer(x, params), "takes parameters first, then inputs"),
+        (lambda layer, params, x: layer.train(), r"Linear.train takes .* layer.train\(params, x, "),
+        (lambda layer, params, x: nn.ReLU(x), "ReLU was given an array where its settings belong"),
+        (lambda layer, params, x: nn.Linear(x, params), "Linear was given an array where"),
+    ],
+)
+def test_calls_as_in_pytorch(call, message):
+    layer = nn.Linear(4, 3)
+    with pytest.raises(ArgumentError, match=message):
+        call(layer, layer.init(0, 4), normal(2, 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("parameters", "what model.init"),
+        ("state_dict", "nn.save"),
+        ("load_state_dict", "nn.load"),
+        ("eval", "is the evaluation"),
+        ("to", "fg.device_put"),
+        ("zero_grad", "fg.grad returns new gradients"),
+        ("forward", "model\\(params, x\\)"),
+    ],
+)
+def test_attributes_of_pytorch(name, hint):
+    with pytest.raises(AttributeError, match=f"no attribute '{name}': .*{hint}"):
+        getattr(nn.Linear(4, 3), name)
+    assert not hasattr(nn.Linear(4, 3), "anything")
+
+
+def test_layers_as_in_pytorch():
+    with pytest.raises(ArgumentError, match=r"Write apply\(self, params, x\) instead"):
+
+        class Net(nn.Layer):
+            def forward(self, x):
+                return x
+
+    class Scaled(nn.Layer):
+        def __init__(self):
+            self.scale = np.ones(3)
+
+    with pytest.raises(ArgumentError, match=r"Declare it, scale = nn.Parameter\(shape"):
+        Scaled()
