@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 
+from funcgrad.backends.numpy.backend import NumpyBackend
 from funcgrad.config import config
 from funcgrad.core.execution import Backend
 from funcgrad.core.notices import warn_at
@@ -119,10 +120,4 @@ def _why_not_native() -> str | None:
     return None
 
 
-def _load_numpy() -> Backend:
-    from funcgrad.backends.numpy.backend import NumpyBackend
-
-    return NumpyBackend()
-
-
-BACKENDS = Registry({"llvm": _load_llvm, "numpy": _load_numpy})
+BACKENDS = Registry({"llvm": _load_llvm, "numpy": NumpyBackend})
