@@ -16,9 +16,15 @@ from funcgrad.records import replace
 def chunked(steps: Sequence[Step], limits: Limits) -> list[Step]:
     """The steps, all kernels with chunks and buffers, followed by what combines their parts."""
     found: list[Step] = []
+    # Of kernels that run more than once, by their ids.
+    known: dict[int, tuple[int, int]] = {}
     for step in steps:
         if isinstance(step, RunKernel):
-            run, combining = _bound(_cut(step, limits), limits)
+            key = id(step.kernel)
+            if key not in known:
+                known[key] = chunking(step.kernel, limits)
+            count, chunk = known[key]
+            run, combining = _bound(replace(step, count=count, chunk=chunk), limits)
             found += [run, *combining]
         elif isinstance(step, ProductAndKernel):
             run, combining = _bound(step.run, limits)
