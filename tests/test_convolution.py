@@ -404,7 +404,10 @@ def test_errors_name_the_line() -> None:
 
 
 @pytest.mark.skipif(not HAS_LLVM, reason="llvm")
-@pytest.mark.parametrize("options", [{}, {"padding": "same"}, {"strides": 2, "padding": 1}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"padding": "same", "groups": 2}, {"strides": 2, "padding": 1}, {"groups": 4}],
+)
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("room", [1, 1 << 30])
 def test_compiled_convolutions_are_products(
@@ -413,7 +416,8 @@ def test_compiled_convolutions_are_products(
     """Of the patches of all examples, or of one in each round of a loop; nothing is called."""
     monkeypatch.setattr(convolutions, "CACHED_BYTES", room)
     rng = np.random.default_rng(0)
-    x, w = numbers(rng, (3, 4, 9, 8), np.float32), numbers(rng, (6, 4, 3, 2), np.float32)
+    seen = 4 // options.get("groups", 1)
+    x, w = numbers(rng, (3, 4, 9, 8), np.float32), numbers(rng, (8, seen, 3, 2), np.float32)
     if layout == "NHWC":
         x, w = np.moveaxis(x, 1, -1), np.moveaxis(w, (0, 1), (-1, -2))
 

@@ -37,6 +37,9 @@ class Patches:
         self.spatial, self.window, self.rank = tuple(spatial), tuple(window), len(window)
         self.strides, self.padding = params["strides"], params["padding"]
         self.dilation, self.last = params["dilation"], params["channels_last"]
+        self.groups = params["groups"]
+        # The axis of groups that stacks of matrices have, if there are several.
+        self.lead = (self.groups,) if self.groups > 1 else ()
         self.whole = tuple(
             n + before + after for n, (before, after) in zip(spatial, self.padding, strict=True)
         )
@@ -68,10 +71,27 @@ class Patches:
         )
 
     def rows(self, x: Any) -> Any:
-        """(examples, *counts, *window, channels), of channels behind."""
-        rank = self.rank
+        """(*groups, examples * places, window * channels), of channels behind."""
+        rank, n, channels = self.rank, x.shape[0], x.shape[-1] // self.groups
         order = (*range(rank + 1), *range(rank + 2, 2 * rank + 2), rank + 1)
-        return np.transpose(self.of(x), order)
+        found = np.transpose(self.of(x), order)
+        rows, window = n * prod(self.counts), prod(self.window)
+        if self.lead:
+            found = found.reshape((rows, window, self.groups, channels))
+            found = np.transpose(found, (2, 0, 1, 3))
+        return found.reshape((*self.lead, rows, window * channels))
+
+    def apart(self, x: Any, rows: int) -> Any:
+        """(rows, groups * channels) as (*groups, rows, channels)."""
+        if not self.lead:
+            return x.reshape((rows, -1))
+        return np.swapaxes(x.reshape((rows, self.groups, -1)), 0, 1)
+
+    def together(self, x: Any) -> Any:
+        """The inverse."""
+        if not self.lead:
+            return x
+        return np.swapaxes(x, 0, 1).reshape((x.shape[1], -1))
 
     def columns(self, x: Any) -> Any:
         """(examples, channels, *window, *counts), of channels in front."""
@@ -97,10 +117,10 @@ class Patches:
 
 
 def lowered(eqn: Eqn, target: Target) -> Graph | None:
-    """A convolution by products, where it is one of floats, without groups."""
+    """A convolution of floats by products."""
     write = _RULES.get(eqn.prim.name)
     atoms, params = (*eqn.ins, *eqn.outs), eqn.params
-    if write is None or params["groups"] > 1 or min(map(min, params["padding"])) < 0:
+    if write is None or min(map(min, params["padding"])) < 0:
         return None
     dtype = eqn.outs[0].aval.dtype
     if dtype.kind != "f" or dtype not in target.dtypes:
@@ -146,24 +166,25 @@ def _conv(target: Target, x: Any, w: Any, **params: Any) -> Any:
     last = params["channels_last"]
     window, channels, out = _kernel_parts(w.shape, last)
     patches = Patches(x.shape[1:-1] if last else x.shape[2:], window, params)
-    size = patches.size * channels * x.dtype.itemsize
+    size = patches.size * channels * patches.groups * x.dtype.itemsize
     if size > MOST_BYTES:
         return None
+    lead, made = patches.lead, out // patches.groups
     depth, area = prod(window) * channels, prod(patches.counts)
     if last:
-        matrix = w.reshape((depth, out))
+        matrix = patches.apart(w, depth)
 
         def block(x: Any) -> Any:
-            rows = patches.rows(x).reshape((x.shape[0] * area, depth))
-            return (rows @ matrix).reshape((x.shape[0], *patches.counts, out))
+            found = patches.together(patches.rows(x) @ matrix)
+            return found.reshape((x.shape[0], *patches.counts, out))
     else:
-        matrix = w.reshape((out, depth))
-        panels = _panels(patches.counts, target.panel(x.dtype, out, depth))
+        matrix = w.reshape((*lead, made, depth))
+        panels = _panels(patches.counts, target.panel(x.dtype, made, depth))
 
         def block(x: Any) -> Any:
             if panels is not None:
                 return _by_panels(patches, x, matrix, *panels)
-            columns = patches.columns(x).reshape((x.shape[0], depth, area))
+            columns = patches.columns(x).reshape((x.shape[0], *lead, depth, area))
             return (matrix @ columns).reshape((x.shape[0], out, *patches.counts))
 
     return _mapped(block, x, _examples(x.shape[0], size))
@@ -185,13 +206,14 @@ def _panels(counts: Sequence[int], width: int) -> tuple[list[int], list[int]] | 
 def _by_panels(
     patches: Patches, x: Any, matrix: Any, across: Sequence[int], within: Sequence[int]
 ) -> Any:
-    rank, (n, channels), (out, depth) = patches.rank, x.shape[:2], matrix.shape
+    rank, (n, channels), (*lead, made, depth) = patches.rank, x.shape[:2], matrix.shape
     pairs = [m for pair in zip(across, within, strict=True) for m in pair]
     found = patches.of(x).reshape((n, channels, *pairs, *patches.window))
     far, near = range(2, 2 * rank + 2, 2), range(3, 2 * rank + 3, 2)
     inner = (1, *range(2 * rank + 2, 3 * rank + 2))
     columns = np.transpose(found, (0, *far, *inner, *near))
-    parts = matrix @ columns.reshape((n * prod(across), depth, prod(within)))
+    parts = matrix @ columns.reshape((n * prod(across), *lead, depth, prod(within)))
+    out = made * patches.groups
     parts = parts.reshape((n, *across, out, *within))
     places = [k for axis in range(rank) for k in (axis + 1, rank + 2 + axis)]
     return np.transpose(parts, (0, rank + 1, *places)).reshape((n, out, *patches.counts))
@@ -205,60 +227,79 @@ def _conv_kernel(target: Target, x: Any, y: Any, window: Sequence[int], **params
     size = patches.size * channels * x.dtype.itemsize
     if size > MOST_BYTES:
         return None
-    depth, area = prod(window) * channels, prod(patches.counts)
+    lead, made = patches.lead, out // patches.groups
+    seen, area = channels // patches.groups, prod(patches.counts)
+    depth = prod(window) * seen
 
     def block(x: Any, y: Any) -> Any:
         n = x.shape[0] * area
         if last:
-            return np.swapaxes(patches.rows(x).reshape((n, depth)), 0, 1) @ y.reshape((n, out))
-        columns = np.moveaxis(patches.columns(x), 0, patches.rank + 1).reshape((depth, n))
-        return np.swapaxes(y, 0, 1).reshape((out, n)) @ np.swapaxes(columns, 0, 1)
+            return np.swapaxes(patches.rows(x), -1, -2) @ patches.apart(y, n)
+        columns = np.moveaxis(patches.columns(x), 0, patches.rank + 1).reshape((*lead, depth, n))
+        return np.swapaxes(y, 0, 1).reshape((*lead, made, n)) @ np.swapaxes(columns, -1, -2)
 
     length = _examples(batch, size)
     if length == batch:
         total = block(x, y)
     else:
-        zeros = np.zeros((depth, out) if last else (out, depth), x.dtype)
+        zeros = np.zeros((*lead, depth, made) if last else (*lead, made, depth), x.dtype)
         pairs = (_blocks(x, length), _blocks(y, length))
         total = scan(lambda total, pair: (total + block(*pair), None), zeros, pairs)[0]
-    return total.reshape((*window, channels, out) if last else (out, channels, *window))
+    if last:
+        return patches.together(total).reshape((*window, seen, out))
+    return total.reshape((out, seen, *window))
 
 
 def _conv_input(target: Target, y: Any, w: Any, spatial: Sequence[int], **params: Any) -> Any:
     last = params["channels_last"]
-    window, channels, out = _kernel_parts(w.shape, last)
+    window, seen, out = _kernel_parts(w.shape, last)
     spans = [(k - 1) * d for k, d in zip(window, params["dilation"], strict=True)]
     padding = [
         (s - before, s - after) for s, (before, after) in zip(spans, params["padding"], strict=True)
     ]
     if set(params["strides"]) == {1} and min(map(min, padding)) >= 0:
         # A convolution with the kernel turned around.
-        turned = np.flip(w, tuple(range(w.ndim - 2) if last else range(2, w.ndim)))
-        turned = np.swapaxes(turned, -1, -2) if last else np.swapaxes(turned, 0, 1)
+        turned = _turned(w, params["groups"], last)
         return _conv(target, y, turned, **{**params, "padding": tuple(padding)})
     patches = Patches(spatial, window, params)
-    rank, size = patches.rank, patches.size * channels * y.dtype.itemsize
+    groups, lead, counts = patches.groups, patches.lead, patches.counts
+    rank, size = patches.rank, patches.size * seen * groups * y.dtype.itemsize
     if size > MOST_BYTES:
         return None
-    depth, area, counts = prod(window) * channels, prod(patches.counts), patches.counts
+    depth, area, channels = prod(window) * seen, prod(counts), seen * groups
     if last:
-        matrix = np.swapaxes(w.reshape((depth, out)), 0, 1)
-        order = (*range(rank + 1), 2 * rank + 1, *range(rank + 1, 2 * rank + 1))
+        matrix = np.swapaxes(patches.apart(w, depth), -1, -2)
 
         def block(y: Any) -> Any:
             n = y.shape[0]
-            parts = (y.reshape((n * area, out)) @ matrix).reshape((n, *counts, *window, channels))
-            return patches.added(np.transpose(parts, order), channels)
+            parts = patches.apart(y, n * area) @ matrix
+            parts = parts.reshape((groups, n, *counts, *window, seen))
+            order = (*range(1, rank + 2), 0, 2 * rank + 2, *range(rank + 2, 2 * rank + 2))
+            parts = np.transpose(parts, order).reshape((n, *counts, channels, *window))
+            return patches.added(parts, channels)
     else:
-        matrix = np.swapaxes(w.reshape((out, depth)), 0, 1)
+        matrix = np.swapaxes(w.reshape((*lead, out // groups, depth)), -1, -2)
         order = (0, 1, *range(rank + 2, 2 * rank + 2), *range(2, rank + 2))
 
         def block(y: Any) -> Any:
             n = y.shape[0]
-            parts = (matrix @ y.reshape((n, out, area))).reshape((n, channels, *window, *counts))
+            parts = matrix @ y.reshape((n, *lead, out // groups, area))
+            parts = parts.reshape((n, channels, *window, *counts))
             return patches.added(np.transpose(parts, order), channels)
 
     return _mapped(block, y, _examples(y.shape[0], size))
+
+
+def _turned(w: Any, groups: int, last: bool) -> Any:
+    """The kernel backwards, with what goes into each group in the place of what comes out."""
+    window, seen, out = _kernel_parts(w.shape, last)
+    rank, made = len(window), out // groups
+    if last:
+        w = np.flip(w, tuple(range(rank))).reshape((*window, seen, groups, made))
+        order = (*range(rank), rank + 2, rank + 1, rank)
+        return np.transpose(w, order).reshape((*window, made, groups * seen))
+    w = np.flip(w, tuple(range(2, rank + 2))).reshape((groups, made, seen, *window))
+    return np.swapaxes(w, 1, 2).reshape((groups * seen, made, *window))
 
 
 _RULES: dict[str, Callable[..., Any]] = {
