@@ -41,11 +41,11 @@ def checked(name: str, option: str, value: Any, low: float, high: float = np.inf
     if not isinstance(number, (int, float)):
         raise ArgumentError(f"{name}: {option} must be a number, not {value!r:.60}")
     if not low <= number <= high:
-        limits = (
-            f"not be negative, got {number!r}"
-            if high == np.inf
-            else f"be from {low} to {high}, not {number!r}"
-        )
+        limits = f"be from {low} to {high}, not {number!r}"
+        if high == np.inf:
+            limits = (
+                f"be {low} or more, not {number!r}" if low else f"not be negative, got {number!r}"
+            )
         raise ArgumentError(f"{name}: {option} must {limits}")
     return number
 

@@ -11,15 +11,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any, dataclass_transform
 
 import numpy as np
 
 from funcgrad import tree
+from funcgrad.errors import ArgumentError
 
 __all__ = ["State", "named_parameters", "num_parameters", "trainable"]
 
 Params = Any
+Where = str | Callable[[str, Any], bool]
+"""Which parameters: a pattern of their paths, such as ``"*.bias"``, or ``(path, leaf) -> bool``."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -100,10 +104,56 @@ def named_parameters(params: Params) -> dict[str, Any]:
     2.bias (2,)
     2.weight (3, 2)
     """
-    return {
-        ".".join(str(plain(key)) for key in path): leaf
-        for path, leaf in tree.flatten_with_path(trainable(params))[0]
-    }
+    return dict(named_leaves(trainable(params)))
+
+
+def named_leaves(params: Params) -> list[tuple[str, Any]]:
+    """Paths with dots and leaves, in the tree's order."""
+    return [
+        (".".join(str(plain(key)) for key in path), leaf)
+        for path, leaf in tree.flatten_with_path(params)[0]
+    ]
+
+
+def chosen(name: str, params: Params, where: Where) -> list[bool]:
+    """Whether each parameter is one of those that a pattern or predicate chooses.
+
+    Raises:
+        ArgumentError: it is neither of the two, or a pattern that no path fits.
+    """
+    named = named_leaves(params)
+    if isinstance(where, str):
+        found = [fnmatchcase(path, where) for path, _ in named]
+        if not any(found):
+            paths = ", ".join([repr(path) for path, _ in named[:12]])
+            raise ArgumentError(
+                f"{name}: no parameter's path fits the pattern {where!r}. There are {paths}"
+                f"{', ...' if len(named) > 12 else ''}; * stands for any part of a path."
+            )
+        return found
+    if not callable(where):
+        raise ArgumentError(
+            f"{name}: which parameters is said by a pattern such as '*.bias', or by a function of "
+            f"the path and the array, not by {where!r:.60}"
+        )
+    return [bool(where(path, leaf)) for path, leaf in named]
+
+
+def only(params: Params, keep: list[bool]) -> Params:
+    """The tree with an empty node for each parameter that is not kept."""
+    leaves, treedef = tree.flatten(params)
+    return treedef.unflatten(
+        [leaf if one else _NoState() for leaf, one in zip(leaves, keep, strict=True)]
+    )
+
+
+def replaced(params: Params, keep: list[bool], new: Params) -> Params:
+    """The tree with the leaves of `new`, which has those kept alone, in their places."""
+    leaves, treedef = tree.flatten(params)
+    rest = iter(tree.leaves(new))
+    return treedef.unflatten(
+        [next(rest) if one else leaf for leaf, one in zip(leaves, keep, strict=True)]
+    )
 
 
 def plain(key: tree.Key) -> Any:
@@ -130,9 +180,14 @@ def beside_states(
         if alone is params:
             return update(grads, state, params)
         moved, state = update(trainable(grads), state, alone)
-        return tree.map(_either, params, moved, is_leaf=is_state), state
+        return with_trainable(params, moved), state
 
     return init_trainable, update_trainable
+
+
+def with_trainable(params: Params, alone: Params) -> Params:
+    """The tree with other parameters, and its own states."""
+    return tree.map(_either, params, alone, is_leaf=is_state)
 
 
 def _either(before: Any, moved: Any) -> Any:
