@@ -148,17 +148,19 @@ class _Sealing(type):
                     "params = layer.init(0, input_shape); layer(params, x)."
                 ) from None
             raise
-        attributes: dict[str, Any] = vars(layer)
-        for name, value in attributes.items():
-            if _is_array(value):
-                raise ArgumentError(
-                    f"{cls.__name__} was given an array, {name}, but layers hold none: nothing "
-                    f"would train it. Declare it, {name} = nn.Parameter(shape, nn.init.ones()), "
-                    "and take it from params; or make it in init_params, as a nn.State if it is "
-                    "not to be trained."
-                )
-        attributes["_sealed"] = True
-        return layer
+        return _sealed(layer)
+
+
+def _sealed(layer: Layer) -> Layer:
+    name = next((name for name, value in vars(layer).items() if _is_array(value)), None)
+    if name is not None:
+        raise ArgumentError(
+            f"{type(layer).__name__} was given an array, {name}, but layers hold none: nothing "
+            f"would train it. Declare it, {name} = nn.Parameter(shape, nn.init.ones()), and take "
+            "it from params; or make it in init_params, as a nn.State if it is not to be trained."
+        )
+    vars(layer)["_sealed"] = True
+    return layer
 
 
 _MISSING: Any = object()

@@ -30,7 +30,9 @@ class Alarm(Exception):
 @contextmanager
 def alarm(seconds, handler):
     before = signal.signal(signal.SIGALRM, handler)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # The first may land in a destructor, of what was compiled for instance, which swallows what
+    # the handler raises; so others follow.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 20.0)
     try:
         yield
     finally:
@@ -108,6 +110,7 @@ WHILES = [
 def test_endless_loops_end(function, n):
     run, x = fg.jit(function, backend="llvm"), np.ones(n if function is not of_products else 50)
     expected = function(5, x)
+    run(5, x)
     before = sys.getrefcount(x)
     for _ in range(2):
         with alarm(0.2, give_up), pytest.raises(Alarm):
