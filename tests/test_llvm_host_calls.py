@@ -225,7 +225,7 @@ def test_signals_end_loops_between_calls(rounds: int) -> None:
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     try:
         for _ in range(2):
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            signal.setitimer(signal.ITIMER_REAL, 0.1, 20.0)
             with pytest.raises(KeyboardInterrupt):
                 run(10**13, X[:500])
             np.testing.assert_array_equal(run(3, X[:500]), expected)
