@@ -6,9 +6,10 @@ from __future__ import annotations
 import functools
 import math
 import random
+import sys
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -332,6 +333,47 @@ def test_random_numbers_that_are_frozen_are_warned_of(how: str, name: str) -> No
     elsewhere = ("self", "partial", "default", "helper", "helper of a wrapper", "object", "parts")
     if name not in (*elsewhere, "module"):
         assert caught[0].lineno == DRAWS[name].__code__.co_firstlineno
+
+
+def out_of_sight(x: Any) -> Any:
+    return x + vars(np)["random"].uniform()
+
+
+@pytest.mark.parametrize("how", FREEZING)
+def test_draws_from_the_global_generator_are_noticed_by_what_is_left_of_it(how: str) -> None:
+    for _ in range(2):
+        with pytest.warns(errors.FrozenRandomWarning, match=r"fg.random") as caught:
+            FREEZING[how](out_of_sight)
+        assert [w.filename for w in caught] == [__file__]
+
+
+@pytest.fixture
+def global_generator() -> Iterator[None]:
+    before = np.random.get_bit_generator()
+    yield
+    np.random.set_bit_generator(before)
+
+
+@pytest.mark.usefixtures("global_generator")
+def test_a_global_generator_that_is_loaded_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["numpy.random"]
+
+    def loaded(x: Any) -> Any:
+        monkeypatch.setitem(sys.modules, "numpy.random", module)
+        module.set_bit_generator(module.MT19937(0))
+        return x
+
+    monkeypatch.setitem(sys.modules, "numpy.random", None)
+    assert fg.jit(loaded)(1.0) == 1.0
+    monkeypatch.setitem(sys.modules, "numpy.random", None)
+    with pytest.warns(errors.FrozenRandomWarning, match=r"fg.random"):
+        fg.jit(lambda x: out_of_sight(loaded(x)))(1.0)
+
+
+@pytest.mark.usefixtures("global_generator")
+def test_global_generators_of_other_kinds_do_not_tell() -> None:
+    np.random.set_bit_generator(np.random.PCG64(0))
+    assert 1.0 <= fg.jit(out_of_sight)(1.0) < 2.0
 
 
 def test_draws_outside_are_not_warned_of() -> None:
