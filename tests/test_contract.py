@@ -28,6 +28,7 @@ from contract import (
 )
 from funcgrad.core.aval import aval_of
 from funcgrad.core.primitive import REGISTRY
+from funcgrad.core.tracer import deferred
 
 NEEDS_LLVM = pytest.mark.skipif(not HAS_LLVM, reason="llvmlite is not installed")
 ALL = list(cases())
@@ -213,6 +214,22 @@ def test_compiled_for_many_examples(prim: Any, number: int, dtype: Any) -> None:
     expected = fg.jit(function, backend="numpy")(*given)
     for f, e in zip(fg.jit(function, backend="llvm")(*given), expected, strict=True):
         assert_same(f, e, dtype)
+
+
+@parametrize([c for c in ALL if c[0].expansion not in (None, c[0].impl)])
+def test_expansion(prim: Any, number: int, dtype: Any) -> None:
+    """Where one fails, backends do without it, which nothing else would tell."""
+    sample = prim.samples[number]
+    avals = [aval_of(a) for a in finished(sample, operands(sample, dtype))]
+    if not all(a.size for a in avals):
+        pytest.skip("empty arrays are not expanded")
+    with deferred("expansion") as rec:
+        result = prim.expansion(*map(rec.abstract_input, avals), **sample.params)
+        if result is None:
+            pytest.skip("it has none of these operands")
+        (found,) = rec.graph([result]).out_avals
+    (expected,) = prim.infer(avals, sample.params)
+    assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
 
 
 # What results and tangents of narrow operands may be.
