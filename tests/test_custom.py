@@ -514,7 +514,15 @@ def test_what_a_backward_rule_calls_may_be_untraceable_if_it_is_linear() -> None
         _twice(clipped, 1.5)
 
 
+def _call_of_two(ct: Any) -> Any:
+    return fg.jit(lambda zero, ct: (zero * zero, 2.0 * ct))(0.0, ct)
+
+
 def test_linear_rules_are_recognised_within_loops_branches_and_calls() -> None:
+    doubled = fg.custom_jvp(lambda x: 2.0 * x)
+    doubled.defjvp(lambda xs, ts: (2.0 * xs[0], 2.0 * ts[0]))
+    squared = fg.custom_jvp(lambda x: x * x)
+    squared.defjvp(lambda xs, ts: (xs[0] * xs[0], 2.0 * xs[0] * ts[0]))
     linear = [
         lambda ct: fg.scan(lambda c, k: (c + k * ct, None), 0.0, np.array([0.5, 1.5]))[0],
         lambda ct: fg.scan(lambda c, k: (c * k, None), ct, np.array([4.0, 0.5]))[0],
@@ -522,6 +530,8 @@ def test_linear_rules_are_recognised_within_loops_branches_and_calls() -> None:
         lambda ct: fg.jit(lambda ct: 2.0 * ct)(ct),
         lambda ct: fg.checkpoint(lambda ct: 2.0 * ct)(ct),
         lambda ct: ct * 2.0 if ct == ct else ct,
+        lambda ct: doubled(ct),
+        lambda ct: np.exp(_call_of_two(ct)[0]) * _call_of_two(ct)[1],
     ]
     for inner in linear:
         assert _twice(inner, 1.5) == 3.0
@@ -533,6 +543,8 @@ def test_linear_rules_are_recognised_within_loops_branches_and_calls() -> None:
         lambda ct: 2.0 * ct if ct > 0 else -ct,
         lambda ct: fg.jit(lambda ct: np.sin(ct))(ct),
         lambda ct: fg.checkpoint(lambda ct: ct * ct)(ct),
+        lambda ct: np.sin(fg.jit(lambda ct: 2.0 * ct)(ct)),
+        lambda ct: squared(ct),
     ]
     for inner in nonlinear:
         with pytest.raises(errors.NotDifferentiableError, match="linear in the cotangent"):
