@@ -596,3 +596,12 @@ def test_unrolling_changes_nothing():
     step = lambda c, y: (c * y + 1, c)  # noqa: E731
     assert fg.scan(step, 1.0, x, unroll=2)[0] == fg.scan(step, 1.0, x)[0]
     assert fg.fori_loop(0, 4, lambda i, c: c + i, 0, unroll=True) == 6
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, fg.jit], ids=["eager", "jit"])
+def test_numbers_that_branches_return_are_arrays(transform):
+    def f(p, x):
+        return fg.cond(p, lambda: 1.0, lambda: 2.0) * x, fg.cond(p, lambda: 1, lambda: 2) * x
+
+    found = transform(f)(True, np.ones(3, np.float32))
+    assert [y.dtype for y in found] == [np.float64, np.float64]
