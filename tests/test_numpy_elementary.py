@@ -198,3 +198,11 @@ def test_sinc_is_smooth_where_its_formulas_meet(step):
         for k in range(1, 15)
     )
     np.testing.assert_allclose(fg.grad(np.sinc)(x), slope, rtol=1e-13)
+
+
+def test_the_derivative_of_sinc_by_its_series_and_by_its_terms() -> None:
+    x = np.linspace(0.1, 1.2, 23)
+    expected = (np.cos(np.pi * x) - np.sinc(x)) / x
+    np.testing.assert_allclose(fg.vmap(fg.grad(np.sinc))(x), expected, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(fg.vmap(fg.grad(np.sinc))(-x), -expected, rtol=1e-12, atol=1e-13)
+    assert fg.grad(np.sinc)(0.0) == 0.0
