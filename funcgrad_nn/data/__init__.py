@@ -5,6 +5,7 @@ from __future__ import annotations
 from .combined import ConcatDataset, TransformedDataset
 from .dataset import ArrayDataset, Dataset, Subset, random_split
 from .idx import read_idx, write_idx
+from .images import CSVDataset, ImageFolder, read_image
 from .loader import DataLoader
 from .samplers import (
     DistributedSampler,
@@ -16,11 +17,13 @@ from .samplers import (
 
 __all__ = [
     "ArrayDataset",
+    "CSVDataset",
     "ConcatDataset",
     "DataLoader",
     "Dataset",
     "DistributedSampler",
     "FixedSampler",
+    "ImageFolder",
     "Sampler",
     "StratifiedSampler",
     "Subset",
@@ -28,5 +31,6 @@ __all__ = [
     "WeightedSampler",
     "random_split",
     "read_idx",
+    "read_image",
     "write_idx",
 ]

@@ -7,7 +7,7 @@ import hashlib
 import io
 import os
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,41 +26,52 @@ _TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset made of gzipped IDX files.
+    """A dataset to be found or downloaded: gzipped IDX files, or an archive.
 
-    The checksums are of the decompressed files, because the same data circulates compressed in
+    The checksums are of the decompressed IDX files, because the same data circulates compressed in
     several ways (Debian's package, for one, holds other ``.gz`` files than the download).
     """
 
     name: str
     url: str
     sha256: dict[str, str]
+    other_folders: tuple[str, ...] = ()
+    """Where in a folder of data others put it."""
 
 
-def load_idx(source: Source, filename: str, download: bool = True) -> NDArray[Any]:
-    """The array in a file of a dataset, wherever the file is found.
+def load_idx(
+    source: Source,
+    filename: str,
+    download: bool = True,
+    root: str | os.PathLike[str] | None = None,
+) -> NDArray[Any]:
+    """The array in a file of a dataset, wherever the file is found; first in the folder `root`.
 
     Raises:
         FileNotFoundError: it is nowhere, and may not be downloaded.
         FileFormatError: it is not the file with the known checksum.
         OSError: the download failed.
     """
-    path = _find(source, filename)
+    places = folders(source, root)
+    candidates = (f / n for f in places for n in (f"{filename}.gz", filename))
+    path = next((path for path in candidates if path.is_file()), None)
     if path is None:
         if not download:
-            raise FileNotFoundError(_not_found(source, filename))
-        path = _cache_folder(source) / f"{filename}.gz"
-        _download(source, f"{filename}.gz", path)
+            what = f"{filename} or {filename}.gz"
+            raise FileNotFoundError(not_found(source, what, places))
+        place = places[0] if root is not None else places[-1]
+        path = download_to(source, f"{filename}.gz", place)
     with path.open("rb") as file:
         return _verified(file, source, path).array()
 
 
-def folders(source: Source) -> list[Path]:
+def folders(source: Source, root: str | os.PathLike[str] | None = None) -> list[Path]:
     """Where the files of a dataset are looked for, in this order."""
     found: list[Path] = []
-    if given := os.environ.get("FUNCGRAD_DATA"):
-        root = Path(os.path.expanduser(given))
-        found += [root / source.name, root]
+    for given in (root, os.environ.get("FUNCGRAD_DATA")):
+        if given:
+            place = Path(os.path.expanduser(given))
+            found += [place / name for name in (source.name, "", *source.other_folders)]
     return [*found, _SYSTEM_DATASETS / source.name, _cache_folder(source)]
 
 
@@ -71,15 +82,11 @@ def _cache_folder(source: Source) -> Path:
     return base / "funcgrad" / source.name
 
 
-def _find(source: Source, filename: str) -> Path | None:
-    candidates = (f / n for f in folders(source) for n in (f"{filename}.gz", filename))
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _not_found(source: Source, filename: str) -> str:
-    places = "\n".join(f"  {folder}" for folder in folders(source))
+def not_found(source: Source, what: str, places: Sequence[Path]) -> str:
+    """Says where a dataset has been looked for, and how to get it."""
+    listed = "\n".join(f"  {folder}" for folder in places)
     return (
-        f"{filename} or {filename}.gz of {source.name} is in none of these folders:\n{places}\n"
+        f"{what} of {source.name} is in none of these folders:\n{listed}\n"
         f"Pass download=True, or fetch it from {source.url} into one of them."
     )
 
@@ -90,20 +97,23 @@ def _verified(file: io.BufferedReader, source: Source, path: Path) -> Content:
     expected = source.sha256[path.name.removesuffix(".gz")]
     digest = hashlib.sha256(content.header)
     digest.update(content.values.reshape(-1).view(np.uint8).data)
-    if digest.hexdigest() != expected:
-        raise FileFormatError(
-            f"{path} is not the file of {source.name} that it should be: the SHA-256 of its "
-            f"content is {digest.hexdigest()}, not {expected}. Remove it, and it is downloaded "
-            "again."
-        )
+    _check(digest.hexdigest(), source, path, expected)
     return content
 
 
-def _download(source: Source, name: str, path: Path) -> None:
-    """Fetch a file; it appears at ``path`` only when it is complete and has been verified."""
+def _check(found: str, source: Source, path: Path, expected: str) -> None:
+    if found != expected:
+        raise FileFormatError(
+            f"{path} is not the file of {source.name} that it should be: the SHA-256 of its "
+            f"content is {found}, not {expected}. Remove it, and it is downloaded again."
+        )
+
+
+def download_to(source: Source, name: str, folder: Path) -> Path:
+    """Fetch a file; it appears in the folder only when it is complete and has been verified."""
     from http.client import HTTPException  # with what is behind it, slow to import
 
-    url = source.url + name
+    url, path = source.url + name, folder / name
     try:
         content = _fetch(url, name)
     except (OSError, HTTPException) as error:
@@ -111,10 +121,14 @@ def _download(source: Source, name: str, path: Path) -> None:
             f"{url} could not be downloaded ({error}). Check the connection, or fetch the file by "
             f"other means and put it into {path.parent} or into $FUNCGRAD_DATA."
         ) from error
-    _verified(io.BufferedReader(io.BytesIO(content)), source, path)  # type: ignore[arg-type]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if name in source.sha256:
+        _check(hashlib.sha256(content).hexdigest(), source, path, source.sha256[name])
+    else:
+        _verified(io.BufferedReader(io.BytesIO(content)), source, path)  # type: ignore[arg-type]
+    folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
         file.write(content)
+    return path
 
 
 def _fetch(url: str, name: str) -> bytes:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from funcgrad_nn.data import ArrayDataset
+from funcgrad_nn.data import ArrayDataset, TransformedDataset
 
 from ._files import Source, load_idx
-
-Split = Literal["train", "test"]
+from ._images import Split, checked_split, image_dataset
 
 FASHION_MNIST_CLASSES = (
     "T-shirt/top",
@@ -25,6 +27,8 @@ FASHION_MNIST_CLASSES = (
     "Ankle boot",
 )
 """What the labels 0 to 9 of Fashion-MNIST stand for."""
+
+MNIST_CLASSES = tuple("0123456789")
 
 _FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -48,6 +52,7 @@ _FASHION_MNIST = Source(
             "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"
         ),
     },
+    other_folders=("FashionMNIST/raw",),
 )
 
 _MNIST = Source(
@@ -67,13 +72,22 @@ _MNIST = Source(
             "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"
         ),
     },
+    other_folders=("MNIST/raw",),
 )
 
 
-def fashion_mnist(split: Split = "train", *, download: bool = True) -> ArrayDataset:
+def fashion_mnist(
+    split: Split = "train",
+    root: str | os.PathLike[str] | None = None,
+    *,
+    dtype: DTypeLike = np.float32,
+    transform: Callable[..., Any] | None = None,
+    target_transform: Callable[..., Any] | None = None,
+    download: bool = True,
+) -> ArrayDataset | TransformedDataset:
     """Fashion-MNIST: photographs of clothes from Zalando's shop.
 
-    The files are looked for in ``$FUNCGRAD_DATA`` and its folder ``fashion-mnist``, in
+    The files are looked for in `root`, in ``$FUNCGRAD_DATA`` and its folder ``fashion-mnist``, in
     ``/usr/share/datasets/fashion-mnist`` (where Debian's package ``dataset-fashion-mnist`` puts
     them), and in ``funcgrad/fashion-mnist`` in the user's cache (``$XDG_CACHE_HOME`` or
     ``~/.cache``); else they are downloaded there. Wherever they come from, their SHA-256 is
@@ -84,11 +98,15 @@ def fashion_mnist(split: Split = "train", *, download: bool = True) -> ArrayData
 
     Args:
         split: ``"train"`` (60,000 images) or ``"test"`` (10,000).
+        root: a folder to look in first, and to download to.
+        dtype: ``np.float32``, from 0 to 1, or ``np.uint8``, as files have them.
+        transform: of images in uint8, see :mod:`funcgrad_nn.transforms`; `dtype` is not used then.
+        target_transform: of labels.
         download: whether files that are not on this machine are downloaded (31 MB in all).
 
     Returns:
         A dataset of pairs: images of shape (28, 28), float32 from 0 to 1, and labels, int64,
-        indices into :data:`FASHION_MNIST_CLASSES`.
+        indices into its ``.classes``.
 
     Raises:
         FileNotFoundError: the files are nowhere, and ``download`` is false.
@@ -99,10 +117,19 @@ def fashion_mnist(split: Split = "train", *, download: bool = True) -> ArrayData
     >>> fashion_mnist("test")  # doctest: +SKIP
     ArrayDataset((float32[10000, 28, 28], int64[10000]))
     """
-    return _load(_FASHION_MNIST, split, download)
+    args = dtype, transform, target_transform
+    return _load(_FASHION_MNIST, FASHION_MNIST_CLASSES, split, root, download, *args)
 
 
-def mnist(split: Split = "train", *, download: bool = True) -> ArrayDataset:
+def mnist(
+    split: Split = "train",
+    root: str | os.PathLike[str] | None = None,
+    *,
+    dtype: DTypeLike = np.float32,
+    transform: Callable[..., Any] | None = None,
+    target_transform: Callable[..., Any] | None = None,
+    download: bool = True,
+) -> ArrayDataset | TransformedDataset:
     """MNIST: handwritten digits.
 
     Found or downloaded as :func:`fashion_mnist` is, with the folder name ``mnist``; 12 MB.
@@ -112,6 +139,10 @@ def mnist(split: Split = "train", *, download: bool = True) -> ArrayDataset:
 
     Args:
         split: ``"train"`` (60,000 images) or ``"test"`` (10,000).
+        root: a folder to look in first, and to download to.
+        dtype: ``np.float32``, from 0 to 1, or ``np.uint8``, as files have them.
+        transform: of images in uint8, see :mod:`funcgrad_nn.transforms`; `dtype` is not used then.
+        target_transform: of labels.
         download: whether files that are not on this machine are downloaded.
 
     Returns:
@@ -127,11 +158,18 @@ def mnist(split: Split = "train", *, download: bool = True) -> ArrayDataset:
     >>> mnist("test")  # doctest: +SKIP
     ArrayDataset((float32[10000, 28, 28], int64[10000]))
     """
-    return _load(_MNIST, split, download)
+    args = dtype, transform, target_transform
+    return _load(_MNIST, MNIST_CLASSES, split, root, download, *args)
 
 
-def _load(source: Source, split: str, download: bool) -> ArrayDataset:
-    if split not in _FILES:
-        raise ValueError(f"split must be 'train' or 'test', not {split!r}")
-    images, labels = (load_idx(source, filename, download) for filename in _FILES[split])
-    return ArrayDataset(images / np.float32(255), labels.astype(np.int64))
+def _load(
+    source: Source,
+    classes: Sequence[str],
+    split: Split,
+    root: str | os.PathLike[str] | None,
+    download: bool,
+    *how: Any,
+) -> ArrayDataset | TransformedDataset:
+    checked_split(split)
+    images, labels = (load_idx(source, name, download, root) for name in _FILES[split])
+    return image_dataset(images, labels, classes, *how)
