@@ -103,10 +103,10 @@ def test_other_files_are_named(root):
 def test_folders_that_are_none(tmp_path, root):
     with pytest.raises(FileNotFoundError):
         ImageFolder(tmp_path / "nowhere")
-    with pytest.raises(DatasetError, match="has no folders.*CSVDataset"):
+    with pytest.raises(DatasetError, match=r"has no folders.*CSVDataset"):
         ImageFolder(root / "cat")
     (root / "fox").mkdir()
-    with pytest.raises(DatasetError, match="classes without images in .*: fox"):
+    with pytest.raises(DatasetError, match=r"classes without images in .*: fox"):
         ImageFolder(root)
 
 
@@ -127,13 +127,14 @@ def test_without_pillow(root, monkeypatch):
 # -- reading an image ----------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 @pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "webp", "tiff"])
 def test_a_truncated_image_is_an_error_with_its_path(tmp_path, suffix):
     path = tmp_path / f"cut.{suffix}"
     picture((64, 64)).save(path)
     content = path.read_bytes()
     assert read_image(path).shape == (64, 64, 3)
-    for size in (0, 3, 20, len(content) // 2, len(content) - 20):
+    for size in (0, 3, 20, len(content) // 2, len(content) * 9 // 10):
         path.write_bytes(content[:size])
         with pytest.raises(FileFormatError, match=rf"cut\.{suffix} is damaged or no image"):
             read_image(path)
@@ -427,7 +428,7 @@ def test_layouts(tmp_path, small_batches, layout):
 
 def test_published_batches_are_checked(tmp_path, small_batches):
     (tmp_path / "test_batch").write_bytes(small_batches[:-1] + b"!")
-    with pytest.raises(FileFormatError, match="test_batch is not the file of CIFAR-10.*MD5"):
+    with pytest.raises(FileFormatError, match=r"test_batch is not the file of CIFAR-10.*MD5"):
         cifar10("test", tmp_path)
 
 
