@@ -349,9 +349,10 @@ def test_draws_from_the_global_generator_are_noticed_by_what_is_left_of_it(how: 
 
 @pytest.fixture
 def global_generator() -> Iterator[None]:
-    before = np.random.get_bit_generator()
+    module: Any = np.random
+    before = module.get_bit_generator()
     yield
-    np.random.set_bit_generator(before)
+    module.set_bit_generator(before)
 
 
 @pytest.mark.usefixtures("global_generator")
@@ -372,7 +373,8 @@ def test_a_global_generator_that_is_loaded_meanwhile(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.usefixtures("global_generator")
 def test_global_generators_of_other_kinds_do_not_tell() -> None:
-    np.random.set_bit_generator(np.random.PCG64(0))
+    module: Any = np.random
+    module.set_bit_generator(module.PCG64(0))
     assert 1.0 <= fg.jit(out_of_sight)(1.0) < 2.0
 
 
