@@ -34,6 +34,7 @@ ROWS = {
     "first-call": "benchmarks.first_call:measure_mlp",
     "first-call-deep": "benchmarks.first_call:measure_transformer",
     "windows": "benchmarks.windows:measure",
+    "convolution": "benchmarks.convolution:measure",
     "rules": "benchmarks.rules:measure",
     "host-calls": "benchmarks.host_calls:measure",
     "unrolled": "benchmarks.first_call:measure_unrolled",

@@ -22,7 +22,7 @@ from funcgrad.primitives.windows import overlap_add, places, windows
 from funcgrad.transforms.control_flow import scan
 
 # Of the patches that lie in memory at a time: what the caches hold, and more than which none do.
-CACHED_BYTES, MOST_BYTES = 4 << 20, 64 << 20
+CACHED_BYTES, MOST_BYTES = 2 << 20, 64 << 20
 
 
 class Patches:
