@@ -91,6 +91,7 @@ LOGITS = RNG.normal(size=(3, 20000))
 LABELS = np.array([0, 7, 19999])
 PROBS = np.full((3, 20000), 1 / 16384)
 ERRORS = RNG.normal(size=5000)
+X_UP = ERRORS > 0.1
 LOSSES = {
     "cross_entropy": (lambda x: nn.cross_entropy(x, LABELS), LOGITS),
     "cross_entropy, smoothed": (
@@ -110,6 +111,16 @@ LOSSES = {
     "mse of large": (lambda x: nn.mse(x, np.zeros_like(x)), 200 * ERRORS[:50] + 100),
     "l1": (lambda x: nn.l1(x, np.zeros_like(x), reduction="sum"), ERRORS),
     "huber": (lambda x: nn.huber(x, np.zeros_like(x), reduction="sum"), 9 * ERRORS),
+    "smooth_l1": (lambda x: nn.smooth_l1(x, np.zeros_like(x), reduction="sum"), 9 * ERRORS),
+    "weighted": (lambda x: nn.cross_entropy(x, LABELS, weight=np.full(20000, 0.5)), LOGITS),
+    "kl_div": (lambda x: nn.kl_div(x, PROBS.astype(x.dtype), reduction="sum"), LOGITS),
+    "poisson_nll": (lambda x: nn.poisson_nll(x, np.ones_like(x), reduction="sum"), ERRORS),
+    "gaussian_nll": (lambda x: nn.gaussian_nll(x, 0 * x, 1 + 0 * x, reduction="sum"), ERRORS),
+    "hinge": (lambda x: nn.hinge(x, np.where(X_UP, 1, -1), reduction="sum"), ERRORS),
+    "soft_margin": (lambda x: nn.soft_margin(x, np.where(X_UP, 1, -1), reduction="sum"), ERRORS),
+    "multi_margin": (lambda x: nn.multi_margin(x, LABELS), LOGITS),
+    "triplet": (lambda x: nn.triplet(x, 0 * x, 1 + 0 * x), LOGITS),
+    "cosine_embedding": (lambda x: nn.cosine_embedding(x, 1 + 0 * x, np.ones(3, int)), LOGITS),
 }
 
 
@@ -337,6 +348,7 @@ SCALARS = [np.float64, np.float32, np.array]
 X = RNG.normal(size=(2, 3)).astype(np.float32)
 T = np.array([0, 2])
 Y = np.zeros_like(X)
+SIGNS = np.where(X > 0, 1, -1)
 
 
 def stepped(make, **options):
@@ -349,6 +361,17 @@ OPTIONS = {
     "leaky_relu": (lambda o: nn.leaky_relu(X, **o), "negative_slope", 0.5),
     "LeakyReLU": (lambda o: nn.LeakyReLU(**o)({}, X), "negative_slope", 0.5),
     "huber": (lambda o: nn.huber(X, Y, **o), "delta", 0.5),
+    "smooth_l1": (lambda o: nn.smooth_l1(X, Y, **o), "beta", 0.5),
+    "hinge": (lambda o: nn.hinge(X, SIGNS, **o), "margin", 0.5),
+    "hinge_embedding": (lambda o: nn.hinge_embedding(X, SIGNS, **o), "margin", 0.5),
+    "margin_ranking": (lambda o: nn.margin_ranking(X, Y, SIGNS, **o), "margin", 0.5),
+    "cosine_embedding": (lambda o: nn.cosine_embedding(X, X, SIGNS[:, 0], **o), "margin", 0.5),
+    "multi_margin": (lambda o: nn.multi_margin(X, T, **o), "margin", 0.5),
+    "poisson_nll": (lambda o: nn.poisson_nll(X**2, Y, log_input=False, **o), "eps", 0.5),
+    "gaussian_nll": (lambda o: nn.gaussian_nll(X, Y, Y, **o), "eps", 0.5),
+    "triplet": (lambda o: nn.triplet(X, Y, Y, **o), "margin", 0.5),
+    "triplet, p": (lambda o: nn.triplet(X, Y, Y, **o), "p", 1.5),
+    "triplet, eps": (lambda o: nn.triplet(X, Y, Y, **o), "eps", 0.5),
     "cross_entropy": (lambda o: nn.cross_entropy(X, T, **o), "label_smoothing", 0.5),
 }
 
@@ -429,7 +452,10 @@ def test_every_option_that_is_a_number_is_tried():
     }
     tried = {f"{make.__name__}.{option}" for make, _, option in OF_OPTIMIZERS} | {
         "leaky_relu.negative_slope", "huber.delta",
-        "LeakyReLU.negative_slope", "cross_entropy.label_smoothing",
+        "LeakyReLU.negative_slope", "cross_entropy.label_smoothing", "smooth_l1.beta",
+        "hinge.margin", "hinge_embedding.margin", "margin_ranking.margin", "multi_margin.margin",
+        "cosine_embedding.margin", "triplet.margin", "triplet.p", "triplet.eps",
+        "poisson_nll.eps", "gaussian_nll.eps",
         "constant.value", "uniform.low", "uniform.high", "normal.stddev", "normal.mean",
         "truncated_normal.stddev", "truncated_normal.mean", "variance_scaling.scale",
         "glorot_uniform.gain", "glorot_normal.gain", "xavier_uniform.gain", "xavier_normal.gain",
