@@ -357,8 +357,8 @@ class RandomResizedCrop(Transform):
         self.interpolation = interpolation
 
     def apply(self, states: Any, batch: Array) -> Array:
-        image = layout.floats("RandomResizedCrop", batch)
-        height, width = image.shape[2:]
+        x = layout.planes("RandomResizedCrop", batch)
+        height, width = x.shape[2:4]
         u = uniform(states, 2 * TRIES + 2)
         boxes, fits = random_boxes(u[:, 2:], (height, width), self.scale, self.ratio)
         low, high = self.ratio
@@ -369,8 +369,8 @@ class RandomResizedCrop(Transform):
         chosen = np.where(some[:, None], chosen, middle)
         room = np.array([height, width]) - chosen
         corners = np.where(some[:, None], (u[:, :2] * (room + 1)).astype(np.intp), room // 2)
-        result = resample_boxes(image, corners, chosen, self.size, self.interpolation)
-        return layout.from_floats(result, batch)
+        result = resample_boxes(x, corners, chosen, self.size, self.interpolation)
+        return layout.restored(layout.rounded(result, batch.dtype), batch)
 
 
 def checked_range(name: str, **ranges: tuple[float, float]) -> list[tuple[float, float]]:

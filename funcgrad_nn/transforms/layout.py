@@ -62,15 +62,20 @@ def floats(name: str, batch: Array) -> Array:
     return np.moveaxis(five[:, 0], -1, 1).astype(np.float32)
 
 
+def rounded(result: Array, dtype: np.dtype[Any]) -> Array:
+    """Floats in a dtype: integers are rounded, and end where it ends."""
+    if dtype.kind == "f":
+        return np.ascontiguousarray(result, dtype)
+    high = np.iinfo(dtype).max if dtype.kind in "iu" else 1
+    low = np.iinfo(dtype).min if dtype.kind == "i" else 0
+    whole = np.rint(result)
+    return np.ascontiguousarray(np.clip(whole, low, high, out=whole), dtype)
+
+
 def from_floats(result: Array, like: Array) -> Array:
     """Results of computing with :func:`floats` in the dtype and layout of the batch."""
-    if channels_first(like):
-        five = result[..., None].astype(like.dtype, copy=False)
-    else:
-        high = np.iinfo(like.dtype).max if like.dtype.kind in "iu" else 1
-        low = np.iinfo(like.dtype).min if like.dtype.kind == "i" else 0
-        whole = np.clip(np.rint(result), low, high).astype(like.dtype)
-        five = np.moveaxis(whole, 1, -1)[:, None]
+    whole = rounded(result, like.dtype)
+    five = whole[..., None] if channels_first(like) else np.moveaxis(whole, 1, -1)[:, None]
     return np.ascontiguousarray(restored(five, like))
 
 

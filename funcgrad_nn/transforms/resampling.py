@@ -28,30 +28,60 @@ def _cubic(x: Array) -> Array:
     return np.where(x < 1, inner, np.where(x < 2, outer, 0))
 
 
+# What is computed at a time stays in a processor's cache.
+_BLOCK_ELEMENTS = 1 << 15
+
 _KERNELS = {"bilinear": (_triangle, 1.0), "bicubic": (_cubic, 2.0)}
 
 
-def weights(starts: Array, lengths: Array, size: int, total: int, interpolation: str) -> Array:
-    """(n, size, total): what each of `total` pixels counts in each of `size` new ones.
+def _taps(
+    starts: Array, lengths: Array, size: int, interpolation: str
+) -> tuple[list[Array], list[Array]]:
+    """Which pixels new ones are means of, and their weights: for each tap, (n, size) of both.
 
-    The new ones cover the `lengths` pixels from `starts` on. Where they are fewer, each is a mean
-    over all that it covers, as in Pillow, so that fine patterns do not turn into coarse ones.
+    The `size` new pixels cover the `lengths` (n,) old ones from `starts` (n,) on. Where they are
+    fewer, each is a mean over all that it covers, as in Pillow, so that fine patterns do not turn
+    into coarse ones.
     """
     kernel, support = _KERNELS[interpolation]
-    scale = (lengths / size)[:, None, None]
+    starts, lengths = starts[:, None], lengths[:, None]
+    scale = lengths / size
     width = np.maximum(scale, 1.0)
-    centers = (np.arange(size) + 0.5)[:, None] * scale
-    positions = np.arange(total) - starts[:, None, None] + 0.5
-    inside = (positions > 0) & (positions < lengths[:, None, None])
-    near = np.abs(positions - centers) < support * width
-    result = np.where(inside & near, kernel((positions - centers) / width), 0.0)
-    return (result / result.sum(axis=2, keepdims=True)).astype(np.float32)
+    centers = (np.arange(size) + 0.5) * scale
+    low = np.maximum(np.floor(centers - support * width + 0.5).astype(np.intp), 0)
+    high = np.minimum(np.floor(centers + support * width + 0.5).astype(np.intp), lengths)
+    places = [low + tap for tap in range(int((high - low).max()))]
+    raw = [np.where(at < high, kernel((at + 0.5 - centers) / width), 0.0) for at in places]
+    # One after the other: then more taps, of weight 0, change no bit.
+    total = sum(raw[1:], raw[0])
+    indices = [np.minimum(at, lengths - 1) + starts for at in places]
+    return indices, [(weight / total).astype(np.float32) for weight in raw]
+
+
+def _resampled(x: Array, taps: tuple[list[Array], list[Array]]) -> Array:
+    """(m, size, k) in floats: the means of rows of (m, length, k)."""
+    indices, weights = taps
+    (m, _, k), size = x.shape, indices[0].shape[1]
+    result = np.empty((m, size, k), np.promote_types(x.dtype, np.float32))
+    block = max(1, _BLOCK_ELEMENTS // max(1, m * k))
+    rows = np.arange(m)[:, None]
+    for start in range(0, size, block):
+        part = slice(start, start + block)
+        for tap, (index, weight) in enumerate(zip(indices, weights, strict=True)):
+            index = index[:, part]
+            picked = x.take(index[0], axis=1) if len(index) == 1 else x[rows, index]
+            counted = picked * weight[:, part, None]
+            if tap:
+                result[:, part] += counted
+            else:
+                result[:, part] = counted
+    return result
 
 
 def resample_boxes(
-    image: Array, corners: Array, boxes: Array, size: tuple[int, int], interpolation: str
+    x: Array, corners: Array, boxes: Array, size: tuple[int, int], interpolation: str
 ) -> Array:
-    """From each of (N, C, H, W) a box, resized.
+    """From each of (N, A, H, W, B) a box, resized, as (N, A, *size, B) in floats.
 
     Args:
         corners: (N, 2) or (1, 2), the first row and column.
@@ -61,11 +91,16 @@ def resample_boxes(
         raise ArgumentError(
             f"interpolation must be one of {tuple(_KERNELS)}, not {interpolation!r}"
         )
-    height, width = image.shape[2:]
-    rows = weights(corners[:, 0], boxes[:, 0], size[0], height, interpolation)[:, None]
-    columns = weights(corners[:, 1], boxes[:, 1], size[1], width, interpolation)[:, None]
-    image = np.ascontiguousarray(image, np.promote_types(image.dtype, np.float32))
-    return rows @ image @ np.ascontiguousarray(columns.swapaxes(2, 3))
+    n, a, height, width, b = x.shape
+    if len(corners) > 1:
+        corners, boxes = np.repeat(corners, a, axis=0), np.repeat(boxes, a, axis=0)
+    rows = _taps(corners[:, 0], boxes[:, 0], size[0], interpolation)
+    columns = _taps(corners[:, 1], boxes[:, 1], size[1], interpolation)
+    # Each pass is over rows that lie in memory as one.
+    short = _resampled(x.reshape(n * a, height, width * b), rows)
+    turned = np.ascontiguousarray(short.reshape(n * a, size[0], width, b).swapaxes(1, 2))
+    narrow = _resampled(turned.reshape(n * a, width, size[0] * b), columns)
+    return narrow.reshape(n, a, size[1], size[0], b).swapaxes(2, 3)
 
 
 class Resize(Transform):
@@ -113,7 +148,7 @@ class Resize(Transform):
                 source = ((np.arange(new[axis]) + 0.5) * (old[axis] / new[axis])).astype(np.intp)
                 x = x.take(source, axis=axis + 2)
             return layout.restored(x, batch)
-        image = layout.floats("Resize", batch)
+        x = layout.planes("Resize", batch)
         corner, box = np.zeros((1, 2), np.intp), np.array([old])
-        result = resample_boxes(image, corner, box, new, self.interpolation)
-        return layout.from_floats(result, batch)
+        result = resample_boxes(x, corner, box, new, self.interpolation)
+        return layout.restored(layout.rounded(result, batch.dtype), batch)
