@@ -102,7 +102,9 @@ def test_log_ndtr_against_mpmath(x):
         (special.entr, (0.0,), 0.0, (INF,)),
         (special.entr, (1.0,), 0.0, (-1.0,)),
         (special.entr, (-1.0,), -INF, (0.0,)),
-        (special.rel_entr, (0.0, 1.0), 0.0, (0.0, 0.0)),
+        (special.rel_entr, (0.0, 1.0), 0.0, (-INF, 0.0)),
+        (special.rel_entr, (0.0, 0.0), 0.0, (0.0, 0.0)),
+        (special.rel_entr, (2.0, 5e-324), 1490.2664382038822, (746.1332191019411, -INF)),
         (special.rel_entr, (1.0, 0.0), INF, (0.0, 0.0)),
         (special.rel_entr, (2.0, 2.0), 0.0, (1.0, -1.0)),
         (special.logit, (0.5,), 0.0, (4.0,)),
@@ -113,6 +115,26 @@ def test_edges(f, args, value, gradient):
         got, slopes = fg.value_and_grad(f, argnums=tuple(range(len(args))))(*args)
     assert got == value
     np.testing.assert_allclose(slopes, gradient)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("wrap", [lambda f: f, fg.jit, lambda f: fg.jit(f, backend="numpy")])
+@pytest.mark.parametrize(
+    ("f", "point", "mixed"),
+    [
+        (special.xlogy, (0.0, 2.0), 0.5),
+        (special.xlogy, (0.0, 0.0), INF),
+        (special.xlogy, (3.0, 0.5), 2.0),
+        (special.xlog1py, (0.0, 1.0), 0.5),
+        (special.xlog1py, (0.0, -1.0), INF),
+    ],
+)
+def test_second_derivatives_agree_in_either_order(f, point, mixed, wrap, dtype):
+    x, y = map(dtype, point)
+    with np.errstate(all="ignore"):
+        x_last = wrap(fg.grad(lambda x, y: fg.grad(f, 1)(x, y), 0))(x, y)
+        y_last = wrap(fg.grad(lambda x, y: fg.grad(f, 0)(x, y), 1))(x, y)
+    assert x_last == y_last == mixed and x_last.dtype == dtype
 
 
 def test_complex_numbers_are_refused():

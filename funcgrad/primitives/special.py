@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.aval import Aval
+from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.declarations import elementwise
 from funcgrad.core.primitive import sample
 from funcgrad.core.tracer import bind
@@ -83,12 +83,17 @@ def _xlog1py(x, y):
     return x * np.log1p(np.where((x == 0) & (y == y), 0, y))
 
 
-# By y the derivative is x / y, which at x = 0 is 0 for every y, y = 0 included.
+def _divided(x: Any, y: Any) -> Any:
+    """x / y, which at x = 0 is 0 also for y = 0, where its derivative by x is still 1 / y."""
+    smallest = np.finfo(aval_of(y).dtype).smallest_subnormal
+    return x / np.where((x == 0) & (y == 0), smallest, y)
+
+
 xlogy = elementwise(
     "xlogy",
     _xlogy,
     lambda g, ans, x, y: g * np.log(y),
-    lambda g, ans, x, y: g * (x / np.where(x == 0, 1, y)),
+    lambda g, ans, x, y: g * _divided(x, y),
     domain=(0.5, 2.0),
     dtypes="f",
 )
@@ -96,7 +101,7 @@ xlog1py = elementwise(
     "xlog1py",
     _xlog1py,
     lambda g, ans, x, y: g * np.log1p(y),
-    lambda g, ans, x, y: g * (x / np.where(x == 0, 1, y + 1)),
+    lambda g, ans, x, y: g * _divided(x, y + 1),
     domain=(0.5, 2.0),
     dtypes="f",
 )

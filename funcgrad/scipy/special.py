@@ -460,13 +460,19 @@ def rel_entr(x: Any, y: Any) -> Any:
         >>> special.rel_entr(np.array([0.0, 0.5]), np.array([0.5, 0.25])).round(4)
         array([0.    , 0.3466])
     """
-    inside = (x > 0) & (y > 0)
-    safe_x, safe_y = np.where(inside, x, 1), np.where(inside, y, 1)
-    terms = safe_x * np.log(safe_x / safe_y)
+    inside = (x >= 0) & (y > 0)
+    ratio = np.where(inside, x, 1) / np.where(inside, y, 1)
+    # Of numbers so far apart that their ratio is none.
+    lost = (ratio == np.inf) | (ratio < np.finfo(ratio.dtype).tiny)
+    apart = inside & lost & (x > 0) & (x < np.inf) & (y < np.inf)
+    close = inside & ~apart
+    near_x, near_y = np.where(close, x, 1), np.where(close, y, 1)
+    far_x, far_y = np.where(apart, x, 1), np.where(apart, y, 1)
+    terms = np.where(apart, far_x * (np.log(far_x) - np.log(far_y)), xlogy(near_x, near_x / near_y))
     missing = np.isnan(x) | np.isnan(y)
     # Python's numbers, chosen last, leave the dtype alone.
     terms = np.where(inside | missing, terms, np.inf)
-    return np.where((x == 0) & (y >= 0), 0, np.where(missing, np.nan, terms))
+    return np.where((x == 0) & (y == 0), 0, np.where(missing, np.nan, terms))
 
 
 def gammaln(x: Any) -> Any:
