@@ -21,6 +21,8 @@ def load(name):
 
 def test_every_example_is_tested():
     tested = {
+        "cifar10_cnn",
+        "lenet",
         "linear_regression",
         "logistic_regression",
         "mnist_feedforward",
@@ -161,3 +163,44 @@ def test_a_killed_run_ends_with_the_same_bits(seed, capsys):
     printed = capsys.readouterr().out
     assert "... killed; resumed" in printed
     assert printed.endswith("the parameters are equal, bit by bit\n")
+
+
+# -- Convolutional networks ----------------------------------------------------------------------
+
+
+def test_lenet_trains():
+    example = load("lenet")
+    images, labels = images_of_bars(512, 0)[:]
+    images = (127 * images).astype(np.uint8)
+    data = nn.data.TransformedDataset(nn.ArrayDataset(images, labels), nn.transforms.ToArray())
+    fitted = example.train(data, data, epochs=2, seed=0)
+    assert fitted.history[-1]["loss"] < fitted.history[0]["loss"] < 3.0
+    assert nn.num_parameters(fitted.params) == 61_706
+
+
+def colours(count, dtype):
+    """Images of one colour each, with noise; the label is the strongest channel."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, count)
+    images = rng.random((count, 32, 32, 3), np.float32) * 0.5
+    images[np.arange(count), :, :, labels] += 0.4
+    if dtype == np.uint8:
+        return nn.ArrayDataset((images * 255).astype(dtype), labels)
+    return nn.ArrayDataset(np.moveaxis(images, -1, 1), labels)
+
+
+def test_cifar_cnn_learns():
+    data = colours(384, np.float32)
+    fitted = load("cifar10_cnn").train(data, data, epochs=8, seed=0, width=4)
+    assert fitted.history[-1]["val_loss"] < 1.2 < 2.2 < fitted.history[0]["loss"]
+
+
+def test_cifar_cnn_learns_from_changed_images():
+    example = load("cifar10_cnn")
+    random_ones, plain = example.pipelines()
+    images, labels = colours(384, np.uint8)[:]
+    data = nn.ArrayDataset(images, labels)
+    train_set = nn.data.TransformedDataset(data, random_ones)
+    test_set = nn.data.TransformedDataset(data, plain)
+    fitted = example.train(train_set, test_set, epochs=3, seed=0, augmented=True, width=4)
+    assert fitted.history[-1]["accuracy"] > 0.9
