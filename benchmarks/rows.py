@@ -17,6 +17,7 @@ ROWS = {
     "pendulum": "benchmarks.scan:measure_pendulum",
     "dispatch": "benchmarks.dispatch:measure",
     "dataloader": "benchmarks.dataloader:measure",
+    "transforms": "benchmarks.transforms:measure",
     "files": "benchmarks.files:measure",
     "trace": "benchmarks.mlp:measure_trace",
     "compile": "benchmarks.mlp:measure_compile",
