@@ -13,6 +13,7 @@ from funcgrad import random
 from funcgrad.errors import ArgumentError, ShapeError
 
 from . import init
+from ._numbers import as_number
 from .activations import relu, softmax
 from .dropout import Dropout
 from .layers import Linear
@@ -63,7 +64,7 @@ def scaled_dot_product_attention(
             "scaled_dot_product_attention takes query (..., targets, features), key (..., "
             f"sources, features) and value (..., sources, values), got {shapes}"
         )
-    scale = 1 / math.sqrt(max(1, q[-1])) if scale is None else scale
+    scale = 1 / math.sqrt(max(1, q[-1])) if scale is None else as_number(scale)
     scores = query @ np.swapaxes(key, -1, -2) * scale
     seen: Any = None
     if causal:

@@ -1,4 +1,4 @@
-"""Layers: Linear, Flatten, activations, and Sequential, which chains layers."""
+"""Layers: Linear, Flatten, and Sequential, which chains layers."""
 
 from __future__ import annotations
 
@@ -12,25 +12,16 @@ import numpy as np
 from funcgrad import random
 from funcgrad.errors import ArgumentError, TreeMismatchError
 
-from . import activations, init
+from . import init
 from .init import Initializer
 from .module import Key, Layer, Params, Shape, is_sequence, note_child, shape_error
 
 __all__ = [
-    "GELU",
     "Flatten",
     "Identity",
     "Lambda",
-    "LeakyReLU",
     "Linear",
-    "LogSoftmax",
-    "ReLU",
     "Sequential",
-    "SiLU",
-    "Sigmoid",
-    "Softmax",
-    "Softplus",
-    "Tanh",
 ]
 
 
@@ -287,112 +278,3 @@ class Flatten(Layer):
         if not x.shape:
             raise shape_error(self, "inputs must have a batch axis first, got shape ().")
         return np.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
-
-
-class ReLU(Layer):
-    """:func:`~funcgrad_nn.relu` of each element.
-
-    >>> nn.ReLU()({}, np.array([-1.0, 2.0]))
-    array([0., 2.])
-    """
-
-    def apply(self, params: Params, x: Any) -> Any:
-        return activations.relu(x)
-
-
-class LeakyReLU(Layer):
-    """:func:`~funcgrad_nn.leaky_relu` of each element.
-
-    >>> nn.LeakyReLU(0.1)({}, np.array([-1.0, 2.0]))
-    array([-0.1,  2. ])
-    """
-
-    negative_slope: float = 0.01
-
-    def apply(self, params: Params, x: Any) -> Any:
-        return activations.leaky_relu(x, self.negative_slope)
-
-
-class Tanh(Layer):
-    """``np.tanh`` of each element.
-
-    >>> nn.Tanh()({}, np.zeros(2))
-    array([0., 0.])
-    """
-
-    def apply(self, params: Params, x: Any) -> Any:
-        return np.tanh(x)
-
-
-class Sigmoid(Layer):
-    """:func:`~funcgrad_nn.sigmoid` of each element.
-
-    >>> nn.Sigmoid()({}, np.zeros(2))
-    array([0.5, 0.5])
-    """
-
-    def apply(self, params: Params, x: Any) -> Any:
-        return activations.sigmoid(x)
-
-
-class GELU(Layer):
-    """:func:`~funcgrad_nn.gelu` of each element, exact or approximate.
-
-    >>> nn.GELU()({}, np.array([0.0, 1.0])).round(3)
-    array([0.   , 0.841])
-    """
-
-    approximate: bool = False
-
-    def apply(self, params: Params, x: Any) -> Any:
-        return activations.gelu(x, self.approximate)
-
-
-class SiLU(Layer):
-    """:func:`~funcgrad_nn.silu` of each element.
-
-    >>> nn.SiLU()({}, np.array([0.0, 1.0])).round(3)
-    array([0.   , 0.731])
-    """
-
-    def apply(self, params: Params, x: Any) -> Any:
-        return activations.silu(x)
-
-
-class Softplus(Layer):
-    """:func:`~funcgrad_nn.softplus` of each element.
-
-    >>> nn.Softplus()({}, np.array([0.0, 1.0])).round(3)
-    array([0.693, 1.313])
-    """
-
-    def apply(self, params: Params, x: Any) -> Any:
-        return activations.softplus(x)
-
-
-class Softmax(Layer):
-    """:func:`~funcgrad_nn.softmax` along an axis.
-
-    Before :func:`~funcgrad_nn.cross_entropy` leave it out: that takes logits.
-
-    >>> nn.Softmax()({}, np.zeros((1, 4)))
-    array([[0.25, 0.25, 0.25, 0.25]])
-    """
-
-    axis: int = -1
-
-    def apply(self, params: Params, x: Any) -> Any:
-        return activations.softmax(x, self.axis)
-
-
-class LogSoftmax(Layer):
-    """:func:`~funcgrad_nn.log_softmax` along an axis; for :func:`~funcgrad_nn.nll`.
-
-    >>> nn.LogSoftmax()({}, np.zeros((1, 4))).round(3)
-    array([[-1.386, -1.386, -1.386, -1.386]])
-    """
-
-    axis: int = -1
-
-    def apply(self, params: Params, x: Any) -> Any:
-        return activations.log_softmax(x, self.axis)

