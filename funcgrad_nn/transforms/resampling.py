@@ -64,7 +64,7 @@ def _resampled(x: Array, taps: tuple[list[Array], list[Array]]) -> Array:
     (m, _, k), size = x.shape, indices[0].shape[1]
     result = np.empty((m, size, k), np.promote_types(x.dtype, np.float32))
     block = max(1, _BLOCK_ELEMENTS // max(1, m * k))
-    rows: Any = np.arange(m)[:, None]
+    rows: Array = np.arange(int(m)).reshape(-1, 1)
     for start in range(0, size, block):
         part = slice(start, start + block)
         for tap, (index, weight) in enumerate(zip(indices, weights, strict=True)):
