@@ -584,7 +584,8 @@ def is_sequence(obj: object) -> TypeGuard[tuple[Any, ...] | list[Any]]:
 
 
 def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")
+    """Whether it has axes: others are numbers, and may be options."""
+    return hasattr(value, "dtype") and bool(getattr(value, "shape", ()))
 
 
 def size_of(leaf: Any) -> int:
