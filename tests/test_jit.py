@@ -297,6 +297,12 @@ def test_static_functions_and_classes() -> None:
     np.testing.assert_array_equal(jitted(np.cos, X), np.cos(X))
 
 
+@pytest.mark.parametrize("number", [0, -2])
+def test_the_first_argument_is_static_by_either_number(number: int) -> None:
+    jitted = fg.jit(lambda n, x: [x] * n, static_argnums=number)
+    assert len(jitted(3, X)) == 3
+
+
 @pytest.mark.parametrize("options", [{"static_argnums": 3}, {"static_argnums": -3}])
 def test_static_numbers_out_of_range(options: dict[str, Any]) -> None:
     with pytest.raises(fg.errors.ArgumentError, match=r"static_argnums has .*takes 2"):

@@ -161,3 +161,19 @@ def test_cotangents_of_integer_results_do_not_reach_rules():
 
     for grad in (fg.grad(f), fg.jit(fg.grad(f), backend="numpy"), fg.jit(fg.grad(f))):
         np.testing.assert_array_equal(grad(np.array([0.25, 3.5])), [2.0, 2.0])
+
+
+@pytest.mark.parametrize("jacobian", [fg.jacrev, fg.jacfwd])
+def test_jacobians_with_aux(jacobian):
+    x = np.array([1.0, 2.0])
+    found, aux = jacobian(lambda x: (x**2, {"sum": np.sum(x)}), has_aux=True)(x)
+    np.testing.assert_allclose(found, np.diag(2 * x))
+    assert aux == {"sum": 3.0}
+
+
+@pytest.mark.parametrize("x", [2.0, np.array([2.0, -3.0, 0.0])])
+@pytest.mark.parametrize(("power", "slope"), [(0, 0.0), (1, 1.0), (0.0, 0.0), (1.0, 1.0)])
+def test_slopes_of_the_first_powers(x, power, slope):
+    for wrap in (lambda f: f, fg.jit):
+        got = wrap(fg.grad(lambda x: np.sum(x**power)))(x)
+        np.testing.assert_array_equal(got, np.full(np.shape(x), slope))
