@@ -41,6 +41,7 @@ def max_pool(
     strides: Sizes | None = None,
     padding: Padding = "valid",
     dilation: Sizes = 1,
+    ceil_mode: bool = False,
     layout: str | None = None,
 ) -> NDArray[Any]:
     """The largest element in each window, in every channel by itself.
@@ -57,11 +58,13 @@ def max_pool(
             there are ceil(S / stride) results; an integer; or for each axis an integer or a pair
             (before, after). It is half a window at most.
         dilation: how far apart the elements of a window are.
+        ceil_mode: whether there is a result also of a window that is not whole at the end, as long
+            as it begins within the inputs or the padding before them.
         layout: "NCW", "NCHW" or "NCDHW", the default, or "NWC", "NHWC" or "NDHWC".
 
     Returns:
         Shape (N, C, *P) or (N, *P, C), where P = (S + padding - dilation * (window - 1) - 1)
-        // stride + 1, in the dtype of `x`.
+        // stride + 1, or one more in `ceil_mode`, in the dtype of `x`.
 
     Raises:
         ShapeError: an axis is missing, or a window is longer than its axis with the padding.
@@ -78,7 +81,7 @@ def max_pool(
         array([[[3., 3., 3., 2.]]])
     """
     return _extreme(
-        "max_pool", primitives.window_max, x, window, strides, padding, dilation, layout
+        "max_pool", primitives.window_max, x, window, strides, padding, dilation, ceil_mode, layout
     )
 
 
@@ -89,6 +92,7 @@ def min_pool(
     strides: Sizes | None = None,
     padding: Padding = "valid",
     dilation: Sizes = 1,
+    ceil_mode: bool = False,
     layout: str | None = None,
 ) -> NDArray[Any]:
     """The smallest element in each window; for all else see `max_pool`.
@@ -98,7 +102,7 @@ def min_pool(
         array([[[1., 2.]]])
     """
     return _extreme(
-        "min_pool", primitives.window_min, x, window, strides, padding, dilation, layout
+        "min_pool", primitives.window_min, x, window, strides, padding, dilation, ceil_mode, layout
     )
 
 
@@ -109,6 +113,7 @@ def avg_pool(
     strides: Sizes | None = None,
     padding: Padding = "valid",
     count_include_pad: bool = True,
+    ceil_mode: bool = False,
     layout: str | None = None,
 ) -> NDArray[Any]:
     """The mean of each window, in every channel by itself.
@@ -121,11 +126,13 @@ def avg_pool(
         padding: zeros around the inputs, half a window at most: see `max_pool`.
         count_include_pad: whether these zeros count as elements. Otherwise sums are divided by
             how many inputs a window covers.
+        ceil_mode: whether there is a result also of a window that is not whole at the end, as long
+            as it begins within the inputs or the padding before them. What it lacks never counts.
         layout: "NCW", "NCHW" or "NCDHW", the default, or "NWC", "NHWC" or "NDHWC".
 
     Returns:
-        Shape (N, C, *P) or (N, *P, C), where P = (S + padding - window) // stride + 1; of integers
-        and booleans in float64, else in the dtype of `x`.
+        Shape (N, C, *P) or (N, *P, C), where P = (S + padding - window) // stride + 1, or one
+        more in `ceil_mode`; of integers and booleans in float64, else in the dtype of `x`.
 
     Raises:
         ShapeError: an axis is missing, or a window is longer than its axis with the padding.
@@ -143,15 +150,22 @@ def avg_pool(
     inputs: Any = as_array(x)
     axes, params = _read("avg_pool", inputs, window, strides, padding, 1, layout)
     dtype = inputs.dtype if inputs.dtype.kind in "fc" else np.dtype(float)
+    pads = _up_to_whole_windows(inputs.shape, axes, params) if ceil_mode else params["padding"]
+    # What counts: the inputs, and their padding if it does.
+    counted = params["padding"] if count_include_pad else ((0, 0),) * len(pads)
+    rest = tuple([(p - a, q - b) for (p, q), (a, b) in zip(pads, counted, strict=True)])
     sums = bind(
         primitives.window_sum,
         widen(inputs if inputs.dtype == dtype else inputs.astype(dtype)),
-        **params,
+        **params | {"padding": pads},
     )
     count = prod(params["window"])
-    if not count_include_pad and any(map(any, params["padding"])):
-        ones = np.ones([n if i in axes.spatial else 1 for i, n in enumerate(inputs.shape)])
-        count = bind(primitives.window_sum, ones, **params).astype(sums.real.dtype)
+    if any(map(any, rest)):
+        sizes = [1] * inputs.ndim
+        for axis, pair in zip(axes.spatial, counted, strict=True):
+            sizes[axis] = inputs.shape[axis] + sum(pair)
+        count = bind(primitives.window_sum, np.ones(sizes), **params | {"padding": rest})
+        count = count.astype(sums.real.dtype)
     return narrow(sums / count, dtype)
 
 
@@ -163,6 +177,7 @@ def _extreme(
     strides: Any,
     padding: Any,
     dilation: Any,
+    ceil_mode: bool,
     layout: str | None,
 ) -> Any:
     x = as_array(x)
@@ -171,7 +186,9 @@ def _extreme(
             OperandTypeError,
             f"{name} compares numbers, and complex ones have no order; give it x.real or np.abs(x)",
         )
-    _, params = _read(name, x, window, strides, padding, dilation, layout)
+    axes, params = _read(name, x, window, strides, padding, dilation, layout)
+    if ceil_mode:
+        params |= {"padding": _up_to_whole_windows(x.shape, axes, params)}
     if x.dtype.kind == "b":
         return bind(prim, x.astype(np.uint8), **params).astype(bool)
     return bind(prim, x, **params)
@@ -197,6 +214,19 @@ def _read(
         "padding": pads,
         "dilation": spread,
     }
+
+
+def _up_to_whole_windows(shape: Shape, axes: Axes, params: dict[str, Any]) -> Pairs:
+    """The padding, with as much more behind as the last window that begins within lacks."""
+    pads = []
+    options = (params[option] for option in ("window", "strides", "dilation", "padding"))
+    for axis, k, s, d, (before, after) in zip(axes.spatial, *options, strict=True):
+        n = shape[axis]
+        starts = -(-(n + before + after - span(k, d)) // s)
+        if starts * s >= n + before:
+            starts -= 1
+        pads.append((before, max(after, starts * s + span(k, d) - n - before)))
+    return tuple(pads)
 
 
 def _axes(name: str, shape: Shape, window: Any, layout: str | None) -> Axes:

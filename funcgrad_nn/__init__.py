@@ -38,9 +38,12 @@ from .activation_layers import (
     PReLU,
     ReLU,
     ReLU6,
+    RReLU,
     Sigmoid,
     SiLU,
     Softmax,
+    Softmax2d,
+    Softmin,
     Softplus,
     Softshrink,
     Softsign,
@@ -102,7 +105,7 @@ from .data import (
     read_image,
     write_idx,
 )
-from .dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from .dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d
 from .embedding import Embedding
 from .fitting import Checkpoint, EarlyStopping, Fitted, evaluate, fit
 from .layers import (
@@ -110,7 +113,9 @@ from .layers import (
     Identity,
     Lambda,
     Linear,
+    Residual,
     Sequential,
+    Unflatten,
 )
 from .losses import (
     binary_cross_entropy,
@@ -197,7 +202,9 @@ from .optimizers import (
 )
 from .parameters import State, named_parameters, num_parameters, trainable
 from .pooling import (
+    AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
+    AdaptiveAvgPool3d,
     AvgPool1d,
     AvgPool2d,
     AvgPool3d,
@@ -208,6 +215,7 @@ from .pooling import (
     MaxPool3d,
 )
 from .recurrent import GRU, LSTM, RNN
+from .resizing import Pad, PixelShuffle, PixelUnshuffle, Upsample
 from .serialization import load, save
 from .summary import Summary, SummaryRow, summary
 
@@ -226,7 +234,10 @@ __all__ = [
     "AdagradState",
     "AdamState",
     "AdamaxState",
+    "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AlphaDropout",
     "ArrayDataset",
     "AvgPool1d",
     "AvgPool2d",
@@ -283,11 +294,16 @@ __all__ = [
     "NAdamState",
     "Optimizer",
     "PReLU",
+    "Pad",
     "Parameter",
+    "PixelShuffle",
+    "PixelUnshuffle",
     "RMSNorm",
     "RMSpropState",
+    "RReLU",
     "ReLU",
     "ReLU6",
+    "Residual",
     "RpropState",
     "RunningMean",
     "SGDState",
@@ -295,6 +311,8 @@ __all__ = [
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softmax2d",
+    "Softmin",
     "Softplus",
     "Softshrink",
     "Softsign",
@@ -307,6 +325,8 @@ __all__ = [
     "Threshold",
     "TransformedDataset",
     "TransformerEncoderLayer",
+    "Unflatten",
+    "Upsample",
     "accumulate",
     "accuracy",
     "adadelta",

@@ -4,17 +4,58 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, fields
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
+
+import numpy as np
 
 from funcgrad.errors import ArgumentError, LayerShapeError, ShapeError
 
 from .module import Layer, shape_error
 
 Sizes = int | tuple[int, ...]
+Pairs = tuple[tuple[int, int], ...]
 Padding = str | int | tuple[int, ...] | tuple[tuple[int, int], ...]
 
 # By the number of axes of space: channels in front of them, or behind.
 LAYOUTS = {1: ("NCW", "NWC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
+
+# How inputs go on beyond their ends: PyTorch's names, and np.pad's.
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+PADDING_MODES = {
+    "zeros": "constant",
+    "reflect": "reflect",
+    "replicate": "edge",
+    "circular": "wrap",
+}
+
+
+def check_padding_mode(layer: Layer, option: str, mode: Any) -> None:
+    """Raise ArgumentError for what is no name of a way to pad."""
+    if mode not in PADDING_MODES:
+        raise ArgumentError(
+            f"{type(layer).__name__}: {option} must be one of "
+            f"{', '.join(map(repr, PADDING_MODES))}, not {mode!r}"
+        )
+
+
+def padded(
+    layer: Layer, x: Any, pads: Pairs, mode: str, channels_last: bool, value: float = 0.0
+) -> Any:
+    """The inputs with so many elements more before and behind on each axis of space."""
+    widths = ((0, 0), *pads, (0, 0)) if channels_last else ((0, 0), (0, 0), *pads)
+    # What np.pad does further out, to turn again and again, PyTorch refuses, as mostly a mistake.
+    most = {"reflect": -1, "replicate": None, "circular": 0}.get(mode)
+    for n, pair in zip(x.shape, widths, strict=True):
+        if max(pair) and (
+            (most is not None and max(pair) > n + most) or (mode != "zeros" and not n)
+        ):
+            raise shape_error(
+                layer,
+                f"padding {pair} in the mode {mode!r} takes more than there is along an axis of "
+                f"length {n}, got inputs of shape {tuple(x.shape)}.",
+            )
+    fill: dict[str, Any] = {"constant_values": value} if mode == "zeros" else {}
+    return np.pad(x, widths, mode=cast(Any, PADDING_MODES[mode]), **fill)
 
 
 class SpatialLayer(Layer):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+import funcgrad.numpy as fnp
+from funcgrad import random
+from funcgrad.errors import ArgumentError
+
 from . import activations
+from ._numbers import as_number, computed_in, narrow
 from .layers import check_params
-from .module import Key, Layer, Params, Shape
+from .module import Key, Layer, Params, Shape, shape_error
 
 __all__ = [
     "CELU",
@@ -25,11 +30,14 @@ __all__ = [
     "LogSoftmax",
     "Mish",
     "PReLU",
+    "RReLU",
     "ReLU",
     "ReLU6",
     "SiLU",
     "Sigmoid",
     "Softmax",
+    "Softmax2d",
+    "Softmin",
     "Softplus",
     "Softshrink",
     "Softsign",
@@ -116,8 +124,10 @@ class Softplus(Layer):
     array([0.693, 1.313])
     """
 
+    beta: float = 1.0
+
     def apply(self, params: Params, x: Any) -> Any:
-        return activations.softplus(x)
+        return activations.softplus(x, self.beta)
 
 
 class Softmax(Layer):
@@ -133,6 +143,34 @@ class Softmax(Layer):
 
     def apply(self, params: Params, x: Any) -> Any:
         return activations.softmax(x, self.axis)
+
+
+class Softmax2d(Layer):
+    """:func:`~funcgrad_nn.softmax` over the channels of (batch, channels, height, width).
+
+    >>> nn.Softmax2d()({}, np.zeros((1, 2, 1, 1))).ravel()
+    array([0.5, 0.5])
+    """
+
+    def apply(self, params: Params, x: Any) -> Any:
+        if len(x.shape) != 4:
+            raise shape_error(
+                self, f"inputs must have shape (batch, channels, height, width), got {x.shape}."
+            )
+        return activations.softmax(x, 1)
+
+
+class Softmin(Layer):
+    """:func:`~funcgrad_nn.softmax` of ``-x`` along an axis.
+
+    >>> nn.Softmin()({}, np.array([[0.0, np.log(3.0)]]))
+    array([[0.75, 0.25]])
+    """
+
+    axis: int = -1
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return activations.softmax(-x, self.axis)
 
 
 class LogSoftmax(Layer):
@@ -357,3 +395,44 @@ class PReLU(Layer):
     def apply(self, params: Params, x: Any) -> Any:
         check_params(self, params, {"weight": (self.num_parameters,)})
         return activations.prelu(x, params["weight"], self.axis)
+
+
+class RReLU(Layer):
+    """ReLU with a slope below 0 that is drawn for each element in training mode.
+
+    The evaluation takes the mean of the two. B. Xu, N. Wang, T. Chen, M. Li (2015), *Empirical
+    Evaluation of Rectified Activations in Convolutional Network*.
+
+    Args:
+        lower: the least slope.
+        upper: the greatest.
+
+    Raises:
+        ArgumentError: the first is larger than the second.
+        TrainingModeError: (``train``) there is no key.
+
+    >>> layer = nn.RReLU(0.1, 0.3)
+    >>> layer({}, np.array([-1.0, 2.0]))
+    array([-0.2,  2. ])
+    >>> y, _ = layer.train({}, np.array([[-1.0, 2.0]]), fg.random.key(0))
+    >>> -0.3 <= y[0, 0] <= -0.1, y[0, 1]
+    (np.True_, np.float64(2.0))
+    """
+
+    needs_key: ClassVar[bool] = True
+
+    lower: float = 1 / 8
+    upper: float = 1 / 3
+
+    def __post_init__(self) -> None:
+        if not self.lower <= self.upper:
+            raise ArgumentError(f"RReLU: lower={self.lower!r} is not below upper={self.upper!r}")
+
+    def apply(self, params: Params, x: Any) -> Any:
+        return activations.leaky_relu(x, (as_number(self.lower) + as_number(self.upper)) / 2)
+
+    def apply_training(self, params: Params, x: Any, key: Any) -> tuple[Any, Params]:
+        dtype = computed_in(x.dtype) if x.dtype.kind == "f" else np.dtype(float)
+        u = random.uniform(key, x.shape, dtype=dtype)
+        slopes = as_number(self.lower) + (as_number(self.upper) - as_number(self.lower)) * u
+        return narrow(fnp.where(x > 0, x, slopes * x), x.dtype), params

@@ -81,13 +81,18 @@ def sigmoid(x: Any) -> Any:
 
 
 @activation
-def softplus(x: Any) -> Any:
-    """log(1 + exp(x)), without overflow.
+def softplus(x: Any, beta: float = 1.0) -> Any:
+    """log(1 + exp(beta * x)) / beta, without overflow.
 
     >>> softplus(np.array([0.0, 100.0])).round(4)
     array([  0.6931, 100.    ])
     """
-    return special.softplus(x)
+    beta = like(beta, x)
+    return (
+        special.softplus(x)
+        if type(beta) is float and beta == 1
+        else special.softplus(x * beta) / beta
+    )
 
 
 @activation

@@ -9,19 +9,28 @@ import numpy as np
 
 import funcgrad as fg
 from funcgrad import random
+from funcgrad._spatial import as_padding, by_axis
 from funcgrad.errors import ArgumentError
 
 from . import init
-from ._spatial import LAYOUTS, Padding, Sizes, SpatialLayer
+from ._spatial import (
+    LAYOUTS,
+    Padding,
+    PaddingMode,
+    Sizes,
+    SpatialLayer,
+    check_padding_mode,
+    padded,
+)
 from .init import Initializer
-from .layers import check_params
+from .layers import check_params, size_of_inputs
 from .module import Key, Params, Shape, shape_error
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
 
 class _Conv(SpatialLayer):
-    in_channels: int
+    in_channels: int | None
     out_channels: int
     kernel_size: Sizes
     stride: Sizes = 1
@@ -29,6 +38,7 @@ class _Conv(SpatialLayer):
     dilation: Sizes = 1
     groups: int = 1
     bias: bool = True
+    padding_mode: PaddingMode = "zeros"
     layout: str | None = None
     weight_init: Initializer | None = None
     bias_init: Initializer | None = None
@@ -36,7 +46,10 @@ class _Conv(SpatialLayer):
     def __post_init__(self) -> None:
         super().__post_init__()
         name = type(self).__name__
+        check_padding_mode(self, "padding_mode", self.padding_mode)
         for field in ("in_channels", "out_channels", "groups"):
+            if field == "in_channels" and self.in_channels is None:
+                continue
             if not _is_size(getattr(self, field)):
                 raise ArgumentError(
                     f"{name}: {field} must be a positive integer, not {getattr(self, field)!r}"
@@ -47,15 +60,15 @@ class _Conv(SpatialLayer):
                 f"{name}: kernel_size must be a positive integer, or one for each of {self.rank} "
                 f"axes of space, not {self.kernel_size!r}"
             )
-        if self.in_channels % self.groups or self.out_channels % self.groups:
+        if (self.in_channels or 0) % self.groups or self.out_channels % self.groups:
             raise ArgumentError(
                 f"{name}: in_channels={self.in_channels} and out_channels={self.out_channels} must "
                 f"be divisible by groups={self.groups}"
             )
 
     def init_params(self, key: Key, input_shape: Shape, dtype: np.dtype[Any]) -> Params:
-        self._check_input(input_shape, self.axes[1:], "input_shape")
-        shape = (*self._window(), *self._channels())
+        channels = self._check_input(input_shape, self.axes[1:], "input_shape")
+        shape = (*self._window(), *self._kernel_channels(channels))
         bound = 1 / math.sqrt(math.prod(shape[:-1]))
         default = init.uniform(-bound, bound)
         weight_key, bias_key = random.split(key)
@@ -69,8 +82,8 @@ class _Conv(SpatialLayer):
         return params
 
     def apply(self, params: Params, x: Any) -> Any:
-        self._check_input(x.shape, self.axes, "inputs")
-        check_params(self, params, self._param_shapes())
+        channels = self._check_input(x.shape, self.axes, "inputs", params)
+        check_params(self, params, self._param_shapes(channels))
         outputs = self._convolved(x, params["weight"])
         if not self.bias:
             return outputs
@@ -78,34 +91,52 @@ class _Conv(SpatialLayer):
         return outputs + (bias if self.channels_last else bias.reshape(-1, *[1] * self.rank))
 
     def _convolved(self, x: Any, weight: Any) -> Any:
+        padding = self.padding
+        if self.padding_mode != "zeros":
+            sizes = x.shape[1:-1] if self.channels_last else x.shape[2:]
+            steps, spread = (
+                by_axis(getattr(self, option), self.rank, 1, type(self).__name__, option)
+                for option in ("stride", "dilation")
+            )
+            pads = as_padding(padding, sizes, self._window(), steps, spread, type(self).__name__)
+            x = padded(self, x, pads, self.padding_mode, self.channels_last)
+            padding = "valid"
         return self.computed(
             fg.conv,
             x,
             weight,
             strides=self.stride,
-            padding=self.padding,
+            padding=padding,
             dilation=self.dilation,
             groups=self.groups,
         )
 
-    def _channels(self) -> tuple[int, int]:
+    def _kernel_channels(self, channels: int) -> tuple[int, int]:
         """The kernel's axes of channels, behind those of the window where channels are last."""
-        return self.in_channels // self.groups, self.out_channels
+        return channels // self.groups, self.out_channels
+
+    def _known_channels(self, params: Params) -> int | None:
+        """`in_channels`; where they are open, those that the parameters are made for."""
+        if self.in_channels is not None:
+            return self.in_channels
+        found = size_of_inputs(params, -2 if self.channels_last else 1)
+        return None if found is None else found * self.groups
 
     def _window(self) -> tuple[int, ...]:
         size = self.kernel_size
         return size if isinstance(size, tuple) else (size,) * self.rank
 
-    def _param_shapes(self) -> dict[str, Shape]:
-        window, channels = self._window(), self._channels()
+    def _param_shapes(self, in_channels: int) -> dict[str, Shape]:
+        window, channels = self._window(), self._kernel_channels(in_channels)
         weight = (*window, *channels) if self.channels_last else (*channels[::-1], *window)
         return {"weight": weight, "bias": (self.out_channels,)} if self.bias else {"weight": weight}
 
-    def _check_input(self, shape: Shape, axes: str, what: str) -> None:
-        axis = axes.index("C")
+    def _check_input(self, shape: Shape, axes: str, what: str, params: Params = None) -> int:
+        """The number of channels, which has to be that of the settings or the parameters."""
+        axis, known = axes.index("C"), self._known_channels(params)
         fits = len(shape) == len(axes)
-        if fits and shape[axis] == self.in_channels:
-            return
+        if fits and (shape[axis] == known or known is None) and not shape[axis] % self.groups:
+            return shape[axis]
         other = LAYOUTS[self.rank][not self.channels_last]
         if not fits:
             mend = (
@@ -113,19 +144,30 @@ class _Conv(SpatialLayer):
                 if what == "input_shape"
                 else "Of one example make a batch: x[None]"
             )
-        elif shape[other.index("C") - len(self.axes)] == self.in_channels:
+        elif shape[other.index("C") - len(self.axes)] == known:
             mend = f"If they are behind or before the axes of space, pass layout={other!r}"
+        elif self.in_channels is None:
+            mend = "The parameters were made for that, by init; change what comes before"
         else:
             mend = f"Write in_channels={shape[axis]}, or change what comes before"
+        wanted = f"a multiple of {self.groups}" if known is None else f"{known}"
         raise shape_error(
             self,
-            f"{what} must be of shape ({', '.join(axes)}) with C = {self.in_channels}, got "
+            f"{what} must be of shape ({', '.join(axes)}) with C = {wanted}, got "
             f"{tuple(shape)}. {mend}.",
         )
 
 
 class _ConvTranspose(_Conv):
     output_padding: Sizes = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.padding_mode != "zeros":
+            raise ArgumentError(
+                f'{type(self).__name__}: padding_mode must be "zeros": its padding is what is cut '
+                f"off of the outputs, not {self.padding_mode!r}"
+            )
 
     def _convolved(self, x: Any, weight: Any) -> Any:
         return self.computed(
@@ -139,8 +181,13 @@ class _ConvTranspose(_Conv):
             groups=self.groups,
         )
 
-    def _channels(self) -> tuple[int, int]:
-        return self.out_channels // self.groups, self.in_channels
+    def _kernel_channels(self, channels: int) -> tuple[int, int]:
+        return self.out_channels // self.groups, channels
+
+    def _known_channels(self, params: Params) -> int | None:
+        if self.in_channels is not None:
+            return self.in_channels
+        return size_of_inputs(params, -1 if self.channels_last else 0)
 
 
 def _is_size(value: Any) -> bool:
@@ -168,15 +215,18 @@ class Conv2d(_Conv):
     shape is ``(*kernel_size, in_channels // groups, out_channels)``.
 
     Args:
-        in_channels: channels of the inputs.
+        in_channels: channels of the inputs; None for as many as they have when ``init`` makes the
+            parameters.
         out_channels: channels of the outputs.
         kernel_size: an integer, or one for each axis of space, as all settings up to groups.
         stride: by how much the kernel moves from one output to the next.
-        padding: zeros around the inputs: an integer, one or a pair for each axis, ``"same"``, or
-            ``"valid"``.
+        padding: so much around the inputs: an integer, one or a pair for each axis, ``"same"``,
+            or ``"valid"``.
         dilation: how far apart in the inputs neighbours in the kernel are.
         groups: of so many equal parts of the channels each has its own outputs.
         bias: whether there is a bias.
+        padding_mode: what is there: ``"zeros"``; ``"reflect"``, what lies before the ends, as in a
+            mirror; ``"replicate"``, the last element; ``"circular"``, what the other end has.
         layout: ``"NCHW"``, the default, or ``"NHWC"``.
         weight_init: by default uniform in ±1/√fan_in, as in PyTorch; fan_in is the number of inputs
             that an output sees. Initialisers are given the shape with channels last.
@@ -228,7 +278,8 @@ class ConvTranspose2d(_ConvTranspose):
     shape is ``(*kernel_size, out_channels // groups, in_channels)``.
 
     Args:
-        in_channels: channels of the inputs.
+        in_channels: channels of the inputs; None for as many as they have when ``init`` makes the
+            parameters.
         out_channels: channels of the outputs.
         kernel_size: an integer, or one for each axis of space, as all settings up to groups.
         stride: by how much the kernel moves from one input to the next.
@@ -237,6 +288,7 @@ class ConvTranspose2d(_ConvTranspose):
         dilation: how far apart in the outputs neighbours in the kernel are.
         groups: of so many equal parts of the channels each has its own outputs.
         bias: whether there is a bias.
+        padding_mode: ``"zeros"``, nothing else.
         layout: ``"NCHW"``, the default, or ``"NHWC"``.
         weight_init: by default uniform in ±1/√fan_in, where as in PyTorch fan_in counts
             ``out_channels // groups`` times the kernel. Initialisers are given the shape with

@@ -12,7 +12,7 @@ from funcgrad.errors import ArgumentError
 from ._numbers import as_number
 from .module import Layer, Params, shape_error
 
-__all__ = ["Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
+__all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
 
 
 class Dropout(Layer):
@@ -97,3 +97,30 @@ class Dropout3d(Dropout):
     """
 
     _axes: ClassVar[int] = 3
+
+
+# The limit of SELU below 0: what a dropped element becomes.
+_SELU_LIMIT = -1.7580993408473766
+
+
+class AlphaDropout(Dropout):
+    """Dropout for networks of :class:`~funcgrad_nn.SELU`: mean 0 and variance 1 stay.
+
+    What is dropped becomes SELU's limit for -∞, and all is scaled and shifted. G. Klambauer et al.
+    (2017), *Self-Normalizing Neural Networks*.
+
+    >>> y, _ = nn.AlphaDropout(0.5).train({}, np.zeros((1, 8)), fg.random.key(0))
+    >>> sorted(set(y[0].round(3).tolist()))
+    [-0.779, 0.779]
+    """
+
+    def apply_training(self, params: Params, x: Any, key: Any) -> tuple[Any, Params]:
+        p = as_number(self.p)
+        if not p:
+            return x, params
+        if p == 1:
+            return x * 0, params
+        kept = random.bernoulli(key, 1 - p, x.shape)
+        scale = ((1 - p) * (1 + p * _SELU_LIMIT**2)) ** -0.5
+        shift = -scale * _SELU_LIMIT * p
+        return np.where(kept, x, _SELU_LIMIT) * scale + shift, params

@@ -1,4 +1,4 @@
-"""Layers: Linear, Flatten, and Sequential, which chains layers."""
+"""Layers: Linear, Flatten and Unflatten, and Sequential and Residual, which are made of layers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ __all__ = [
     "Identity",
     "Lambda",
     "Linear",
+    "Residual",
     "Sequential",
+    "Unflatten",
 ]
 
 
@@ -32,7 +34,8 @@ class Linear(Layer):
     ``"bias"`` if there is none. (PyTorch stores the weight transposed.)
 
     Args:
-        in_features: the length of the last axis of the inputs.
+        in_features: the length of the last axis of the inputs; None for whatever it is when
+            ``init`` makes the parameters.
         out_features: the length of the last axis of the outputs.
         bias: whether there is a bias.
         weight_init: by default uniform in ±1/√in_features, as in PyTorch.
@@ -46,9 +49,17 @@ class Linear(Layer):
     >>> params = layer.init(0, (64,))
     >>> layer(params, np.ones((32, 64), np.float32)).shape
     (32, 10)
+
+    Behind convolutions the number of features takes counting; left open (PyTorch's
+    ``LazyLinear``) it is found by ``init``, which lets the shape of an example flow through the
+    model:
+
+    >>> model = nn.Sequential(nn.Conv2d(1, 8, 5), nn.Flatten(), nn.Linear(None, 10))
+    >>> model.init(0, (1, 28, 28))[2]["weight"].shape
+    (4608, 10)
     """
 
-    in_features: int
+    in_features: int | None
     out_features: int
     bias: bool = True
     weight_init: Initializer | None = None
@@ -57,23 +68,27 @@ class Linear(Layer):
     def __post_init__(self) -> None:
         for name in ("in_features", "out_features"):
             size = getattr(self, name)
+            if size is None and name == "in_features":
+                continue
             if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 0:
                 raise ArgumentError(f"Linear: {name} must be a non-negative integer, not {size!r}")
 
     def init_params(self, key: Key, input_shape: Shape, dtype: np.dtype[Any]) -> Params:
-        self._check_input(input_shape, "input_shape must end in")
-        bound = 1 / math.sqrt(max(1, self.in_features))
+        size = self._features(input_shape)
+        self._check_input(input_shape, "input_shape must end in", size)
+        bound = 1 / math.sqrt(max(1, size))
         default = init.uniform(-bound, bound)
         weight_key, bias_key = random.split(key)
-        weight_shape = (self.in_features, self.out_features)
+        weight_shape = (size, self.out_features)
         params = {"weight": (self.weight_init or default)(weight_key, weight_shape, dtype)}
         if self.bias:
             params["bias"] = (self.bias_init or default)(bias_key, (self.out_features,), dtype)
         return params
 
     def apply(self, params: Params, x: Any) -> Any:
-        self._check_input(x.shape, "inputs must have shape (..., n) with n =")
-        check_params(self, params, self._param_shapes())
+        size = self._features(x.shape, params)
+        self._check_input(x.shape, "inputs must have shape (..., n) with n =", size)
+        check_params(self, params, self._param_shapes(size))
         outputs = x @ params["weight"]
         return outputs + params["bias"] if self.bias else outputs
 
@@ -84,23 +99,38 @@ class Linear(Layer):
                 settings += f", {name}={getattr(self, name)!r}"
         return f"Linear(in_features={settings})"
 
-    def _check_input(self, shape: Shape, rule: str) -> None:
-        if shape[-1:] == (self.in_features,):
+    def _features(self, shape: Shape, params: Params = None) -> int:
+        """`in_features`; where they are open, those of the parameters, else of the inputs."""
+        if self.in_features is not None:
+            return self.in_features
+        return size_of_inputs(params, 0) or (shape[-1] if shape else 0)
+
+    def _check_input(self, shape: Shape, rule: str, size: int) -> None:
+        if shape[-1:] == (size,):
             return
-        mend = (
-            f"Write Linear({shape[-1]}, {self.out_features}), or change what comes before"
-            if shape
-            else "Give the inputs an axis of features"
-        )
+        if not shape:
+            mend = "Give the inputs an axis of features"
+        elif self.in_features is None:
+            mend = "The parameters were made for that, by init; change what comes before"
+        else:
+            mend = f"Write Linear({shape[-1]}, {self.out_features}), or change what comes before"
         raise shape_error(
             self,
-            f"{rule} {self.in_features}, got {tuple(shape)}. {mend} (nn.Flatten() makes one axis "
-            "of all but the batch's).",
+            f"{rule} {size}, got {tuple(shape)}. {mend} (nn.Flatten() makes one axis of all but "
+            "the batch's).",
         )
 
-    def _param_shapes(self) -> dict[str, Shape]:
-        shapes: dict[str, Shape] = {"weight": (self.in_features, self.out_features)}
+    def _param_shapes(self, size: int) -> dict[str, Shape]:
+        shapes: dict[str, Shape] = {"weight": (size, self.out_features)}
         return {**shapes, "bias": (self.out_features,)} if self.bias else shapes
+
+
+def size_of_inputs(params: Params, axis: int, name: str = "weight") -> int | None:
+    """For inputs of what size parameters are made: the length of an axis of one of them."""
+    try:
+        return params[name].shape[axis]
+    except (TypeError, KeyError, AttributeError, IndexError):
+        return None
 
 
 def check_params(layer: Layer, params: Params, wanted: dict[str, Shape]) -> None:
@@ -237,6 +267,57 @@ def _as_layer(layer: Layer | Callable[[Any], Any]) -> Layer:
     return Lambda(layer)
 
 
+class Residual(Layer):
+    """``x + block(x)``: what a block adds to its inputs.
+
+    K. He, X. Zhang, S. Ren, J. Sun (2016), *Deep Residual Learning for Image Recognition*.
+
+    Parameters: ``{"block": ..., "shortcut": ...}``, without ``"shortcut"`` if there is none.
+
+    Args:
+        block: a layer.
+        shortcut: what the inputs go through on the other way, such as a convolution of size 1
+            where the block changes their shape; by default they stay as they are.
+
+    Raises:
+        ArgumentError: one is no layer.
+        LayerShapeError: the two do not have the same shape.
+
+    >>> block = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
+    >>> layer = nn.Residual(block)
+    >>> layer(layer.init(0, 8), np.ones((5, 8), np.float32)).shape
+    (5, 8)
+    >>> wider = nn.Residual(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.Conv2d(3, 8, 1, stride=2))
+    >>> wider.output_shape(wider.init(0, (3, 9, 9)), (3, 9, 9))
+    (8, 5, 5)
+    """
+
+    block: Layer
+    shortcut: Layer | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("block", "shortcut"):
+            layer: Any = getattr(self, name)
+            if not isinstance(layer, Layer) and (name, layer) != ("shortcut", None):
+                raise ArgumentError(
+                    f"Residual: {name} must be a layer, not {layer!r:.60}. Several are one by "
+                    "nn.Sequential(...), a function by nn.Lambda(...)."
+                )
+
+    def apply(self, params: Params, x: Any) -> Any:
+        added = self.block(params["block"], x)
+        kept = x if self.shortcut is None else self.shortcut(params["shortcut"], x)
+        if added.shape != kept.shape:
+            way = "the inputs have" if self.shortcut is None else "the shortcut gives"
+            raise shape_error(
+                self,
+                f"the block gives shape {tuple(added.shape)} where {way} {tuple(kept.shape)}, and "
+                "the two are added. Pass a shortcut that changes the inputs' shape likewise, for "
+                "example nn.Residual(block, nn.Conv2d(in_channels, out_channels, 1, stride)).",
+            )
+        return kept + added
+
+
 class Lambda(Layer):
     """A function of arrays as a layer without parameters.
 
@@ -278,3 +359,58 @@ class Flatten(Layer):
         if not x.shape:
             raise shape_error(self, "inputs must have a batch axis first, got shape ().")
         return np.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+
+
+class Unflatten(Layer):
+    """Several axes in place of one: what undoes :class:`Flatten`.
+
+    Args:
+        axis: the one that is divided; 0 is the batch's, which stays as it is.
+        sizes: the lengths of the axes in its place; one may be -1, for what is left.
+
+    Raises:
+        ArgumentError: the axis is the batch's, or lengths are none.
+        LayerShapeError: the axis has another length than the product of the sizes.
+
+    >>> nn.Unflatten(1, (2, -1, 4))({}, np.ones((5, 32))).shape
+    (5, 2, 4, 4)
+    """
+
+    axis: int
+    sizes: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        sizes: Any = self.sizes
+        self.sizes = tuple(sizes) if is_sequence(sizes) else (sizes,)
+        whole = [isinstance(n, (int, np.integer)) and n >= -1 for n in self.sizes]
+        if not whole or not all(whole) or self.sizes.count(-1) > 1:
+            raise ArgumentError(
+                "Unflatten: sizes must be a tuple of non-negative integers, of which one may be "
+                f"-1, not {sizes!r}"
+            )
+        if self.axis == 0:
+            raise ArgumentError("Unflatten: axis 0 counts the batch; take one behind it")
+
+    def apply(self, params: Params, x: Any) -> Any:
+        rank = len(x.shape)
+        axis = self.axis + rank if self.axis < 0 else self.axis
+        known = math.prod([n for n in self.sizes if n != -1])
+        fits = 0 < axis < rank and (
+            bool(known) and x.shape[axis] % known == 0
+            if -1 in self.sizes
+            else x.shape[axis] == known
+        )
+        if not fits:
+            raise shape_error(
+                self,
+                f"inputs must have along axis {self.axis} the length {_product(self.sizes)}, got "
+                f"shape {tuple(x.shape)}.",
+            )
+        left = x.shape[axis] // known if -1 in self.sizes else 0
+        sizes = [left if n == -1 else n for n in self.sizes]
+        return np.reshape(x, (*x.shape[:axis], *sizes, *x.shape[axis + 1 :]))
+
+
+def _product(sizes: Shape) -> str:
+    known = math.prod([n for n in sizes if n != -1])
+    return f"a multiple of {known}" if -1 in sizes else str(known)

@@ -88,7 +88,8 @@ class BatchNorm(Layer):
     Parameters: ``{"weight": (channels,), "bias": (channels,), "running": BatchStatistics}``.
 
     Args:
-        num_features: the number of channels.
+        num_features: the number of channels; None for as many as inputs have when ``init`` makes
+            the parameters.
         eps: added to the variance.
         momentum: how far the running statistics move towards the batch's, from 0 to 1.
         affine: whether there are a weight and a bias.
@@ -113,34 +114,35 @@ class BatchNorm(Layer):
 
     _ranks: ClassVar[tuple[int, ...] | None] = None
 
-    num_features: int
+    num_features: int | None
     eps: float = 1e-5
     momentum: float = 0.1
     affine: bool = True
     axis: int = 1
 
     def __post_init__(self) -> None:
-        _check_count(self, "num_features", self.num_features)
+        if self.num_features is not None:
+            _check_count(self, "num_features", self.num_features)
         _check_not_negative(self, "eps", self.eps)
         if not 0 <= self.momentum <= 1:
             name = type(self).__name__
             raise ArgumentError(f"{name}: momentum must be from 0 to 1, not {self.momentum!r}")
 
     def init_params(self, key: Key, input_shape: Shape, dtype: np.dtype[Any]) -> Params:
-        self._check((1, *input_shape))
-        shape, wide = (self.num_features,), computed_in(dtype)
+        channels = self._check((1, *input_shape), None)[0]
+        shape, wide = (math.prod(channels),), computed_in(dtype)
         running = BatchStatistics(np.zeros(shape, wide), np.ones(shape, wide))
         return (_scales(shape, dtype) if self.affine else {}) | {"running": running}
 
     def apply(self, params: Params, x: Any) -> Any:
-        shape, _ = self._check(x.shape)
+        shape, _ = self._check(x.shape, params)
         wide, running = widen(x), params["running"]
         scale = 1 / np.sqrt(running.var + self.eps)
         centred = wide - running.mean.reshape(shape)
         return narrow(_scaled(params, centred * scale.reshape(shape), shape), x.dtype)
 
     def apply_training(self, params: Params, x: Any, key: Any) -> tuple[Any, Params]:
-        shape, axes = self._check(x.shape)
+        shape, axes = self._check(x.shape, params)
         count = math.prod([x.shape[axis] for axis in axes])
         if count < 2:
             raise shape_error(
@@ -163,21 +165,25 @@ class BatchNorm(Layer):
         new = BatchStatistics(moved(running.mean, mean), moved(running.var, unbiased))
         return narrow(y, x.dtype), {**params, "running": new}
 
-    def _check(self, shape: Shape) -> tuple[Shape, tuple[int, ...]]:
+    def _check(self, shape: Shape, params: Params) -> tuple[Shape, tuple[int, ...]]:
         """The shape that arrays of the channels are broadcast as, and the axes of the rest."""
         rank = len(shape)
         if self._ranks is not None and rank not in self._ranks:
             ranks = " or ".join(map(str, self._ranks))
             raise shape_error(self, f"inputs must have {ranks} axes, got shape {tuple(shape)}.")
         axis = self.axis + rank if self.axis < 0 else self.axis
-        if not 0 < axis < rank or shape[axis] != self.num_features:
+        count = self.num_features
+        if count is None and params is not None:
+            (count,) = params["running"].mean.shape
+        if not 0 < axis < rank or count not in (None, shape[axis]):
+            number = "" if count is None else f"{count} "
             raise shape_error(
                 self,
-                f"inputs must have {self.num_features} channels along axis {self.axis}, behind "
-                f"the batch's, got shape {tuple(shape)}.",
+                f"inputs must have {number}channels along axis {self.axis}, behind the batch's, "
+                f"got shape {tuple(shape)}.",
             )
         axes = tuple(i for i in range(rank) if i != axis)
-        return tuple([self.num_features if i == axis else 1 for i in range(rank)]), axes
+        return tuple([n if i == axis else 1 for i, n in enumerate(shape)]), axes
 
 
 class BatchNorm1d(BatchNorm):

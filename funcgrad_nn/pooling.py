@@ -12,7 +12,9 @@ from ._spatial import Padding, Sizes, SpatialLayer
 from .module import Layer, Params, shape_error
 
 __all__ = [
+    "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -29,6 +31,7 @@ class _MaxPool(SpatialLayer):
     stride: Sizes | None = None
     padding: Padding = 0
     dilation: Sizes = 1
+    ceil_mode: bool = False
     layout: str | None = None
 
     def apply(self, params: Params, x: Any) -> Any:
@@ -39,6 +42,7 @@ class _MaxPool(SpatialLayer):
             strides=self.stride,
             padding=self.padding,
             dilation=self.dilation,
+            ceil_mode=self.ceil_mode,
         )
 
 
@@ -46,6 +50,7 @@ class _AvgPool(SpatialLayer):
     kernel_size: Sizes
     stride: Sizes | None = None
     padding: Padding = 0
+    ceil_mode: bool = False
     count_include_pad: bool = True
     layout: str | None = None
 
@@ -56,6 +61,7 @@ class _AvgPool(SpatialLayer):
             self.kernel_size,
             strides=self.stride,
             padding=self.padding,
+            ceil_mode=self.ceil_mode,
             count_include_pad=self.count_include_pad,
         )
 
@@ -79,6 +85,8 @@ class MaxPool2d(_MaxPool):
         padding: that no window takes its result from, at most half a window: an integer, one or
             a pair for each axis, ``"same"``, or ``"valid"``.
         dilation: how far apart the elements of a window are.
+        ceil_mode: whether there is a window also where it is not whole at the end, as long as it
+            begins within the inputs.
         layout: ``"NCHW"``, the default, or ``"NHWC"``.
 
     >>> nn.MaxPool2d(2)({}, np.arange(16.0).reshape(1, 1, 4, 4))
@@ -117,6 +125,8 @@ class AvgPool2d(_AvgPool):
         stride: by how much windows move, by default their lengths.
         padding: zeros around the inputs, at most half a window: an integer, one or a pair for
             each axis, ``"same"``, or ``"valid"``.
+        ceil_mode: whether there is a window also where it is not whole at the end, as long as it
+            begins within the inputs.
         count_include_pad: whether these zeros count as elements.
         layout: ``"NCHW"``, the default, or ``"NHWC"``.
 
@@ -138,7 +148,42 @@ class AvgPool3d(_AvgPool):
     rank = 3
 
 
-class AdaptiveAvgPool2d(SpatialLayer):
+class _AdaptiveAvgPool(SpatialLayer):
+    output_size: Sizes
+    layout: str | None = None
+
+    def apply(self, params: Params, x: Any) -> Any:
+        if len(x.shape) != self.rank + 2:
+            raise shape_error(self, f"inputs must have the axes {self.axes}, got shape {x.shape}.")
+        size = self.output_size
+        counts = size if isinstance(size, tuple) else (size,) * self.rank
+        first = 1 if self.channels_last else 2
+        lengths = x.shape[first : first + self.rank]
+        if all(n % count == 0 for n, count in zip(lengths, counts, strict=True)):
+            window = tuple(n // count for n, count in zip(lengths, counts, strict=True))
+            return self.computed(fg.avg_pool, x, window)
+        dtype = x.dtype if x.dtype.kind in "fc" else np.dtype(float)
+        for axis, (n, count) in enumerate(zip(lengths, counts, strict=True), first):
+            x = along_axis(x, _means(n, count, dtype), axis)
+        return x
+
+
+def along_axis(x: Any, matrix: Any, axis: int) -> Any:
+    """The product of a matrix with each row along an axis."""
+    return np.swapaxes(np.swapaxes(x, axis, -1) @ matrix.T, axis, -1)
+
+
+class AdaptiveAvgPool1d(_AdaptiveAvgPool):
+    """Means of so many windows as asked for; see :class:`AdaptiveAvgPool2d`.
+
+    >>> nn.AdaptiveAvgPool1d(2)({}, np.array([[[1.0, 2.0, 6.0]]]))
+    array([[[1.5, 4. ]]])
+    """
+
+    rank = 1
+
+
+class AdaptiveAvgPool2d(_AdaptiveAvgPool):
     """Means of so many windows as asked for, whatever the size of the images.
 
     Window i of n on an axis of length S reaches from floor(i S / n) to ceil((i + 1) S / n), as in
@@ -153,24 +198,17 @@ class AdaptiveAvgPool2d(SpatialLayer):
              [5., 6.]]]])
     """
 
-    output_size: Sizes
-    layout: str | None = None
-
     rank = 2
 
-    def apply(self, params: Params, x: Any) -> Any:
-        if len(x.shape) != 4:
-            raise shape_error(self, f"inputs must have the axes {self.axes}, got shape {x.shape}.")
-        size = self.output_size
-        counts = size if isinstance(size, tuple) else (size, size)
-        lengths = x.shape[1:3] if self.channels_last else x.shape[2:]
-        if all(n % count == 0 for n, count in zip(lengths, counts, strict=True)):
-            window = tuple(n // count for n, count in zip(lengths, counts, strict=True))
-            return self.computed(fg.avg_pool, x, window)
-        dtype = x.dtype if x.dtype.kind in "fc" else np.dtype(float)
-        rows, columns = (_means(n, count, dtype) for n, count in zip(lengths, counts, strict=True))
-        axes = "nhwc,ph,qw->npqc" if self.channels_last else "nchw,ph,qw->ncpq"
-        return np.einsum(axes, x, rows, columns)
+
+class AdaptiveAvgPool3d(_AdaptiveAvgPool):
+    """Means of so many windows as asked for; see :class:`AdaptiveAvgPool2d`.
+
+    >>> nn.AdaptiveAvgPool3d((1, 2, 2))({}, np.ones((1, 2, 4, 4, 5))).shape
+    (1, 2, 1, 2, 2)
+    """
+
+    rank = 3
 
 
 def _means(length: int, count: int, dtype: Any) -> np.ndarray:
