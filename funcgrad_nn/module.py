@@ -70,7 +70,7 @@ import operator
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import FrozenInstanceError, dataclass, fields
-from typing import Any, ClassVar, TypeGuard, dataclass_transform
+from typing import Any, ClassVar, TypeGuard, cast, dataclass_transform
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -124,7 +124,7 @@ _ELSEWHERE = {
     "load_state_dict": "params = nn.load(path, like=params)",
     "eval": "model(params, x) is the evaluation, model.train(params, x, key) the training mode",
     "to": "params = fg.device_put(params, device); a layer holds no arrays",
-    "cuda": 'params = fg.device_put(params, "cuda"); a layer holds no arrays',
+    "cuda": 'params = fg.device_put(params, ("cuda", 0)); a layer holds no arrays',
     "cpu": "params = fg.device_get(params); a layer holds no arrays",
     "zero_grad": "nothing to do: fg.grad returns new gradients, and nothing adds up",
     "requires_grad_": "fg.grad differentiates by its argument; fg.stop_gradient(x) holds one fixed",
@@ -159,8 +159,16 @@ def _sealed(layer: Layer) -> Layer:
             f"would train it. Declare it, {name} = nn.Parameter(shape, nn.init.ones()), and take "
             "it from params; or make it in init_params, as a nn.State if it is not to be trained."
         )
+    # A list could still be changed, and has no hash.
+    vars(layer).update({name: _fixed(value) for name, value in vars(layer).items()})
     vars(layer)["_sealed"] = True
     return layer
+
+
+def _fixed(value: Any) -> Any:
+    if type(value) is not list:
+        return value
+    return tuple([_fixed(part) for part in cast(list[Any], value)])
 
 
 _MISSING: Any = object()
@@ -276,8 +284,9 @@ class Layer(metaclass=_Sealing):
         """Make the parameters; for subclasses to write where this will not do.
 
         By default they are a dict with those of the layers in it and of each
-        :class:`Parameter`, by their names; layers in a tuple or list have a tuple of theirs. For
-        the shapes that these layers are given, :meth:`apply` runs once without computing.
+        :class:`Parameter`, by their names; layers in a tuple have a tuple of theirs, and lists have
+        become tuples. For the shapes that these layers are given, :meth:`apply` runs once without
+        computing.
 
         Args:
             key: a key of :mod:`funcgrad.random`; for several arrays, split it.

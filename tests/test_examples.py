@@ -21,6 +21,7 @@ def load(name):
 
 def test_every_example_is_tested():
     tested = {
+        "char_lstm",
         "cifar10_cnn",
         "lenet",
         "linear_regression",
@@ -29,6 +30,7 @@ def test_every_example_is_tested():
         "mnist_logistic",
         "quickstart",
         "resume",
+        "transformer",
     }
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == tested
 
@@ -204,3 +206,36 @@ def test_cifar_cnn_learns_from_changed_images():
     test_set = nn.data.TransformedDataset(data, plain)
     fitted = example.train(train_set, test_set, epochs=3, seed=0, augmented=True, width=4)
     assert fitted.history[-1]["accuracy"] > 0.9
+
+
+# -- Language models -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["char_lstm", "transformer"])
+def test_language_models_learn_a_short_text(name):
+    example = load(name)
+    poem = "the rain in spain stays mainly in the plain; " * 160
+    fitted = example.train(example.pieces(poem), epochs=10, seed=0)
+    # That of frequencies alone is 2.4.
+    assert fitted.history[-1]["val_loss"] < 2.1 < 3.5 < fitted.history[0]["loss"]
+    codes = example.write(fitted.params, fg.random.key(0), np.int64(ord("r")), 100)
+    assert codes.shape == (100,) and np.mean([chr(code) in poem for code in codes]) > 0.9
+
+
+def test_a_transformer_sees_no_later_characters():
+    example = load("transformer")
+    params = example.MODEL.init(0, example.LENGTH)
+    x = np.arange(example.LENGTH)[None]
+    np.testing.assert_allclose(
+        example.MODEL(params, x)[:, :40],
+        example.MODEL(params, np.where(x < 40, x, 0))[:, :40],
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+def test_char_lstm_reads_the_help_and_writes(capsys):
+    load("char_lstm").main(["--epochs", "1", "--characters", "20000"])
+    epoch, written = capsys.readouterr().out.split("\n", 1)
+    assert epoch.startswith("epoch   1: loss 4.") and written[0] == "T"
+    assert len(written) == 402

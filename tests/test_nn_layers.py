@@ -278,6 +278,21 @@ def test_layers_are_values():
     )
 
 
+def test_lists_of_layers_are_values():
+    class Stack(nn.Layer):
+        def __init__(self, sizes):
+            self.layers = [nn.Linear(size, size) for size in sizes]
+
+        def apply(self, params, x):
+            for layer, own in zip(self.layers, params["layers"], strict=True):
+                x = layer(own, x)
+            return x
+
+    assert Stack([2, 2]) == Stack([2, 2]) != Stack([2])
+    assert len({Stack([2, 2]), Stack([2, 2]), Stack([2])}) == 2
+    assert Stack([2, 2]).layers == (nn.Linear(2, 2), nn.Linear(2, 2))
+
+
 def test_model_is_a_static_argument_and_no_pytree():
     model = mlp()
     params, x = model.init(0, (6,)), np.ones((2, 6), np.float32)
