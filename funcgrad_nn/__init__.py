@@ -20,7 +20,7 @@ True
 
 from __future__ import annotations
 
-from . import data, datasets, init, schedules, transforms
+from . import data, datasets, init, plot, schedules, transforms
 from .activation_layers import (
     CELU,
     ELU,
@@ -386,6 +386,7 @@ __all__ = [
     "nll",
     "num_parameters",
     "one_hot",
+    "plot",
     "poisson_nll",
     "polyak",
     "precision",

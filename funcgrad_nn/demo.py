@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 
 import funcgrad as fg
 import funcgrad_nn as nn
-from funcgrad_nn import _pictures
+from funcgrad_nn import plot
 from funcgrad_nn._optional import require
 
 Batches = Iterable[tuple[NDArray[Any], NDArray[Any]]]
 EVALUATION_BATCH = 1000
+SCORES = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ RECIPES = {
 
 def train(
     recipe: Recipe, train_set: nn.Dataset, test_set: nn.Dataset, epochs: int, seed: int
-) -> tuple[Any, _pictures.History]:
+) -> tuple[Any, list[dict[str, float]], list[float]]:
     """Train by stochastic gradient descent, printing a line for each epoch.
 
     Returns:
-        The parameters, and losses and accuracies by step and by epoch.
+        The parameters, the scores of each epoch, and the losses of all steps.
     """
     model = recipe.model()
     params = model.init(seed, recipe.image_shape)
@@ -108,17 +109,18 @@ def train(
         return nn.cross_entropy(logits, y), nn.accuracy(logits, y)
 
     loader = nn.DataLoader(train_set, recipe.batch_size, shuffle=True, seed=seed)
-    history = _pictures.History(steps_per_epoch=len(loader))
+    history: list[dict[str, float]] = []
+    losses: list[float] = []
     print("epoch   train loss  accuracy   test loss  accuracy    time")
     for epoch in range(1, epochs + 1):
         start = time.perf_counter()
         for x, y in _with_progress(loader, f"epoch {epoch}"):
             params, state, loss = step(params, state, x, y)
-            history.step_losses.append(float(loss))
+            losses.append(float(loss))
         scores = [*evaluate(measure, params, train_set), *evaluate(measure, params, test_set)]
-        history.epochs.append(_pictures.Scores(*scores))
+        history.append({"epoch": epoch, **dict(zip(SCORES, scores, strict=True))})
         print(_row(epoch, scores, time.perf_counter() - start), flush=True)
-    return params, history
+    return params, history, losses
 
 
 def evaluate(measure: Callable[..., Any], params: Any, dataset: nn.Dataset) -> tuple[float, float]:
@@ -148,12 +150,13 @@ def _with_progress(batches: Any, label: str) -> Batches:
     return tqdm(batches, desc=label, unit="batch", leave=False, disable=None)
 
 
-def predict(model: nn.Layer, params: Any, dataset: nn.Dataset) -> _pictures.Predictions:
+def predict(model: nn.Layer, params: Any, dataset: nn.Dataset) -> tuple[Any, Any, Any]:
     """Images, labels and the probabilities that the model gives to the classes."""
     parts: list[tuple[Any, Any, Any]] = []
     for x, y in nn.DataLoader(dataset, EVALUATION_BATCH):
         parts.append((x, y, nn.softmax(model(params, x))))
-    return _pictures.Predictions(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+    images, labels, probabilities = zip(*parts, strict=True)
+    return np.concatenate(images), np.concatenate(labels), np.concatenate(probabilities)
 
 
 def run(data: str, epochs: int | None, out: Path, seed: int) -> None:
@@ -164,14 +167,14 @@ def run(data: str, epochs: int | None, out: Path, seed: int) -> None:
     recipe = RECIPES[data]
     train_set, test_set = recipe.load(seed)
     print(f"{data}: {len(train_set):,} images to train, {len(test_set):,} to test\n")
-    params, history = train(recipe, train_set, test_set, epochs or recipe.epochs, seed)
+    params, history, losses = train(recipe, train_set, test_set, epochs or recipe.epochs, seed)
 
     out.mkdir(parents=True, exist_ok=True)
     model = recipe.model()
     nn.save(out / "parameters.safetensors", params)
-    _pictures.draw_training(out / "training.png", history, data)
-    predictions = predict(model, params, test_set)
-    _pictures.draw_predictions(out / "predictions.png", predictions, recipe.classes, data)
+    plot.history(history, steps=losses, title=data, path=out / "training.png")
+    found = predict(model, params, test_set)
+    plot.predictions(*found, recipe.classes, title=data, path=out / "predictions.png")
     print(f"\nwrote parameters.safetensors, training.png and predictions.png to {out}/")
     print(f"{time.perf_counter() - start:.1f} s in all")
 

@@ -17,7 +17,7 @@ import pytest
 import funcgrad as fg
 import funcgrad_nn as nn
 from funcgrad.files import atomic_write
-from funcgrad_nn import _pictures
+from funcgrad_nn import plot
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX files")
 
@@ -36,7 +36,7 @@ def by_export(path: Path) -> None:
 
 def by_picture(path: Path) -> None:
     figure = pytest.importorskip("matplotlib.figure").Figure()
-    _pictures._write(path, figure)
+    plot._finished(figure, path)
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import funcgrad_nn as nn
-from funcgrad_nn import _pictures, demo
+from funcgrad_nn import demo
 
 
 def png_size(path) -> tuple[int, int]:
@@ -40,8 +40,8 @@ def test_demo_trains_and_writes_parameters_and_pictures(tmp_path, capsys):
     model = demo.RECIPES["digits"].model()
     params = nn.load(out / "parameters.safetensors", like=model.init(0, (8, 8)))
     _, test_set = demo.RECIPES["digits"].load(1)
-    predictions = demo.predict(model, params, test_set)
-    right = predictions.probabilities.argmax(axis=1) == predictions.labels
+    _, labels, probabilities = demo.predict(model, params, test_set)
+    right = probabilities.argmax(axis=1) == labels
     assert f"{right.mean():.1%}".rstrip("%") == rows[-1][4]
 
 
@@ -66,12 +66,3 @@ def test_what_is_not_installed_is_noticed_before_training(tmp_path, monkeypatch,
     with pytest.raises(SystemExit, match=r'error: matplotlib .*pip install "funcgrad\[demo\]"'):
         demo.main(["--out", str(tmp_path / "out")])
     assert capsys.readouterr().out == ""
-
-
-def test_pictures_of_a_flawless_and_of_a_tiny_result(tmp_path):
-    flawless = _pictures.Predictions(np.zeros((3, 8, 8)), np.arange(3), np.eye(3))
-    _pictures.draw_predictions(tmp_path / "p.png", flawless, "abc", "three")
-    history = _pictures.History(1, [0.5], [_pictures.Scores(0.4, 1.0, 0.5, 0.9)])
-    _pictures.draw_training(tmp_path / "t.png", history, "one step")
-    assert min(png_size(tmp_path / "p.png")) > 200
-    assert min(png_size(tmp_path / "t.png")) > 200
