@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 BENCH_PIP_ARGS ?=
 
 # pip 25.1 is the first to read [dependency-groups].
-PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL = -m pip install --disable-pip-version-check
 NEW_PIP = "pip>=25.1"
 
 .DEFAULT_GOAL := help
@@ -48,7 +48,7 @@ types: $(VENV)/.stamp-dev
 	$(BIN)/pyright
 
 docs: $(VENV)/.stamp-docs
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(BENCH_VENV)/.stamp-bench
 	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
@@ -82,7 +82,7 @@ $(VENV)/.stamp-dev: $(VENV)/.stamp-venv pyproject.toml
 	@touch $@
 
 $(VENV)/.stamp-docs: $(VENV)/.stamp-venv pyproject.toml
-	$(BIN)/python $(PIP_INSTALL) --editable . --group docs
+	$(BIN)/python $(PIP_INSTALL) --editable ".[demo,images,llvm]" --group docs
 	@touch $@
 
 $(BENCH_VENV)/.stamp-bench: $(BENCH_VENV)/.stamp-venv pyproject.toml

@@ -35,6 +35,11 @@ def test_every_example_is_tested():
     assert {path.stem for path in (ROOT / "examples").glob("*.py")} == tested
 
 
+def test_every_example_has_its_page():
+    examples, pages = (ROOT / "examples").glob("*.py"), (ROOT / "docs" / "examples").glob("*.md")
+    assert {page.stem for page in pages} == {path.stem for path in examples}
+
+
 # -- Linear regression ---------------------------------------------------------------------------
 
 

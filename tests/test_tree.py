@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import funcgrad as fg
 from funcgrad import tree
 from funcgrad.errors import FuncgradError, TreeKeyError, TreeMismatchError
 
@@ -311,6 +312,16 @@ def test_reduce():
 
 def is_none(x: object) -> bool:
     return x is None
+
+
+def test_astype_changes_arrays_of_floats_alone():
+    start = {"w": np.ones(2), "h": np.ones(2, np.float16), "n": np.arange(2), "lr": 0.1, "z": 1j}
+    found = tree.astype(start, np.float32)
+    assert found["w"].dtype == found["h"].dtype == np.float32
+    assert found["n"] is start["n"] and found["lr"] == 0.1 and found["z"] == 1j
+    assert type(found["lr"]) is float
+    cast = fg.jit(lambda t: tree.astype(t, np.float32))({"w": np.ones(2), "n": np.arange(2)})
+    assert cast["w"].dtype == np.float32 and cast["n"].dtype == np.int64
 
 
 @pytest.mark.parametrize(
