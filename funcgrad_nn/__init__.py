@@ -20,7 +20,7 @@ True
 
 from __future__ import annotations
 
-from . import data, datasets, init, plot, schedules, transforms
+from . import data, datasets, init, plot, schedules, torch, transforms
 from .activation_layers import (
     CELU,
     ELU,
@@ -417,6 +417,7 @@ __all__ = [
     "tanhshrink",
     "threshold",
     "top_k_accuracy",
+    "torch",
     "trainable",
     "transforms",
     "triplet",

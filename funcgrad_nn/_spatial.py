@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, ClassVar, Literal, cast
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from funcgrad.errors import ArgumentError, LayerShapeError, ShapeError
 
-from .module import Layer, shape_error
+from .module import Layer, is_sequence, shape_error
 
 Sizes = int | tuple[int, ...]
 Pairs = tuple[tuple[int, int], ...]
@@ -36,6 +36,36 @@ def check_padding_mode(layer: Layer, option: str, mode: Any) -> None:
             f"{type(layer).__name__}: {option} must be one of "
             f"{', '.join(map(repr, PADDING_MODES))}, not {mode!r}"
         )
+
+
+def as_pairs(layer: Layer, value: Any, rank: int) -> Pairs:
+    """(before, after) for each axis of space, of an integer, or one or a pair for each axis.
+
+    Raises:
+        ArgumentError: it is none of these.
+    """
+    given: Any = value if is_sequence(value) else (value,) * rank
+    pairs = [tuple(pair) if is_sequence(pair) else (pair, pair) for pair in given]
+    flat: list[Any] = [n for pair in pairs for n in pair]
+    whole = all(isinstance(n, (int, np.integer)) and n >= 0 for n in flat)
+    if not whole or any(len(pair) != 2 for pair in pairs) or len(pairs) != rank:
+        raise ArgumentError(
+            f"{type(layer).__name__}: padding must be a non-negative integer, or for each of "
+            f"{rank} axes of space an integer or a pair (before, after), not {value!r}"
+        )
+    return tuple([(int(before), int(after)) for before, after in pairs])
+
+
+def for_equal_sizes(
+    sizes: Sequence[int], window: Sequence[int], stride: Sizes, dilation: Sizes
+) -> Pairs:
+    """The padding called "same": so much that there are ceil(size / stride) windows."""
+    rank, pairs = len(sizes), list[tuple[int, int]]()
+    steps, spread = (n if is_sequence(n) else (n,) * rank for n in (stride, dilation))
+    for n, k, s, d in zip(sizes, window, steps, spread, strict=True):
+        whole = max((-(-n // s) - 1) * s + (k - 1) * d + 1 - n, 0)
+        pairs.append((whole // 2, whole - whole // 2))
+    return tuple(pairs)
 
 
 def padded(

@@ -9,7 +9,6 @@ import numpy as np
 
 import funcgrad as fg
 from funcgrad import random
-from funcgrad._spatial import as_padding, by_axis
 from funcgrad.errors import ArgumentError
 
 from . import init
@@ -17,9 +16,12 @@ from ._spatial import (
     LAYOUTS,
     Padding,
     PaddingMode,
+    Pairs,
     Sizes,
     SpatialLayer,
+    as_pairs,
     check_padding_mode,
+    for_equal_sizes,
     padded,
 )
 from .init import Initializer
@@ -93,13 +95,7 @@ class _Conv(SpatialLayer):
     def _convolved(self, x: Any, weight: Any) -> Any:
         padding = self.padding
         if self.padding_mode != "zeros":
-            sizes = x.shape[1:-1] if self.channels_last else x.shape[2:]
-            steps, spread = (
-                by_axis(getattr(self, option), self.rank, 1, type(self).__name__, option)
-                for option in ("stride", "dilation")
-            )
-            pads = as_padding(padding, sizes, self._window(), steps, spread, type(self).__name__)
-            x = padded(self, x, pads, self.padding_mode, self.channels_last)
+            x = padded(self, x, self._pads(x.shape), self.padding_mode, self.channels_last)
             padding = "valid"
         return self.computed(
             fg.conv,
@@ -110,6 +106,13 @@ class _Conv(SpatialLayer):
             dilation=self.dilation,
             groups=self.groups,
         )
+
+    def _pads(self, shape: Shape) -> Pairs:
+        """(before, after) for each axis of space of inputs of a shape."""
+        if self.padding == "same":
+            sizes = shape[1:-1] if self.channels_last else shape[2:]
+            return for_equal_sizes(sizes, self._window(), self.stride, self.dilation)
+        return as_pairs(self, 0 if self.padding == "valid" else self.padding, self.rank)
 
     def _kernel_channels(self, channels: int) -> tuple[int, int]:
         """The kernel's axes of channels, behind those of the window where channels are last."""
@@ -146,6 +149,8 @@ class _Conv(SpatialLayer):
             )
         elif shape[other.index("C") - len(self.axes)] == known:
             mend = f"If they are behind or before the axes of space, pass layout={other!r}"
+        elif known is None:
+            mend = "Change what comes before, or the groups"
         elif self.in_channels is None:
             mend = "The parameters were made for that, by init; change what comes before"
         else:

@@ -193,12 +193,13 @@ class Sequential(Layer):
     def __init__(self, *layers: Layer | Callable[[Any], Any]) -> None:
         self.layers = tuple([_as_layer(layer) for layer in layers])
         first = {id(layer): i for i, layer in reversed([*enumerate(self.layers)])}
-        self._places = tuple([first[id(layer)] for layer in self.layers])
+        # No field, but a setting: models that share parameters otherwise are not equal.
+        self.places = tuple([first[id(layer)] for layer in self.layers])
 
     def init_params(self, key: Key, input_shape: Shape, dtype: np.dtype[Any]) -> Params:
         params: list[Params] = []
         shape = input_shape
-        for i, (at, layer) in enumerate(zip(self._places, self.layers, strict=True)):
+        for i, (at, layer) in enumerate(zip(self.places, self.layers, strict=True)):
             try:
                 # Folded in rather than split, so that layers added behind change no other.
                 own = layer.init(random.fold_in(key, i), shape, dtype) if at == i else params[at]
@@ -212,7 +213,7 @@ class Sequential(Layer):
     def apply(self, params: Params, x: Any) -> Any:
         if not is_sequence(params) or len(params) != len(self.layers):
             raise _wrong_number(self, params)
-        for i, (at, layer) in enumerate(zip(self._places, self.layers, strict=True)):
+        for i, (at, layer) in enumerate(zip(self.places, self.layers, strict=True)):
             try:
                 x = layer(params[at], x)
             except Exception as error:

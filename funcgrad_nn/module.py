@@ -296,7 +296,7 @@ class Layer(metaclass=_Sealing):
         Raises:
             ArgumentError: apply does not call one of the layers, or one layer has two names.
         """
-        own = _declared(type(self))
+        own = declared(type(self))
         # Folded in rather than split, so that what is added behind changes no other.
         keys = (random.fold_in(key, i) for i in range(2**31))
         params = {
@@ -512,7 +512,7 @@ def note_child(error: Exception, parent: Layer, name: str, child: Layer) -> None
         error.add_note(f"in layer {name} of {type(parent).__name__}: {child.describe()}")
 
 
-def _declared(cls: type[Layer]) -> dict[str, Parameter]:
+def declared(cls: type[Layer]) -> dict[str, Parameter]:
     """The parameters that a class and its bases declare."""
     found: dict[str, Parameter] = {}
     for base in reversed(cls.__mro__):

@@ -7,10 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from funcgrad._spatial import as_pairs
 from funcgrad.errors import ArgumentError
 
-from ._spatial import Padding, PaddingMode, check_padding_mode, padded
+from ._spatial import Padding, PaddingMode, as_pairs, check_padding_mode, padded
 from .module import Array, Layer, Params, Shape, is_sequence, shape_error
 from .pooling import along_axis
 
@@ -281,9 +280,9 @@ class Pad(Layer):
         given: Any = self.padding
         if is_sequence(given):
             self.padding = tuple([tuple(p) if is_sequence(p) else p for p in given])
-        as_pairs(self.padding, len(given) if is_sequence(given) else 1, "Pad")
+        as_pairs(self, self.padding, len(given) if is_sequence(given) else 1)
 
     def apply(self, params: Params, x: Any) -> Any:
         axes = _space(self, x.shape, self.channels_last, (1, 2, 3))
-        pads = as_pairs(self.padding, len(axes), "Pad")
+        pads = as_pairs(self, self.padding, len(axes))
         return padded(self, x, pads, self.mode, self.channels_last, self.value)
