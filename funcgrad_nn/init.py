@@ -340,9 +340,14 @@ def lecun_normal() -> Initializer:
     return _scaled(1.0, "fan_in", "normal", "lecun_normal()")
 
 
-# The names that users of PyTorch look for.
-xavier_uniform, xavier_normal = glorot_uniform, glorot_normal
-kaiming_uniform, kaiming_normal = he_uniform, he_normal
+xavier_uniform = glorot_uniform
+""":func:`glorot_uniform`, as PyTorch calls it."""
+xavier_normal = glorot_normal
+""":func:`glorot_normal`, as PyTorch calls it."""
+kaiming_uniform = he_uniform
+""":func:`he_uniform`, as PyTorch calls it."""
+kaiming_normal = he_normal
+""":func:`he_normal`, as PyTorch calls it."""
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,25 @@ def test_page(page, tmp_path, monkeypatch):
     assert run_page(page) > 0
 
 
+def _public_names_of_networks() -> set[str]:
+    modules = {name for name in nn.__all__ if inspect.ismodule(getattr(nn, name))}
+    names = set(nn.__all__) - modules
+    for module in modules:
+        values = {name: getattr(getattr(nn, module), name) for name in getattr(nn, module).__all__}
+        names |= {f"{module}.{n}" for n, v in values.items() if getattr(nn, n, None) is not v}
+    return names
+
+
+def test_the_reference_of_networks_shows_what_is_public_and_nothing_else():
+    # What a module says about itself has no heading of its own.
+    entry = re.compile(r"^::: funcgrad_nn\.([\w.]+)\n(?!.*\n *show_root_heading: false)", re.M)
+    pages = (ROOT / "docs" / "reference" / "nn").glob("*.md")
+    shown = [name for page in pages for name in entry.findall(page.read_text("utf-8"))]
+    # Functions that have the name of their module.
+    shown = [re.sub(r"\b(digits|mnist)\.\1$", r"\1", name) for name in shown]
+    assert sorted(shown) == sorted(_public_names_of_networks())
+
+
 def _shown() -> list[object]:
     """What examples print: of each docstring with some, and of each page."""
     finder = doctest.DocTestFinder()
