@@ -31,13 +31,24 @@ class _Config:
             as at the start, for the number in the environment variable `FUNCGRAD_NUM_THREADS`
             or, without that, one for each processor that this process may use. Results don't
             depend on it.
+        winograd: whether what is compiled from now on computes convolutions of single numbers
+            with 3x3 kernels and stride 1 in Winograd's domain, which takes a quarter of the
+            multiplications.
     """
 
-    __slots__ = ("_max_programs", "_num_threads", "_on_threads", "backend", "debug_nans")
+    __slots__ = (
+        "_max_programs",
+        "_num_threads",
+        "_on_threads",
+        "backend",
+        "debug_nans",
+        "winograd",
+    )
 
     def __init__(self) -> None:
         self.backend: str | None = os.environ.get("FUNCGRAD_BACKEND", "").strip() or None
         self.debug_nans = False
+        self.winograd = True
         self._max_programs: int | None = 1024
         self._num_threads: int | None = None
         self._on_threads: list[Callable[[], None]] = []

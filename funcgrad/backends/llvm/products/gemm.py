@@ -76,6 +76,10 @@ class Product(NamedTuple):
         return prod(self.lead)
 
     @property
+    def operator(self) -> str:
+        return "@"
+
+    @property
     def adds_in_place(self) -> bool:
         return self.adds and not self.tiled
 
@@ -127,9 +131,9 @@ def product(x: View, y: View, dtype: np.dtype, scale: float, adds: bool) -> Prod
 
 def arguments(frame: Frame, step: MatrixProduct) -> list[Value]:
     """What the function of a product's pieces takes."""
-    found = [_start(frame, step.x), _start(frame, step.y), frame.address(step.result)]
+    found = [start(frame, step.x), start(frame, step.y), frame.address(step.result)]
     if step.source is not None and not step.how.adds_in_place:
-        found.append(_start(frame, step.source))
+        found.append(start(frame, step.source))
     return found
 
 
@@ -161,12 +165,19 @@ def sharing(product: Product) -> Sharing:
     return Sharing(pieces, chunk, call)
 
 
-def _start(frame: Frame, view: View) -> Value:
+def start(frame: Frame, view: View) -> Value:
+    """Where a view begins."""
     start = frame.address(view.buffer)
     if not view.offset:
         return start
     ty = _llvm_type(view.buffer.dtype)
     return frame.w.offset(start, ty, frame.w.const(view.offset, "i64"))
+
+
+def declare(module: Module, name: str, ty: str) -> None:
+    """Declare the library's product by its name."""
+    types = f"i32, i32, i32, i64, i64, i64, {ty}, ptr, i64, ptr, i64, {ty}, ptr, i64"
+    module.declare(name, f"declare void @{name}({types})")
 
 
 # --- decisions ------------------------------------------------------------------------
@@ -370,8 +381,7 @@ class _Products:
         name = "fg_sgemm" if p.ty == "float" else "fg_dgemm"
         flags = [blas.TRANSPOSED if turned else blas.PLAIN for turned in p.transposed]
         scale, kept = w.const(p.scale, p.ty).ref, w.const(float(p.adds), p.ty).ref
-        types = f"i32, i32, i32, i64, i64, i64, {p.ty}, ptr, i64, ptr, i64, {p.ty}, ptr, i64"
-        w.module.declare(name, f"declare void @{name}({types})")
+        declare(w.module, name, p.ty)
         w.line(
             f"call void @{name}(i32 {blas.ROW_MAJOR}, i32 {flags[0]}, i32 {flags[1]}, "
             f"i64 {rows.ref}, i64 {columns.ref}, i64 {p.sizes[2]}, {p.ty} {scale}, "

@@ -10,10 +10,12 @@ from funcgrad.backends.llvm.ir.frame import Frame, call_kernel
 from funcgrad.backends.llvm.ir.writer import DRIVER, KERNEL, Module, Value, Writer
 from funcgrad.backends.llvm.kernels.nests import write_kernel
 from funcgrad.backends.llvm.kernels.registers import Small, load_view, store_array
-from funcgrad.backends.llvm.products import gemm as products
+from funcgrad.backends.llvm.products import gemm
+from funcgrad.backends.llvm.products import steps as products
 from funcgrad.backends.llvm.program import gil, host_calls, joined, loops
 from funcgrad.backends.llvm.program.parts import LARGE_WORK
 from funcgrad.backends.loops.fusion.forms import Form
+from funcgrad.backends.loops.fusion.target import ProductPlan
 from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.nests.views import View
 from funcgrad.backends.loops.planning.plan import (
@@ -61,7 +63,7 @@ class Emitter:
         self._functions: dict[str, str] = {}
         self._forms: dict[Hashable, str] = {}
         # Those that were written, by their ids, with themselves, as an id lasts no longer.
-        self._products: dict[int, tuple[str, products.Sharing, products.Product]] = {}
+        self._products: dict[int, tuple[str, gemm.Sharing, ProductPlan]] = {}
         self._is_repetitive = sum(type(s) is Registers for s in steps) >= REPETITIVE
         self.calls = [s for s in walk(steps) if isinstance(s, HostCall)]
         self._call_numbers = {id(s): n for n, s in enumerate(self.calls)}
@@ -122,7 +124,6 @@ class Emitter:
 
     def _product(self, frame: Frame, step: MatrixProduct) -> None:
         how = step.how
-        assert isinstance(how, products.Product)
         found = self._products.get(id(how))
         if found is None:
             found = products.define(frame.w.module, how), products.sharing(how), how

@@ -5,14 +5,13 @@ from __future__ import annotations
 from funcgrad.backends.llvm.ir.flow import pieces_text
 from funcgrad.backends.llvm.ir.frame import Frame
 from funcgrad.backends.llvm.ir.writer import Module, Value, Writer
-from funcgrad.backends.llvm.products import gemm as products
+from funcgrad.backends.llvm.products import steps as products
 from funcgrad.backends.loops.planning.plan import ProductAndKernel, RunKernel, RunTogether
 
 
 def product_and_kernel(frame: Frame, step: ProductAndKernel, kernel: str) -> None:
     """A run of a product and of the kernel after it, piece by piece."""
     w, how, run = frame.w, step.product.how, step.run
-    assert isinstance(how, products.Product)
     first = products.arguments(frame, step.product)
     second = [frame.address(b) for b in run.reads]
     frame.pass_arguments([*first, *second, frame.status, w.const(run.chunk, "i64")])

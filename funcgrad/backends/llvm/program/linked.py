@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.backends.llvm.products import blas, tiles
+from funcgrad.backends.llvm.products import blas, convolution, tiles
 from funcgrad.backends.llvm.program import entry, guard
 from funcgrad.backends.llvm.runtime import pool
 from funcgrad.core.aval import Aval, aval_of
@@ -113,3 +113,4 @@ def register() -> None:
     blas.register()
     guard.register()
     tiles.register()
+    convolution.register()

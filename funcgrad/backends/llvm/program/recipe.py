@@ -17,6 +17,7 @@ from funcgrad.backends.common.sites import Lines
 from funcgrad.backends.llvm.program import entry, linked
 from funcgrad.backends.llvm.runtime import cache as disk
 from funcgrad.backends.llvm.runtime import contents, engine
+from funcgrad.config import config
 from funcgrad.core.graph import Graph, graphs_in
 from funcgrad.core.primitive import Primitive
 
@@ -40,7 +41,7 @@ def name(graph: Graph, single: bool, donated: Sequence[int]) -> str | None:
     if not all(map(_is_plain, params)):
         return None
     # Which equations share a line tells what of it the program's report distinguishes.
-    state = (single, tuple(donated), Lines(graph).pattern)
+    state = (single, tuple(donated), Lines(graph).pattern, config.winograd)
     text = [repr(state), str(contents.compiler()), str(graph)]
     text += [f"{v.dtype.str} {v.shape} {v.tobytes().hex()}" for v in values]
     return disk.key("recipe", *text)

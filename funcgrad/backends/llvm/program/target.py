@@ -7,6 +7,7 @@ from math import prod
 from funcgrad.backends.llvm.ir.types import SUPPORTED
 from funcgrad.backends.llvm.kernels.limits import LIMITS
 from funcgrad.backends.llvm.kernels.registers import can_be_small, is_elementwise
+from funcgrad.backends.llvm.products import convolution
 from funcgrad.backends.llvm.products import gemm as products
 from funcgrad.backends.loops.fusion.scatter import into_zeros
 from funcgrad.backends.loops.fusion.target import Target
@@ -35,4 +36,5 @@ TARGET = Target(
     can_multiply=products.can_multiply,
     product=products.product,
     panel=products.panel,
+    convolution=convolution.convolution,
 )

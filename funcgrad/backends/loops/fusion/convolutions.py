@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.loops.fusion import convolved
 from funcgrad.backends.loops.fusion.target import Target
 from funcgrad.core.graph import Eqn, Graph
 from funcgrad.core.tracer import bind, deferred
@@ -166,6 +167,9 @@ def _conv(target: Target, x: Any, w: Any, **params: Any) -> Any:
     last = params["channels_last"]
     window, channels, out = _kernel_parts(w.shape, last)
     patches = Patches(x.shape[1:-1] if last else x.shape[2:], window, params)
+    found = convolved.conv(target, x, w, patches.counts, params)
+    if found is not None:
+        return found
     size = patches.size * channels * patches.groups * x.dtype.itemsize
     if size > MOST_BYTES:
         return None
@@ -220,6 +224,9 @@ def _by_panels(
 
 
 def _conv_kernel(target: Target, x: Any, y: Any, window: Sequence[int], **params: Any) -> Any:
+    found = convolved.conv_kernel(target, x, y, window, params)
+    if found is not None:
+        return found
     last = params["channels_last"]
     patches = Patches(x.shape[1:-1] if last else x.shape[2:], window, params)
     batch = x.shape[0]

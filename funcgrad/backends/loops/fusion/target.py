@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +29,7 @@ class ProductPlan(Protocol):
         adds_in_place: what is added to lies where the result does, before the product runs.
         products: of how many it consists.
         work: multiplications.
+        operator: what stands between the operands where the plan is printed.
     """
 
     @property
@@ -41,6 +43,50 @@ class ProductPlan(Protocol):
 
     @property
     def work(self) -> int: ...
+
+    @property
+    def operator(self) -> str: ...
+
+
+class ConvolutionPlan(ProductPlan, Protocol):
+    """How a target computes a convolution.
+
+    Attributes:
+        shape: of what it makes.
+        tiled: whether it takes, or makes, the kernel in Winograd's domain.
+        room: the bytes that it needs in between.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def tiled(self) -> bool: ...
+
+    @property
+    def room(self) -> int: ...
+
+
+class ConvolutionForm(NamedTuple):
+    """A convolution in two dimensions, of one group, with channels behind.
+
+    Attributes:
+        x, made: the shapes of inputs and results.
+        by_kernel: whether its derivative by the kernel is wanted.
+    """
+
+    x: tuple[int, ...]
+    made: tuple[int, ...]
+    window: tuple[int, int]
+    strides: tuple[int, int]
+    padding: tuple[tuple[int, int], tuple[int, int]]
+    dilation: tuple[int, int]
+    by_kernel: bool = False
+
+    @property
+    def work(self) -> int:
+        """Multiplications."""
+        return prod(self.made) * prod(self.window) * self.x[-1]
 
 
 class Target(NamedTuple):
@@ -57,6 +103,7 @@ class Target(NamedTuple):
             whether something is added: `product(x, y, dtype, scale, adds)`.
         panel: how many columns its own code takes at a time of products of a matrix of so many
             rows and columns, `panel(dtype, rows, inner)`; 0 where it leaves such to a library.
+        convolution: how it computes a convolution; None for one that is left to products.
     """
 
     name: str
@@ -67,3 +114,4 @@ class Target(NamedTuple):
     can_multiply: Callable[[Eqn], bool]
     product: Callable[[View, View, np.dtype, float, bool], ProductPlan]
     panel: Callable[[np.dtype, int, int], int]
+    convolution: Callable[[ConvolutionForm, np.dtype], ConvolutionPlan | None]

@@ -78,12 +78,13 @@ class RunTogether(Record):
 
 
 class MatrixProduct(Record):
-    """`result = scale * x @ y`, added to `source` where there is one.
+    """`result = scale * x @ y`, added to `source` where there is one; or a convolution.
 
     Attributes:
         x, y: matrices, or stacks of them that broadcast; each with unit stride along one of the
             last two axes, and of the result's dtype.
         how: the target's own plan.
+        room: what it computes in between.
     """
 
     x: View
@@ -92,6 +93,7 @@ class MatrixProduct(Record):
     scale: float
     source: View | None
     how: ProductPlan
+    room: Buffer | None = None
 
     @property
     def reads(self) -> Buffers:
@@ -100,7 +102,7 @@ class MatrixProduct(Record):
 
     @property
     def writes(self) -> Buffers:
-        return [self.result]
+        return [self.result] if self.room is None else [self.result, self.room]
 
 
 class ProductAndKernel(Record):

@@ -143,7 +143,7 @@ class _Printer:
         scale = "" if step.scale == 1 else f"{step.scale:g} * "
         source = "" if step.source is None else f"{self.view(step.source)} + "
         pieces = "" if rows is None else f", pieces of {rows.chunk} of {rows.count} rows"
-        operands = f"{self.view(step.x)} @ {self.view(step.y)}"
+        operands = f"{self.view(step.x)} {step.how.operator} {self.view(step.y)}"
         return f"{self.name(step.result)} = {source}{scale}{operands}{pieces}"
 
 

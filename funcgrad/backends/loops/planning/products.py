@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from funcgrad.backends.loops.fusion.target import ConvolutionPlan
 from funcgrad.backends.loops.nests.buffers import Buffer
 from funcgrad.backends.loops.nests.views import View, contiguous, row_major
 from funcgrad.backends.loops.planning.builder import Builder
@@ -86,7 +87,16 @@ def leading(view: View) -> tuple[int, bool] | None:
     return None
 
 
+def _convolved(builder: Builder, eqn: Eqn) -> None:
+    x, kernel = (builder.contiguous_copy(builder.resolve(atom)) for atom in eqn.ins)
+    how: ConvolutionPlan = eqn.params["how"]
+    room = Buffer(np.dtype(np.uint8), how.room)
+    result = builder.result(eqn.outs[0])
+    builder.steps.append(MatrixProduct(x, kernel, result, 1.0, None, how, room))
+
+
 RULES: dict[str, Callable[[Builder, Eqn], None]] = {
     "matmul": _matmul,
     "add_product": _add_product,
+    "convolved": _convolved,
 }

@@ -1,0 +1,265 @@
+"""Convolutions with channels behind, by the library's products of what lies in the cache.
+
+    void fg_winograd_float(ptr x, ptr u, ptr y, ptr room, ptr sizes, ptr gemm, i64 begin, i64 end)
+    void fg_winograd_kernel_float(ptr x, ptr y, ptr u, ...)
+    void fg_patches_float(ptr x, ptr w, ptr y, ...)
+    void fg_patches_kernel_float(ptr x, ptr y, ptr w, ...)
+
+compute pieces of a convolution, or of its derivative by the kernel, on one thread each. A 3x3 kernel
+goes through Winograd's domain, F(4x4, 3x3): 36 multiplications for a tile of 16 results, which
+otherwise take 144. There the results are less exact by an order of magnitude, which
+`config.winograd` tells in figures. Others are products of patches. The pieces depend on the shapes
+alone; what derivatives by kernels are sums of lies in parts, so that these don't either depend on
+the number of threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache, partial
+from math import prod
+
+import numpy as np
+
+from funcgrad.backends.llvm.ir.frame import Frame
+from funcgrad.backends.llvm.ir.writer import DRIVER, Module, Value, Writer
+from funcgrad.backends.llvm.products import blas, gemm
+from funcgrad.backends.llvm.products.patches_code import SIZES
+from funcgrad.backends.llvm.products.room import HEAD_BYTES
+from funcgrad.backends.llvm.products.tile_shapes import BYTES, available, lanes
+from funcgrad.backends.llvm.products.winograd_code import (
+    FORWARD_SIZES,
+    KERNEL_SIZES,
+    SIDE,
+    SPAN,
+)
+from funcgrad.backends.llvm.runtime import cache as disk
+from funcgrad.backends.llvm.runtime import contents, engine
+from funcgrad.backends.loops.fusion.target import ConvolutionForm, RowPieces
+from funcgrad.backends.loops.planning.plan import MatrixProduct
+from funcgrad.config import config
+from funcgrad.records import NamedTuple
+
+PARTS = ("winograd", "winograd_kernel", "patches", "patches_kernel")
+# Convolutions of fewer multiplications are left to kernels.
+LEAST_WORK = 1 << 16
+# The tiles of a piece, and the numbers in its patches; there must be pieces for all threads.
+TILES, PATCH_BYTES, FEW_PIECES = 64, 256 << 10, 8
+# What a piece of a derivative by the kernel takes of the channels, and so many parts of the sum.
+IN_PART, OUT_PART, MOST_PARTS = 64, 128, 8
+# Planes lie apart by a little more than their length: where that is a power of two, all would
+# meet in one place of the first cache.
+APART = 16
+# So many threads may be at work in one convolution at a time.
+MOST_SLOTS = 64
+# Multiplications through Winograd's domain, of those of the convolution itself, edges included.
+WORTH = 0.5
+
+
+class Convolution(NamedTuple):
+    """How a convolution is computed.
+
+    Attributes:
+        part: the function of a piece.
+        numbers: what it takes as its sizes.
+        shape: of the result. Of derivatives by kernels: parts, then the kernel, in Winograd's
+            domain where `tiled`.
+        rows: of a result whose pieces are whole rows of channels.
+        work: multiplications.
+    """
+
+    part: str
+    ty: str
+    numbers: tuple[int, ...]
+    shape: tuple[int, ...]
+    pieces: int
+    rows: RowPieces | None
+    work: int
+
+    adds_in_place = False
+    products = 1
+
+    @property
+    def tiled(self) -> bool:
+        return self.part.startswith("winograd")
+
+    @property
+    def operator(self) -> str:
+        return f"*{self.part}*"
+
+    @property
+    def room(self) -> int:
+        """The bytes that its threads need in between."""
+        slots, slot = self.numbers[:2]
+        return HEAD_BYTES + slots * slot
+
+    @property
+    def symbol(self) -> str:
+        return f"fg_{self.part}_{self.ty}"
+
+
+# --- decisions ------------------------------------------------------------------------
+
+
+def convolution(form: ConvolutionForm, dtype: np.dtype) -> Convolution | None:
+    """How a convolution is computed, or its derivative by the kernel; None if not here."""
+    found = blas.find()
+    if found is None or found.set_threads is None or not available():
+        return None
+    largest = max(*form.x, *form.made, prod(form.window) * form.x[-1])
+    if form.work < LEAST_WORK or largest > found.limit:
+        return None
+    ty = "float" if dtype.itemsize == 4 else "double"
+    how = _by_tiles(form, ty) if _suits_tiles(form, ty) else _by_patches(form, ty)
+    engine.compile_soon(_source(how.symbol))
+    return how
+
+
+def _suits_tiles(form: ConvolutionForm, ty: str) -> bool:
+    if not config.winograd or ty != "float" or form.window != (3, 3):
+        return False
+    if {*form.strides, *form.dilation} != {1}:
+        return False
+    if form.x[-1] % lanes(ty) or form.made[-1] % lanes(ty):
+        return False
+    tall, wide = (-(-n // SIDE) for n in form.made[1:3])
+    used = tall * wide * SPAN**2 / (9 * form.made[1] * form.made[2])
+    return used <= WORTH
+
+
+def _slots(pieces: int, nbytes: int) -> tuple[int, int]:
+    return min(pieces, MOST_SLOTS), -(-nbytes // 64) * 64
+
+
+def _by_tiles(form: ConvolutionForm, ty: str) -> Convolution:
+    (n, h, w, c), (_, oh, ow, k) = form.x, form.made
+    tall, wide = -(-oh // SIDE), -(-ow // SIDE)
+    rows, size = n * tall, BYTES[ty]
+    high = max(min(TILES // wide, -(-rows // FEW_PIECES)), 1)
+    tops = [before for before, _ in form.padding]
+
+    def planes(c: int, k: int) -> tuple[int, int, int]:
+        """The lengths of planes, and the bytes of all."""
+        v, m = high * wide * c + APART, high * wide * k + APART
+        return v, m, size * SPAN**2 * (v + m)
+
+    if not form.by_kernel:
+        pieces = -(-rows // high)
+        v, m, nbytes = planes(c, k)
+        slots = _slots(pieces, nbytes + size * (c + k))
+        numbers = (*slots, rows, high, tall, wide, h, w, c, oh, ow, k, *tops, v, m)
+        assert len(numbers) == len(FORWARD_SIZES)
+        whole = oh % SIDE == 0
+        kept = RowPieces(n * oh * ow, high * SIDE * ow) if whole and pieces > 1 else None
+        return Convolution("winograd", ty, numbers, form.made, pieces, kept, form.work // 4)
+    c_part, k_part = min(c, IN_PART), min(k, OUT_PART)
+    across = -(-c // c_part) * -(-k // k_part)
+    part = _part(rows, across, high)
+    parts = -(-rows // part)
+    v, m, nbytes = planes(c_part, k_part)
+    slots = _slots(parts * across, nbytes + size * max(c, k))
+    numbers = (
+        *slots, rows, high, tall, wide, h, w, c, oh, ow, k, *tops, v, m, part, c_part, k_part,
+    )  # fmt: skip
+    assert len(numbers) == len(KERNEL_SIZES)
+    shape = (parts, SPAN**2, c, k)
+    pieces = parts * across
+    return Convolution("winograd_kernel", ty, numbers, shape, pieces, None, form.work // 4)
+
+
+def _part(rows: int, across: int, high: int) -> int:
+    """How many rows a part of a sum has, where there are already so many pieces."""
+    parts = max(min(-(-FEW_PIECES // across), MOST_PARTS), 1)
+    blocks = -(-rows // high)
+    return -(-blocks // parts) * high
+
+
+def _by_patches(form: ConvolutionForm, ty: str) -> Convolution:
+    (n, h, w, c), (_, oh, ow, k) = form.x, form.made
+    depth, rows = prod(form.window) * c, n * oh * ow
+    high = max(min(PATCH_BYTES // (depth * BYTES[ty]), -(-rows // FEW_PIECES)), 1)
+    tops = [before for before, _ in form.padding]
+    part = _part(rows, 1, high) if form.by_kernel else rows
+    pieces = -(-rows // (part if form.by_kernel else high))
+    numbers = (
+        *_slots(pieces, high * depth * BYTES[ty]), rows, high, oh, ow, h, w, c, k, *form.window,
+        *form.strides, *form.dilation, *tops, part,
+    )  # fmt: skip
+    assert len(numbers) == len(SIZES)
+    if form.by_kernel:
+        shape = (pieces, depth, k)
+        return Convolution("patches_kernel", ty, numbers, shape, pieces, None, form.work)
+    kept = RowPieces(rows, high) if pieces > 1 else None
+    return Convolution("patches", ty, numbers, form.made, pieces, kept, form.work)
+
+
+# --- code -----------------------------------------------------------------------------
+
+
+def register() -> None:
+    """Name the functions for IR; each is compiled when the first program names it."""
+    for part in PARTS:
+        for ty in BYTES:
+            name = f"fg_{part}_{ty}"
+            engine.register_later(name, partial(_load, name))
+
+
+@cache
+def _load(symbol: str) -> int:
+    code = engine.compile_source(_source(symbol))
+    # It serves programs until the process ends.
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
+    return code.address(symbol)
+
+
+def _source(symbol: str) -> engine.Source:
+    part, _, ty = symbol.removeprefix("fg_").rpartition("_")
+
+    def modules() -> list[engine.Part]:
+        from funcgrad.backends.llvm.products import patches_code, winograd_code
+
+        code = winograd_code if part.startswith("winograd") else patches_code
+        return [engine.Part(code.text(part, symbol, ty))]
+
+    return engine.Source(disk.key(symbol, str(contents.compiler())), modules)
+
+
+def arguments(frame: Frame, step: MatrixProduct) -> list[Value]:
+    """What the function of a convolution's pieces takes; nobody is at work yet."""
+    assert step.room is not None
+    room = frame.address(step.room)
+    frame.w.store(frame.w.const(0, "i64"), room)
+    return [*(gemm.start(frame, v) for v in (step.x, step.y)), frame.address(step.result), room]
+
+
+def sharing(how: Convolution) -> gemm.Sharing:
+    return gemm.Sharing(how.pieces, 1, "fg_products")
+
+
+def define(module: Module, how: Convolution) -> str:
+    """The name of the function of a range of pieces; equal ones are written once."""
+    numbers = ".".join(map(str, how.numbers))
+    name = f"{how.part}.{how.ty}.{numbers}"
+    if name not in module.functions:
+        module.define(name, _text(module, name, how))
+    return name
+
+
+def _text(module: Module, name: str, how: Convolution) -> str:
+    w, args = Writer(module), Value("%args", "ptr")
+    bases = [w.load(w.offset(args, "ptr", w.const(k, "i64")), "ptr").ref for k in range(4)]
+    sizes = f"sizes.{name}"
+    words = ", ".join(f"i64 {n}" for n in how.numbers)
+    module.define(sizes, f"@{sizes} = internal constant [{len(how.numbers)} x i64] [{words}]")
+    library = "fg_sgemm" if how.ty == "float" else "fg_dgemm"
+    gemm.declare(module, library, how.ty)
+    module.declare(
+        how.symbol, f"declare void @{how.symbol}(ptr, ptr, ptr, ptr, ptr, ptr, i64, i64)"
+    )
+    pointers = ", ".join(f"ptr {ref}" for ref in bases)
+    w.line(
+        f"call void @{how.symbol}({pointers}, ptr @{sizes}, ptr @{library}, i64 %begin, i64 %end)"
+    )
+    w.line("ret void")
+    head = f"define internal void @{name}(ptr %args, i64 %begin, i64 %end) {DRIVER} {{"
+    return "\n".join([head, "entry:", *w.lines, "}"])
