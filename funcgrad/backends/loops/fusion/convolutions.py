@@ -24,6 +24,8 @@ from funcgrad.transforms.control_flow import scan
 
 # Of the patches that lie in memory at a time: what the caches hold, and more than which none do.
 CACHED_BYTES, MOST_BYTES = 2 << 20, 64 << 20
+# Of a window of so many taps, on single channels, the sum is written out.
+MOST_TAPS = 32
 
 
 class Patches:
@@ -52,6 +54,25 @@ class Patches:
     def size(self) -> int:
         """Elements of an example's patches in one channel."""
         return prod(self.window) * prod(self.counts)
+
+    def taps(self, x: Any) -> list[Any]:
+        """For each tap of the window what it reads, for all places."""
+        if any(map(any, self.padding)):
+            x = np.pad(x, self.along(self.padding))
+        found = []
+        for tap in np.ndindex(*self.window):
+            steps = zip(tap, self.counts, self.strides, self.dilation, strict=True)
+            picks = [slice(k * d, k * d + (n - 1) * s + 1, s) for k, n, s, d in steps]
+            channels = () if self.last else (slice(None),)
+            found.append(x[(slice(None), *channels, *picks)])
+        return found
+
+    def by_tap(self, w: Any) -> list[Any]:
+        """A kernel's numbers for each tap of the window, of one channel each."""
+        if self.last:
+            return [w[(*tap, 0)] for tap in np.ndindex(*self.window)]
+        aside = [None] * self.rank
+        return [w[(slice(None), 0, *tap, *aside)] for tap in np.ndindex(*self.window)]
 
     def along(self, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         """Pairs for the axes of space, as pairs for all axes."""
@@ -160,6 +181,13 @@ def _kernel_parts(w: Any, last: bool) -> tuple[Sequence[int], int, int]:
     return (w[:-2], w[-2], w[-1]) if last else (w[2:], w[1], w[0])
 
 
+def _summed(parts: Sequence[Any]) -> Any:
+    total, *more = parts
+    for part in more:
+        total = total + part
+    return total
+
+
 # --- the three faces ------------------------------------------------------------------
 
 
@@ -170,6 +198,11 @@ def _conv(target: Target, x: Any, w: Any, **params: Any) -> Any:
     found = convolved.conv(target, x, w, patches.counts, params)
     if found is not None:
         return found
+    if channels == 1 < patches.groups and prod(window) <= MOST_TAPS:
+        made = out // patches.groups
+        axis = -1 if last else 1
+        taps = [np.repeat(t, made, axis) if made > 1 else t for t in patches.taps(x)]
+        return _summed([t * v for t, v in zip(taps, patches.by_tap(w), strict=True)])
     size = patches.size * channels * patches.groups * x.dtype.itemsize
     if size > MOST_BYTES:
         return None
@@ -231,6 +264,12 @@ def _conv_kernel(target: Target, x: Any, y: Any, window: Sequence[int], **params
     patches = Patches(x.shape[1:-1] if last else x.shape[2:], window, params)
     batch = x.shape[0]
     channels, out = (x.shape[-1], y.shape[-1]) if last else (x.shape[1], y.shape[1])
+    if 1 < channels == patches.groups == out and prod(window) <= MOST_TAPS:
+        axes = (0, *patches.axes)
+        found = [np.sum(t * y, axes) for t in patches.taps(x)]
+        if last:
+            return np.stack(found).reshape((*window, 1, out))
+        return np.stack(found, -1).reshape((out, 1, *window))
     size = patches.size * channels * x.dtype.itemsize
     if size > MOST_BYTES:
         return None
@@ -274,6 +313,9 @@ def _conv_input(target: Target, y: Any, w: Any, spatial: Sequence[int], **params
     if size > MOST_BYTES:
         return None
     depth, area, channels = prod(window) * seen, prod(counts), seen * groups
+    if last and seen == 1 < out == groups:
+        parts = y[(..., *[None] * rank)] * np.moveaxis(w[..., 0, :], -1, 0)
+        return patches.added(parts, channels)
     if last:
         matrix = np.swapaxes(patches.apart(w, depth), -1, -2)
 
