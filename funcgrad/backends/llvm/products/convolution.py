@@ -181,9 +181,11 @@ def _by_patches(form: ConvolutionForm, ty: str) -> Convolution:
     tops = [before for before, _ in form.padding]
     part = _part(rows, 1, high) if form.by_kernel else rows
     pieces = -(-rows // (part if form.by_kernel else high))
+    # What short lines write beyond their ends.
+    patch = depth + lanes(ty)
     numbers = (
-        *_slots(pieces, high * depth * BYTES[ty]), rows, high, oh, ow, h, w, c, k, *form.window,
-        *form.strides, *form.dilation, *tops, part,
+        *_slots(pieces, high * patch * BYTES[ty]), rows, high, oh, ow, h, w, c, k, *form.window,
+        *form.strides, *form.dilation, *tops, part, patch,
     )  # fmt: skip
     assert len(numbers) == len(SIZES)
     if form.by_kernel:

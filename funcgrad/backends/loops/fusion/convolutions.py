@@ -26,6 +26,7 @@ from funcgrad.transforms.control_flow import scan
 CACHED_BYTES, MOST_BYTES = 2 << 20, 64 << 20
 # Of a window of so many taps, on single channels, the sum is written out.
 MOST_TAPS = 32
+FEW_CHANNELS = 8
 
 
 class Patches:
@@ -195,14 +196,16 @@ def _conv(target: Target, x: Any, w: Any, **params: Any) -> Any:
     last = params["channels_last"]
     window, channels, out = _kernel_parts(w.shape, last)
     patches = Patches(x.shape[1:-1] if last else x.shape[2:], window, params)
-    found = convolved.conv(target, x, w, patches.counts, params)
-    if found is not None:
-        return found
-    if channels == 1 < patches.groups and prod(window) <= MOST_TAPS:
+    single = channels == 1 and prod(window) <= MOST_TAPS
+    few = patches.groups > 1 or out <= FEW_CHANNELS
+    if single and few:
         made = out // patches.groups
         axis = -1 if last else 1
         taps = [np.repeat(t, made, axis) if made > 1 else t for t in patches.taps(x)]
         return _summed([t * v for t, v in zip(taps, patches.by_tap(w), strict=True)])
+    found = convolved.conv(target, x, w, patches.counts, params)
+    if found is not None:
+        return found
     size = patches.size * channels * patches.groups * x.dtype.itemsize
     if size > MOST_BYTES:
         return None
@@ -257,19 +260,20 @@ def _by_panels(
 
 
 def _conv_kernel(target: Target, x: Any, y: Any, window: Sequence[int], **params: Any) -> Any:
-    found = convolved.conv_kernel(target, x, y, window, params)
-    if found is not None:
-        return found
     last = params["channels_last"]
     patches = Patches(x.shape[1:-1] if last else x.shape[2:], window, params)
     batch = x.shape[0]
     channels, out = (x.shape[-1], y.shape[-1]) if last else (x.shape[1], y.shape[1])
-    if 1 < channels == patches.groups == out and prod(window) <= MOST_TAPS:
+    few = channels > 1 or out <= FEW_CHANNELS
+    if few and channels == patches.groups and channels in (1, out) and prod(window) <= MOST_TAPS:
         axes = (0, *patches.axes)
         found = [np.sum(t * y, axes) for t in patches.taps(x)]
         if last:
             return np.stack(found).reshape((*window, 1, out))
         return np.stack(found, -1).reshape((out, 1, *window))
+    found = convolved.conv_kernel(target, x, y, window, params)
+    if found is not None:
+        return found
     size = patches.size * channels * x.dtype.itemsize
     if size > MOST_BYTES:
         return None
