@@ -5,8 +5,8 @@
     void fg_patches_float(ptr x, ptr w, ptr y, ...)
     void fg_patches_kernel_float(ptr x, ptr y, ptr w, ...)
 
-compute pieces of a convolution, or of its derivative by the kernel, on one thread each. A 3x3 kernel
-goes through Winograd's domain, F(4x4, 3x3): 36 multiplications for a tile of 16 results, which
+compute pieces of a convolution, or of its derivative by the kernel, on one thread each. A 3x3
+kernel goes through Winograd's domain, F(4x4, 3x3): 36 multiplications for a tile of 16 results, which
 otherwise take 144. There the results are less exact by an order of magnitude, which
 `config.winograd` tells in figures. Others are products of patches. The pieces depend on the shapes
 alone; what derivatives by kernels are sums of lies in parts, so that these don't either depend on

@@ -1,0 +1,214 @@
+"""Convolutions in native code: tiles in Winograd's domain, patches gathered in the cache, taps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import funcgrad as fg
+from conftest import HAS_LLVM
+
+pytestmark = pytest.mark.skipif(not HAS_LLVM, reason="llvm")
+Case = dict[str, Any]
+
+
+def case(x: tuple[int, ...], out: int, window: tuple[int, ...], **more: Any) -> Case:
+    """Of inputs with channels behind."""
+    return {"x": x, "out": out, "window": window, "strides": 1, "dilation": 1, **more}
+
+
+TILED = [
+    case((4, 16, 16, 16), 32, (3, 3), padding="same"),
+    case((4, 16, 16, 16), 16, (3, 3), padding="valid"),
+    case((3, 9, 13, 16), 48, (3, 3), padding="same"),
+    case((3, 10, 7, 32), 16, (3, 3), padding=[(2, 0), (0, 2)]),
+    # More rows of tiles than a piece has, and channels that come in several parts.
+    case((2, 12, 300, 16), 16, (3, 3), padding="same"),
+    case((5, 8, 8, 80), 144, (3, 3), padding="same"),
+]
+GATHERED = [
+    case((4, 16, 16, 3), 32, (3, 3), padding="same"),
+    case((4, 17, 15, 5), 7, (5, 3), padding="same", strides=(2, 3)),
+    case((4, 17, 15, 5), 7, (3, 5), padding=[(4, 1), (0, 3)], dilation=(1, 2)),
+    # Lines longer than those which are copied as vectors, and windows wider than the image.
+    case((2, 12, 9, 24), 16, (2, 5), padding="same"),
+    case((6, 11, 2, 9), 8, (3, 5), padding=[(1, 1), (4, 4)]),
+    case((2, 20, 20, 16), 24, (1, 1), padding="valid", strides=2),
+    case((3, 400, 8), 16, (5,), padding="same", strides=2),
+]
+TAPS = [
+    case((2, 9, 11, 24), 24, (3, 3), padding="same", groups=24),
+    case((2, 9, 11, 24), 48, (3, 3), padding="same", groups=24, strides=2),
+    case((2, 9, 11, 24), 24, (3, 3), padding="same", groups=24, strides=2),
+    case((4, 30, 8), 8, (4,), padding="valid", groups=8, dilation=2),
+    case((4, 28, 28, 1), 6, (5, 5), padding="same"),
+]
+LAYOUTS = {True: {3: "NWC", 4: "NHWC"}, False: {3: "NCW", 4: "NCHW"}}
+
+
+@pytest.fixture
+def direct() -> Iterator[None]:
+    fg.config.winograd = False
+    yield
+    fg.config.winograd = True
+
+
+def of(case: Case, dtype: Any, last: bool, seed: int = 0) -> tuple[Any, np.ndarray, np.ndarray]:
+    """A convolution, inputs and kernel."""
+    rng = np.random.default_rng(seed)
+    shape, groups = case["x"], case.get("groups", 1)
+    x = rng.normal(size=shape)
+    seen = shape[-1] // groups
+    w = rng.normal(size=(*case["window"], seen, case["out"])) / np.sqrt(seen * 9)
+    if not last:
+        x, w = np.moveaxis(x, -1, 1), np.moveaxis(w, (-1, -2), (0, 1))
+    layout = LAYOUTS[last][len(shape)]
+    names = ("strides", "padding", "dilation")
+    options = {name: case[name] for name in names}
+
+    def function(x: Any, w: Any) -> Any:
+        return fg.conv(x, w, groups=groups, layout=layout, **options)
+
+    return function, np.ascontiguousarray(x, dtype), np.ascontiguousarray(w, dtype)
+
+
+def faces(function: Any) -> Any:
+    """The convolution and its derivatives, of inputs, kernel and cotangent."""
+
+    def both(x: Any, w: Any, c: Any) -> Any:
+        y, pull = fg.vjp(function, x, w)
+        return y, *pull(c)
+
+    return both
+
+
+def compare(case: Case, dtype: Any, last: bool, tolerance: float) -> None:
+    function, x, w = of(case, dtype, last)
+    exact = faces(function)
+    wide = x.astype(np.float64), w.astype(np.float64)
+    c = np.random.default_rng(1).normal(size=function(*wide).shape).astype(dtype)
+    expected = exact(*wide, c.astype(np.float64))
+    found = fg.jit(exact, backend="llvm")(x, w, c)
+    for a, b in zip(found, expected, strict=True):
+        assert a.dtype == dtype
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max())
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("case", [*TILED, *GATHERED, *TAPS], ids=str)
+def test_single_precision(case, last):
+    compare(case, np.float32, last, 2e-5)
+
+
+@pytest.mark.parametrize("last", [True, False])
+@pytest.mark.parametrize("case", [*TILED[:2], *GATHERED, *TAPS[:2]], ids=str)
+def test_double_precision(case, last):
+    compare(case, np.float64, last, 1e-12)
+
+
+@pytest.mark.parametrize("case", TILED, ids=str)
+def test_without_winograd_single_precision_is_kept(case, direct):
+    compare(case, np.float32, True, 3e-6)
+
+
+def plan_of(function: Any, *arguments: Any) -> str:
+    return str(fg.jit(function, backend="llvm").lower(*arguments).plan)
+
+
+def test_what_is_computed_how():
+    function, x, w = of(TILED[0], np.float32, True)
+    c = function(x, w)
+    text = plan_of(faces(function), x, w, c)
+    assert text.count("*winograd*") == 2
+    assert text.count("*winograd_kernel*") == 1
+    function, x, w = of(GATHERED[0], np.float32, True)
+    text = plan_of(faces(function), x, w, function(x, w))
+    assert "*patches*" in text
+    assert "*patches_kernel*" in text
+    # Doubles, strides and lengths that vectors do not fill.
+    for other in (of(TILED[0], np.float64, True), of(GATHERED[1], np.float32, True)):
+        function, *arrays = other
+        assert "winograd" not in plan_of(function, *arrays)
+
+
+def test_the_setting_counts_when_a_function_is_compiled(direct):
+    function, x, w = of(TILED[0], np.float32, True)
+    exact = function(x.astype(np.float64), w.astype(np.float64))
+    slow = fg.jit(function, backend="llvm")(x, w)
+    fg.config.winograd = True
+    fast = fg.jit(function, backend="llvm")(x, w)
+    assert "winograd" in plan_of(function, x, w)
+    assert not np.array_equal(slow, fast)
+    errors = [np.abs(y - exact).max() / np.abs(exact).max() for y in (slow, fast)]
+    assert errors[0] < 5e-7 < errors[1] < 2e-5
+
+
+def test_bias_and_activation_follow_each_piece():
+    function, x, w = of(TILED[0], np.float32, True)
+    b = np.random.default_rng(2).normal(size=w.shape[-1]).astype(np.float32)
+
+    def layer(x: Any, w: Any, b: Any) -> Any:
+        return np.maximum(function(x, w) + b, 0)
+
+    text = plan_of(layer, x, w, b)
+    (line,) = [line for line in text.splitlines() if "*winograd*" in line]
+    assert ", then " in line
+    np.testing.assert_allclose(
+        fg.jit(layer, backend="llvm")(x, w, b), layer(x, w, b), rtol=0, atol=2e-5
+    )
+
+
+@pytest.mark.parametrize("case", [TILED[4], TILED[5], GATHERED[0], GATHERED[1]], ids=str)
+def test_the_number_of_threads_changes_no_bit(case):
+    function, x, w = of(case, np.float32, True)
+    run = fg.jit(faces(function), backend="llvm")
+    c = np.random.default_rng(1).normal(size=function(x, w).shape).astype(np.float32)
+    before, found = fg.config.num_threads, []
+    try:
+        for threads in (1, 2, 7):
+            fg.config.num_threads = threads
+            found += [run(x, w, c) for _ in range(3)]
+    finally:
+        fg.config.num_threads = before
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            assert np.array_equal(a, b)
+
+
+def test_edges_are_zeros_whatever_lies_beside_an_image():
+    """Images beside one full of NaN, which must not be read over an edge."""
+    for each in (TILED[0], TILED[2], GATHERED[0], GATHERED[2], GATHERED[4]):
+        function, x, w = of(each, np.float32, True)
+        clean = fg.jit(function, backend="llvm")(x, w)
+        x[1] = np.nan
+        found = fg.jit(function, backend="llvm")(x, w)
+        assert np.isnan(found[1]).any()
+        assert np.array_equal(np.delete(found, 1, 0), np.delete(clean, 1, 0))
+
+
+def test_second_derivatives_and_batches_of_kernels():
+    function, x, w = of(TILED[1], np.float32, True)
+
+    def loss(x: Any, w: Any) -> Any:
+        return np.sum(np.sin(function(x, w)))
+
+    def twice(x: Any, w: Any) -> Any:
+        return fg.grad(lambda w: np.sum(fg.grad(loss)(x, w) ** 2))(w)
+
+    expected = twice(x.astype(np.float64), w.astype(np.float64))
+    found = fg.jit(twice, backend="llvm")(x, w)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    kernels = np.stack([w, -2 * w])
+    many = fg.jit(fg.vmap(function, in_axes=(None, 0)), backend="llvm")(x, kernels)
+    np.testing.assert_allclose(many, fg.vmap(function, in_axes=(None, 0))(x, kernels), atol=1e-4)
+
+
+def test_the_numpy_backend_is_untouched(direct):
+    function, x, w = of(TILED[0], np.float32, True)
+    slow = fg.jit(function, backend="numpy")(x, w)
+    fg.config.winograd = True
+    assert np.array_equal(slow, fg.jit(function, backend="numpy")(x, w))
