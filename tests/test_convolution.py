@@ -427,7 +427,9 @@ def test_compiled_convolutions_are_products(
     grads = fg.jit(fg.value_and_grad(loss, (0, 1)), backend="llvm")
     steps = str(grads.lower(x, w).plan).split("\n}")[0]
     assert "call" not in steps
-    assert steps.count("scan 3 rounds") == (3 if room == 1 else 0)
+    # On single channels the convolution itself is a sum over taps.
+    loops = 3 - (seen == 1)
+    assert steps.count("scan 3 rounds") == (loops if room == 1 else 0)
     expected = fg.value_and_grad(loss, (0, 1))(x, w)
     for f, e in zip(fg.tree.leaves(grads(x, w)), fg.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(f, e, 1e-4, 1e-4)
