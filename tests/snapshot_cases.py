@@ -293,6 +293,7 @@ class FixedProduct(NamedTuple):
     adds_in_place: bool
     products: int
     work: int
+    operator: str = "@"
 
 
 def fixed_product(x: View, y: View, dtype: np.dtype, scale: float, adds: bool) -> FixedProduct:
@@ -306,7 +307,9 @@ def plan_of(function: Callable[..., Any], *args: Any, donated: tuple[int, ...] =
     """A function's plan for a processor in general."""
     from funcgrad.backends.llvm.program.target import TARGET
 
-    target = TARGET._replace(product=fixed_product, can_multiply=lambda eqn: True)
+    target = TARGET._replace(
+        product=fixed_product, can_multiply=lambda eqn: True, convolution=lambda form, dtype: None
+    )
     graph = prepare(fg.jit(function).lower(*args).graph)
     return str(plan_program(planned_graph(graph, target), target, Lines(graph), donated))
 
