@@ -6,11 +6,10 @@
     void fg_patches_kernel_float(ptr x, ptr y, ptr w, ...)
 
 compute pieces of a convolution, or of its derivative by the kernel, on one thread each. A 3x3
-kernel goes through Winograd's domain, F(4x4, 3x3): 36 multiplications for a tile of 16 results, which
-otherwise take 144. There the results are less exact by an order of magnitude, which
-`config.winograd` tells in figures. Others are products of patches. The pieces depend on the shapes
-alone; what derivatives by kernels are sums of lies in parts, so that these don't either depend on
-the number of threads.
+kernel goes through Winograd's domain, F(4x4, 3x3): 36 multiplications for a tile of 16 results,
+which otherwise take 144; what that costs in precision `config.winograd` tells. Others are products
+of patches. The pieces depend on the shapes alone. Derivatives by kernels are sums of parts, so that
+these don't depend on the number of threads either.
 """
 
 from __future__ import annotations
