@@ -12,10 +12,10 @@ pathlib.Path("build/docs").mkdir(parents=True, exist_ok=True)
 plt.rcParams.update(plt.rcParamsDefault | {"svg.hashsalt": "funcgrad", "figure.dpi": 72})
 
 
-def show(description):
-    """Puts the current figure into the page."""
-    buffer = io.BytesIO()
-    plt.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+def show(description, figure=None):
+    """Puts a figure, by default pyplot's current one, into the page."""
+    buffer, figure = io.BytesIO(), figure or plt.gcf()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close("all")
     data = base64.b64encode(buffer.getvalue()).decode()
     # `print` is the page's, which is another for each block.
