@@ -10,7 +10,7 @@ import funcgrad as fg
 import funcgrad_nn as nn
 from _markdown import ROOT
 
-PAGES = sorted((ROOT / "docs" / "reference").glob("*.md"))
+PAGES = sorted((ROOT / "docs" / "reference").rglob("*.md"))
 DOCUMENTED = {
     name
     for page in PAGES
