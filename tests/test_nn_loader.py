@@ -27,6 +27,7 @@ from funcgrad_nn.data import (
     TransformedDataset,
     WeightedSampler,
 )
+from funcgrad_nn.data.samplers import came_before
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (30, 12, 12, 3), dtype=np.uint8)
@@ -90,6 +91,37 @@ def test_augmented_samples_depend_on_seed_epoch_and_index_alone(kind, options):
         images = by_index(loader)
         for index in ids:
             np.testing.assert_array_equal(images[index], AUGMENT(keys[index], IMAGES[index]))
+
+
+@pytest.mark.parametrize("options", [{}, {"num_workers": 3}, {"num_workers": 2, "prefetch": 5}])
+def test_samples_that_are_drawn_again_have_keys_of_their_own(options):
+    dataset = TransformedDataset(ArrayDataset(IMAGES, np.arange(30)), AUGMENT)
+    order = [4, 7, 4, 4, 0, 7]
+    expected = [
+        AUGMENT(T.sample_keys(5, 2, index, order[:place].count(index)), IMAGES[index])
+        for place, index in enumerate(order)
+    ]
+    assert not np.array_equal(expected[0], expected[2])
+    for batch_size in (1, 4, 6):
+        loader = DataLoader(dataset, batch_size, seed=5, sampler=order, **options)
+        batches = list(loader.batches(2))
+        same(np.concatenate([images for images, _ in batches]), np.stack(expected))
+    # The first time a sample comes, its key is that of an epoch where each comes once.
+    np.testing.assert_array_equal(T.sample_keys(5, 2, 4, 0), T.sample_keys(5, 2, 4))
+    # Epochs that are gone on with have the same keys.
+    loader = DataLoader(dataset, 2, seed=5, sampler=order)
+    for images, _ in loader.at(loader.state | {"epoch": 2, "batch": 1}):
+        same(images, np.stack(expected[2:4]))
+        break
+
+
+@pytest.mark.parametrize("count", [1, 5, 200])
+def test_how_often_an_index_came_before(count):
+    order = np.random.default_rng(count).integers(0, max(2, count // 3), count)
+    found = came_before(order)
+    expected = [order[:i].tolist().count(index) for i, index in enumerate(order.tolist())]
+    assert (found is None and not any(expected)) or found.tolist() == expected
+    assert came_before(np.array([3, 0, 1])) is None and came_before(np.array([], int)) is None
 
 
 def test_a_sample_alone_is_that_of_the_first_epoch():

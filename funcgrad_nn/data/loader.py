@@ -17,7 +17,7 @@ from funcgrad_nn.transforms.keys import sample_keys
 
 from . import workers as pools
 from .dataset import ArrayDataset, Dataset, Indices, gather, is_random, samples, stack
-from .samplers import FixedSampler, Sampler, shuffled
+from .samplers import FixedSampler, Sampler, came_before, shuffled
 
 # Batches have keys as well; none of a sample's is among them.
 _BATCHES = 2**63
@@ -28,8 +28,9 @@ class DataLoader:
     """The batches of a dataset: ``for batch in DataLoader(dataset, batch_size=64): ...``.
 
     Each ``for`` loop over it is an epoch. The order of a shuffled epoch, and what random transforms
-    do to a sample, follow from the seed, the number of the epoch and the sample's index alone;
-    :meth:`batches` gives any epoch again.
+    do to a sample, follow from the seed, the number of the epoch and the sample's index alone (and,
+    where a sampler draws a sample again, from how often it came before in the epoch, so that it is
+    not twice the same); :meth:`batches` gives any epoch again.
 
     A batch has the structure of a sample, with a new first axis on each leaf, in fresh arrays.
     Datasets with a method ``gather`` (:class:`~funcgrad_nn.ArrayDataset`, and what is made of one)
@@ -235,12 +236,13 @@ class DataLoader:
         pool = pools.process_pool(self.num_workers, self._maker)
         return pools.in_order(pools.made, calls, pool, ahead)
 
-    def _calls(self, epoch: int, first: int) -> Iterator[tuple[int, int, Indices]]:
-        """What each batch is made of: the epoch, its number, the samples."""
-        order = None
+    def _calls(self, epoch: int, first: int) -> Iterator[tuple[int, int, Indices, Indices | None]]:
+        """What each batch is made of: the epoch, its number, the samples, how often they came."""
+        order, repeats, again = None, None, None
         if self.sampler is not None:
             order = np.asarray(self.sampler.order(self.seed, epoch))
             _check_order(order, len(self.dataset))
+            repeats = came_before(order) if is_random(self.dataset) else None
         elif self.shuffle:
             order = shuffled(len(self.dataset), self.seed, epoch)
         count = self._count()
@@ -248,7 +250,9 @@ class DataLoader:
             start = number * self.batch_size
             stop = min(start + self.batch_size, count)
             indices = np.arange(start, stop) if order is None else order[start:stop]
-            yield epoch, number, indices.astype(np.intp, copy=False)
+            if repeats is not None:
+                again = repeats[start:stop].astype(np.intp, copy=False)
+            yield epoch, number, indices.astype(np.intp, copy=False), again
 
     def _streamed(self, epoch: int, first: int) -> Iterator[Any]:
         found = itertools.islice(iter(self.dataset), first * self.batch_size, None)
@@ -274,8 +278,10 @@ class _Maker:
     collate: Callable[[list[Any]], Any] | None
     last: Transform | None
 
-    def __call__(self, epoch: int, number: int, indices: Indices) -> Any:
-        keys = sample_keys(self.seed, epoch, indices) if is_random(self.dataset) else None
+    def __call__(self, epoch: int, number: int, indices: Indices, repeats: Indices | None) -> Any:
+        keys = None
+        if is_random(self.dataset):
+            keys = sample_keys(self.seed, epoch, indices, 0 if repeats is None else repeats)
         if self.collate is not None:
             return self.finished(epoch, number, samples(self.dataset, indices, keys))
         return self._transformed(epoch, number, gather(self.dataset, indices, keys))

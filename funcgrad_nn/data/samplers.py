@@ -44,6 +44,19 @@ def shuffled(count: int, seed: int, epoch: int) -> Indices:
     return order
 
 
+def came_before(order: Indices) -> Indices | None:
+    """How often each index has come before in an order; None if none comes again."""
+    by_index = np.argsort(order, kind="stable")
+    grouped = order[by_index]
+    begins = np.flatnonzero(np.diff(grouped, prepend=-1))
+    if len(begins) == len(order):
+        return None
+    counts = np.arange(len(order)) - np.repeat(begins, np.diff(begins, append=len(order)))
+    repeats = np.empty_like(counts)
+    repeats[by_index] = counts
+    return repeats
+
+
 class FixedSampler:
     """Indices in the order in which they are given, in each epoch.
 
@@ -76,6 +89,8 @@ class FixedSampler:
 
 class WeightedSampler:
     """Samples drawn at random, each in proportion to its weight.
+
+    Random transforms do something else each time that a sample comes.
 
     Args:
         weights: a non-negative number for each sample of the dataset.

@@ -22,13 +22,17 @@ _FIRST, _SECOND = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _27, _30, _31 = np.uint64(27), np.uint64(30), np.uint64(31)
 
 
-def sample_keys(seed: int, epoch: int, indices: ArrayLike) -> NDArray[np.uint32]:
+def sample_keys(
+    seed: int, epoch: int, indices: ArrayLike, repeats: ArrayLike = 0
+) -> NDArray[np.uint32]:
     """The keys of samples: what :class:`~funcgrad_nn.DataLoader` gives to random transforms.
 
     Args:
         seed: the loader's; a non-negative integer.
         epoch: the number of the epoch, from 0.
         indices: of samples in the loader's dataset; integers of shape ``(n,)`` or ``()``.
+        repeats: how often each has come before in the epoch, 0 but where a sampler draws a sample
+            again; integers likewise.
 
     Returns:
         ``uint32[n, 2]`` or ``uint32[2]``.
@@ -40,7 +44,7 @@ def sample_keys(seed: int, epoch: int, indices: ArrayLike) -> NDArray[np.uint32]
     """
     (base,) = np.random.SeedSequence((seed, epoch)).generate_state(1, np.uint64)
     counts = np.asarray(indices).astype(np.uint64)
-    states = folded(folded(np.full(counts.shape, base), counts), 0)
+    states = folded(folded(np.full(counts.shape, base), counts), np.asarray(repeats, np.uint64))
     return as_keys(states)
 
 
