@@ -58,6 +58,18 @@ def test_every_error_shows_failing_and_mended_code() -> None:
 # --- grad and its arguments ------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "name", ["grad", "value_and_grad", "vmap", "jit", "jacfwd", "jacrev", "hessian", "checkpoint"]
+)
+def test_value_instead_of_function(name: str) -> None:
+    transform = getattr(fg, name)
+
+    def wrong() -> None:
+        transform(np.sum(X))
+
+    fails(errors.ArgumentError, wrong, f"{name} takes a function", "float64", f"fg.{name}(loss)")
+
+
 def test_grad_of_what_is_no_scalar() -> None:
     wanted = ("grad needs a function that returns a scalar", "fg.jacrev")
     fails(errors.NonScalarError, lambda: fg.grad(lambda x: x**2)(X), "shape (3,)", *wanted)

@@ -12,7 +12,7 @@ from funcgrad.errors import GradDtypeError, at_line
 from funcgrad.primitives.structural import move_axis
 from funcgrad.transforms.arguments import Argnums, check_differentiable, select_arguments
 from funcgrad.transforms.linearize import linearized, vjp
-from funcgrad.transforms.trace import wraps
+from funcgrad.transforms.trace import check_function, wraps
 from funcgrad.transforms.vmap import vmap
 
 
@@ -179,5 +179,6 @@ def hessian(
         array([[ 6.,  0.],
                [ 0., 12.]])
     """
+    check_function(fun, "hessian")
     inner = jacrev(fun, argnums, has_aux, holomorphic)
     return wraps(fun, "hessian")(jacfwd(inner, argnums, has_aux, holomorphic))

@@ -32,7 +32,7 @@ from funcgrad.transforms.static import (
     names_of_rest,
     with_static,
 )
-from funcgrad.transforms.trace import check_devices, leaf_avals, trace
+from funcgrad.transforms.trace import check_devices, check_function, leaf_avals, trace
 
 _SCALARS = frozenset({float, int, complex, bool})
 
@@ -446,6 +446,7 @@ def jit(
             donate_argnames=donate_argnames,
             backend=backend,
         )
+    check_function(fun, "jit")
     if backend is not None:
         execution.backends.check(backend, "jit")
     static = StaticArguments(fun, static_argnums, static_argnames, "static")

@@ -15,7 +15,7 @@ from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.core.ownership import native, own_arrays
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import Recorder, Tracer, bind, own_value, recorder_of
-from funcgrad.errors import DeviceError, NotAnArrayError
+from funcgrad.errors import ArgumentError, DeviceError, NotAnArrayError, at_line
 from funcgrad.transforms import draws
 
 # Captured arrays from this size on are operands of the equations that hold graphs.
@@ -154,8 +154,19 @@ def bind_known(
     return rec.append(prim, operands, values, params, known)
 
 
+def check_function(fun: Any, name: str) -> None:
+    """`fun` is called only later, far from the line where a value was given instead."""
+    if not callable(fun):
+        raise at_line(
+            ArgumentError,
+            f"{name} takes a function, not its value, a {type(fun).__name__}. Pass the function "
+            f"and call what comes back: fg.{name}(loss)(params), not fg.{name}(loss(params))",
+        )
+
+
 def wraps(fun: Callable[..., Any], name: str) -> Callable[[Any], Any]:
     """Give a wrapper the metadata of what it wraps, and a name that shows both."""
+    check_function(fun, name)
 
     def decorate(wrapper: Any) -> Any:
         functools.update_wrapper(wrapper, fun, updated=())
