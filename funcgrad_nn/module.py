@@ -65,6 +65,7 @@ parameters twice; derivatives add up by themselves:
 
 from __future__ import annotations
 
+import inspect
 import math
 import operator
 from collections.abc import Generator
@@ -208,7 +209,9 @@ class Layer(metaclass=_Sealing):
                 "x) instead, and call the layers in it with their parts of params: "
                 'self.linear(params["linear"], x).'
             )
-        dataclass(eq=False, repr=False)(cls)
+        # Without fields of its own it has its base's `__init__`: to write one takes time.
+        if inspect.get_annotations(cls):
+            dataclass(eq=False, repr=False)(cls)
         tree.register_leaf(cls)
 
     def __setattr__(self, name: str, value: Any) -> None:
