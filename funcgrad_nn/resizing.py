@@ -9,6 +9,7 @@ import numpy as np
 
 from funcgrad.errors import ArgumentError
 
+from ._numbers import as_number
 from ._spatial import Padding, PaddingMode, as_pairs, check_padding_mode, padded
 from .module import Array, Layer, Params, Shape, is_sequence, shape_error
 from .pooling import along_axis
@@ -80,17 +81,16 @@ class Upsample(Layer):
             raise ArgumentError("Upsample: give size or scale_factor, and not both")
         for option, least in (("size", 1), ("scale_factor", 0.0)):
             value: Any = getattr(self, option)
-            parts: list[Any] = list(value) if is_sequence(value) else [value]
-            kinds = (int, np.integer) if option == "size" else (int, float, np.integer, np.floating)
             if value is None:
                 continue
+            parts = [as_number(n) for n in (value if is_sequence(value) else [value])]
+            kinds = int if option == "size" else (int, float)
             if not all(isinstance(n, kinds) and n >= least and n > 0 for n in parts):
                 raise ArgumentError(
                     f"Upsample: {option} must be a positive {'integer' if least else 'number'}, or "
                     f"one for each axis of space, not {value!r}"
                 )
-            if is_sequence(value):
-                setattr(self, option, tuple(value))
+            setattr(self, option, tuple(parts) if is_sequence(value) else parts[0])
         if self.mode not in _RANKS:
             raise ArgumentError(
                 f"Upsample: mode must be one of {', '.join(map(repr, _RANKS))}, not {self.mode!r}"

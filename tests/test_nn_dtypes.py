@@ -372,6 +372,11 @@ def stepped(make, **options):
 
 OPTIONS = {
     "sgd": (lambda o: stepped(nn.sgd, **{"learning_rate": 0.5} | o), "learning_rate", 0.5),
+    "softplus": (lambda o: nn.softplus(X, **o), "beta", 0.5),
+    "rrelu": (lambda o: nn.RReLU(**o).train({}, X, 0)[0], "upper", 0.5),
+    "pad": (lambda o: nn.Pad(1, **o)({}, X[None]), "value", 0.5),
+    "upsample": (lambda o: nn.Upsample(mode="linear", **o)({}, X[None]), "scale_factor", 2.0),
+    "alpha dropout": (lambda o: nn.AlphaDropout(**o).train({}, X, 0)[0], "p", 0.5),
     "leaky_relu": (lambda o: nn.leaky_relu(X, **o), "negative_slope", 0.5),
     "LeakyReLU": (lambda o: nn.LeakyReLU(**o)({}, X), "negative_slope", 0.5),
     "attention": (lambda o: nn.scaled_dot_product_attention(X, X, X, **o), "scale", 0.5),
@@ -474,7 +479,7 @@ def test_every_option_that_is_a_number_is_tried():
         for option in numbers(function)
     }
     tried = {f"{make.__name__}.{option}" for make, _, option in OF_OPTIMIZERS} | {
-        "leaky_relu.negative_slope", "huber.delta",
+        "softplus.beta", "leaky_relu.negative_slope", "huber.delta",
         "LeakyReLU.negative_slope", "cross_entropy.label_smoothing", "smooth_l1.beta",
         "hinge.margin", "hinge_embedding.margin", "margin_ranking.margin", "multi_margin.margin",
         "cosine_embedding.margin", "triplet.margin", "triplet.p", "triplet.eps",
