@@ -23,19 +23,24 @@ def show(description, figure=None):
 
 
 def draw_graph(graph, names):
-    """A box for each equation, behind those whose results it takes; the inputs come first."""
+    """A box for each equation, behind those whose results it takes; inputs before their use."""
     depth, label = {}, {}
     for var, name in zip(graph.inputs, names, strict=True):
         depth[var], label[var] = 0, name
     for eqn in graph.eqns:
         depth[eqn.outs[0]] = 1 + max(depth.get(var, 0) for var in eqn.ins)
         label[eqn.outs[0]] = eqn.prim.name
-    columns = [[v for v in depth if depth[v] == d] for d in range(1 + max(depth.values()))]
+    for var in graph.inputs:
+        depth[var] = min(depth[eqn.outs[0]] for eqn in graph.eqns if var in eqn.ins) - 1
+    columns = [
+        sorted((v for v in depth if depth[v] == d), key=graph.inputs.__contains__)
+        for d in range(1 + max(depth.values()))
+    ]
     place = {v: (d, -i + len(c) / 2) for d, c in enumerate(columns) for i, v in enumerate(c)}
-    plt.figure(figsize=(1.25 * len(columns), 0.75 * max(map(len, columns)) + 0.4))
+    plt.figure(figsize=(1.5 * len(columns), 0.75 * max(map(len, columns)) + 0.4))
     for eqn in graph.eqns:
         for var in set(eqn.ins) & set(place):
-            arrow = {"arrowstyle": "->", "shrinkA": 20, "shrinkB": 20, "color": "0.5"}
+            arrow = {"arrowstyle": "->", "shrinkA": 28, "shrinkB": 28, "color": "0.5"}
             plt.annotate("", place[eqn.outs[0]], place[var], arrowprops=arrow)
     for var, (x, y) in place.items():
         box = {"boxstyle": "round", "fc": "honeydew" if var in graph.inputs else "aliceblue"}
