@@ -121,8 +121,10 @@ class Parameter:
 _ELSEWHERE = {
     "parameters": "they are what model.init(seed, input_shape) returns, a tree of arrays",
     "named_parameters": "nn.named_parameters(params), of what model.init returns",
-    "state_dict": "params is that; nn.save(path, params) writes it",
-    "load_state_dict": "params = nn.load(path, like=params)",
+    "state_dict": "params is that; nn.save(path, params) writes it, and "
+    "nn.torch.to_state_dict(model, params) has PyTorch's names and layouts",
+    "load_state_dict": "params = nn.load(path, like=params), or of PyTorch's "
+    "nn.torch.from_state_dict(model, state)",
     "eval": "model(params, x) is the evaluation, model.train(params, x, key) the training mode",
     "to": "params = fg.device_put(params, device); a layer holds no arrays",
     "cuda": 'params = fg.device_put(params, ("cuda", 0)); a layer holds no arrays',

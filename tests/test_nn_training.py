@@ -455,8 +455,8 @@ def test_calls_as_in_pytorch(call, message):
     ("name", "hint"),
     [
         ("parameters", "what model.init"),
-        ("state_dict", "nn.save"),
-        ("load_state_dict", "nn.load"),
+        ("state_dict", "nn.torch.to_state_dict"),
+        ("load_state_dict", "nn.torch.from_state_dict"),
         ("eval", "is the evaluation"),
         ("to", "fg.device_put"),
         ("zero_grad", "fg.grad returns new gradients"),
