@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad import random
 from funcgrad.errors import ArgumentError, ShapeError
@@ -68,7 +69,7 @@ def scaled_dot_product_attention(
     scores = query @ np.swapaxes(key, -1, -2) * scale
     seen: Any = None
     if causal:
-        seen = np.tri(q[-2], k[-2], dtype=bool)
+        seen = fg.device_put(np.tri(q[-2], k[-2], dtype=bool), scores)
     if mask is not None:
         if mask.dtype == bool:
             seen = mask if seen is None else mask & seen

@@ -94,7 +94,7 @@ class _Recurrent(Layer):
         dtype, x = x.dtype, widen(x)
         directions = self._directions()
         shape = (self.num_layers * len(directions), x.shape[0], self.hidden_size)
-        states = self._states(state, shape, x.dtype)
+        states = self._states(state, shape, x)
         if lengths is not None and np.shape(lengths) != x.shape[:1]:
             raise ShapeError(
                 f"{type(self).__name__}.run: lengths must have shape {x.shape[:1]}, one for each "
@@ -122,7 +122,7 @@ class _Recurrent(Layer):
             driven = driven + params[f"bias_ih{suffix}"]
         # Axes are steps, batch, features; a reversed direction begins with the last step.
         turn: Any = slice(None, None, -1 if suffix.endswith("_reverse") else 1)
-        driven, places = np.swapaxes(driven, 0, 1), fnp.arange(x.shape[1])
+        driven, places = np.swapaxes(driven, 0, 1), fg.device_put(np.arange(x.shape[1]), x)
 
         def step(state: State, given: tuple[Any, Any]) -> tuple[State, Any]:
             now, at = given
@@ -143,9 +143,9 @@ class _Recurrent(Layer):
         """The new state, the hidden part first, from what the step and the state contribute."""
         raise NotImplementedError
 
-    def _states(self, state: Any, shape: Shape, dtype: Any) -> State:
+    def _states(self, state: Any, shape: Shape, x: Any) -> State:
         if state is None:
-            return (fnp.zeros(shape, dtype),) * self.parts
+            return (fg.device_put(np.zeros(shape, x.dtype), x),) * self.parts
         parts: Sequence[Any] = state if is_sequence(state) else (state,)
         if [np.shape(part) for part in parts] != [shape] * self.parts:
             of = "" if self.parts == 1 else f"a tuple of {self.parts} of "

@@ -117,6 +117,31 @@ def test_layers(name: str) -> None:
     on_both(program, params, IMAGES)
 
 
+SEQUENCES = RNG.normal(size=(3, 5, 4)).astype(np.float32)
+OF_SEQUENCES = {
+    "rnn": nn.RNN(4, 3, num_layers=2, bidirectional=True),
+    "lstm": nn.LSTM(4, 3),
+    "gru": nn.GRU(4, 3),
+    "attention": nn.MultiheadAttention(4, 2),
+    "causal attention": nn.MultiheadAttention(4, 2, causal=True),
+    "transformer": nn.TransformerEncoderLayer(4, 2, 8, causal=True),
+}
+
+
+@pytest.mark.parametrize("name", OF_SEQUENCES)
+def test_layers_of_sequences(name: str) -> None:
+    layer = OF_SEQUENCES[name]
+    params = layer.init(random.key(1), SEQUENCES.shape[1:])
+
+    def program(params: Any, x: Any) -> Any:
+        def loss(params: Any) -> Any:
+            return np.sum(layer(params, x) ** 2)
+
+        return layer(params, x), fg.jit(fg.grad(loss))(params)
+
+    on_both(program, params, SEQUENCES)
+
+
 SCORES = RNG.normal(size=(40, CLASSES))
 LOSSES: dict[str, Any] = {
     "cross entropy": (nn.cross_entropy, SCORES, LABELS),
