@@ -15,13 +15,13 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-from benchmarks import functions, mlp, transformer, unrolled
+from benchmarks import cnn, functions, mlp, transformer, unrolled
 from benchmarks.harness import Bar, Result, check_agreement
 
 CACHED = "funcgrad, from the disk cache"
 JAX = "JAX jit"
 CACHED_LIMIT_S = 30e-3
-ROUNDS = {"mlp": 7, "transformer": 3, "unrolled": 3}
+ROUNDS = {"mlp": 7, "transformer": 3, "unrolled": 3, "cnn": 3}
 
 
 def measure_mlp() -> list[Result]:
@@ -51,6 +51,13 @@ def measure_transformer() -> list[Result]:
     samples = _rounds("transformer", NAMES)
     what = f"first call of a jitted stack of {transformer.LAYERS} transformer blocks"
     return _against("funcgrad", what, samples, {JAX: Bar(0.25)})
+
+
+def measure_cnn() -> list[Result]:
+    """A step of training the network for CIFAR-10."""
+    samples = _rounds("cnn", [functions.OURS, CACHED, JAX])
+    what = "first call of the jitted training step of the CNN for CIFAR-10"
+    return _against("funcgrad", what, samples, {JAX: Bar(0.4)})
 
 
 def measure_unrolled() -> list[Result]:
@@ -125,8 +132,9 @@ def _torch(workload: str) -> Callable[[], object]:
 
 
 def _workload(name: str, library: str) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-    if name == "mlp":
-        return getattr(mlp, f"{library}_step")(), (mlp.make_params(), *mlp.make_batch())
+    if name in ("mlp", "cnn"):
+        module = mlp if name == "mlp" else cnn
+        return getattr(module, f"{library}_step")(), (module.make_params(), *module.make_batch())
     if name == "unrolled":
         return getattr(unrolled, f"{library}_function")(), unrolled.make_parameters()
     args = transformer.make_params(), transformer.make_tokens()

@@ -11,7 +11,7 @@ import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat
-from time import perf_counter_ns
+from time import perf_counter_ns, sleep
 from typing import Any
 
 import numpy as np
@@ -43,12 +43,15 @@ class Contender:
 class Plan:
     """How much to measure: ``rounds`` samples, each the best of ``repeats`` loops.
 
-    A loop repeats the call until it takes about ``loop_s`` seconds (0: one call a loop).
+    A loop repeats the call until it takes about ``loop_s`` seconds (0: one call a loop). Where
+    ``pause_s`` is given, each contender has a pause and a call that isn't measured before it: idle
+    threads of the library before it may spin on the other cores for that long.
     """
 
     rounds: int = 31
     repeats: int = 5
     loop_s: float = 2e-3
+    pause_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,9 @@ def interleave(contenders: Sequence[Contender], plan: Plan) -> dict[str, tuple[f
     try:
         for _ in range(plan.rounds):
             for contender, count in turns:
+                if plan.pause_s:
+                    sleep(plan.pause_s)
+                    _time_loop(contender, 1)
                 best = min(_time_loop(contender, count) for _ in range(plan.repeats))
                 samples[contender.name].append(best / count)
                 gc.collect()

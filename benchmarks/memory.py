@@ -1,4 +1,4 @@
-"""Peak memory of training the quickstart's network, each library in a process of its own."""
+"""Peak memory of training two networks, each library in a process of its own."""
 
 from __future__ import annotations
 
@@ -8,46 +8,56 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks import mlp
-from benchmarks.harness import Result
+from benchmarks import cnn, mlp
+from benchmarks.harness import Bar, Result
 
 ROUNDS = 3
-STEPS = 20
+STEPS = {"mlp": 20, "cnn": 3}
+WORKLOADS = {"mlp": mlp.BUILDERS, "cnn": cnn.BUILDERS}
 STATUS = Path("/proc/self/status")
 
 
 def measure() -> list[Result]:
     """How far the resident set grows beyond imports, parameters and batch; and its peak."""
-    growth: dict[str, list[float]] = {name: [] for name in mlp.BUILDERS}
-    peak: dict[str, list[float]] = {name: [] for name in mlp.BUILDERS}
+    return [
+        *_measure("mlp", "MLP", {}),
+        *_measure("cnn", "CNN for CIFAR-10", {"PyTorch": Bar(0.8)}),
+    ]
+
+
+def _measure(workload: str, title: str, bars: dict[str, Bar]) -> list[Result]:
+    names = WORKLOADS[workload]
+    growth: dict[str, list[float]] = {name: [] for name in names}
+    peak: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(ROUNDS):
-        for name in mlp.BUILDERS:
-            command = [sys.executable, "-m", "benchmarks.memory", name]
+        for name in names:
+            command = [sys.executable, "-m", "benchmarks.memory", workload, name]
             found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
             growth[name].append(found["growth"])
             peak[name].append(found["peak"])
     return [
-        *_results("memory that training the MLP adds (peak, resident)", growth),
-        *_results("memory of the whole process that trains the MLP (peak, resident)", peak),
+        *_results(f"memory that training the {title} adds (peak, resident)", growth, {}),
+        *_results(f"memory of the process that trains the {title} (peak, resident)", peak, bars),
     ]
 
 
-def _results(what: str, samples: dict[str, list[float]]) -> list[Result]:
+def _results(what: str, samples: dict[str, list[float]], bars: dict[str, Bar]) -> list[Result]:
     ours = tuple(samples["funcgrad"])
     results = []
     for name, values in samples.items():
         if name != "funcgrad":
             ratios = tuple(a / b for a, b in zip(ours, values, strict=True))
-            results.append(Result(what, name, ours, tuple(values), ratios, unit="MiB"))
+            bar = bars.get(name)
+            results.append(Result(what, name, ours, tuple(values), ratios, bar, unit="MiB"))
     return results
 
 
-def _train(name: str) -> dict[str, float]:
+def _train(workload: str, name: str) -> dict[str, float]:
     """Build one library's contender, train, and say in MiB what that took."""
-    contender = mlp.BUILDERS[name]()
+    contender = WORKLOADS[workload][name]()
     _forget_peak()
     before = _status("VmRSS")
-    for _ in range(STEPS):
+    for _ in range(STEPS[workload]):
         contender.call()
     contender.finish()
     return {
@@ -69,4 +79,4 @@ def _status(field: str) -> float:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_train(sys.argv[1])))
+    print(json.dumps(_train(*sys.argv[1:])))

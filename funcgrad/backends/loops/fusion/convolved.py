@@ -19,6 +19,9 @@ from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import bind
 from funcgrad.errors import GraphError
 
+# Fewer channels in front are not worth moving behind: results are larger than what is gathered.
+FEW_CHANNELS = 4
+
 _ROWS = (
     (1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 / 24, 1 / 12, 1 / 6),
     (1 / 24, -1 / 12, 1 / 6), (0, 0, 1),
@@ -41,11 +44,14 @@ CONVOLVED = Primitive(
 
 
 def _is_ours(x: Any, window: tuple[int, ...], params: dict[str, Any]) -> bool:
+    last = params["channels_last"]
     if params["groups"] != 1 or len(window) > 2:
+        return False
+    if not last and x.shape[1] < FEW_CHANNELS:
         return False
     # A kernel without extent is a product of matrices, which has nothing to gather.
     plain = set(window) == set(params["strides"]) == {1} and not any(map(any, params["padding"]))
-    return params["channels_last"] or not plain
+    return last or not plain
 
 
 def _behind(x: Any, last: bool, rank: int) -> Any:
