@@ -273,7 +273,8 @@ class TracerValueError(FuncgradError, TypeError):
             f"{use} asks for the value of a traced {tracer.aval}, but under {tracer.rec.purpose} "
             "only its shape and dtype are known. For a choice use np.where(c, a, b) or "
             "fg.cond(c, f, g, x); for a loop fg.fori_loop, fg.while_loop or fg.scan; for a setting "
-            "that is no data pass it in static_argnums/static_argnames of fg.jit."
+            "that is no data pass it in static_argnums/static_argnames of fg.jit; to print it, "
+            "return it and print what the call gives."
             f"{at_user_line()}"
         )
 

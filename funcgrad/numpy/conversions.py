@@ -211,7 +211,7 @@ def _format(self: Tracer, spec: str) -> str:
         return format(value, spec)
     except ValueError:
         # A format for numbers.
-        return value
+        return format(concrete_value(self, f'f"{{x:{spec}}}"'), spec)
 
 
 CONVERSIONS: dict[str, Any] = {
