@@ -74,8 +74,7 @@ def train(
 def main(argv: Sequence[str] | None = None) -> None:
     """Train, printing a line for each epoch."""
     parser = argparse.ArgumentParser(description="A convolutional network on CIFAR-10.")
-    parser.add_argument("--root", help="where the data is")
-    parser.add_argument("--download", action="store_true", help="fetch the data where it is not")
+    parser.add_argument("--root", help="where the data is, or is to be downloaded to")
     parser.add_argument("--augmented", action="store_true")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--width", type=int, default=32, help="channels of the first convolution")
@@ -83,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     used = pipelines() if options.augmented else (None, None)
     train_set, test_set = (
-        nn.datasets.cifar10(split, options.root, transform=transform, download=options.download)
+        nn.datasets.cifar10(split, options.root, transform=transform)
         for split, transform in zip(("train", "test"), used, strict=True)
     )
     train(train_set, test_set, options.epochs, options.seed, options.augmented, options.width)

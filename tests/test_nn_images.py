@@ -423,7 +423,7 @@ def test_layouts(tmp_path, small_batches, layout):
     np.testing.assert_array_equal(image, floats[0])
     assert row.argmax() == labels[0]
     with pytest.raises(FileNotFoundError, match="download=True"):
-        cifar10("train", tmp_path)
+        cifar10("train", tmp_path, download=False)
 
 
 def test_published_batches_are_checked(tmp_path, small_batches):
@@ -450,10 +450,10 @@ def test_the_archive_is_downloaded_checked_and_unpacked(
     root = tmp_path / "data"
     if fault:
         with pytest.raises(FileFormatError, match="SHA-256"):
-            cifar10(root=root, download=True)
+            cifar10(root=root)
         assert not root.exists()
         return
-    dataset = cifar10(root=root, download=True, dtype=np.uint8)
+    dataset = cifar10(root=root, dtype=np.uint8)
     np.testing.assert_array_equal(dataset.arrays[0], np.concatenate([PIXELS, PIXELS]))
     kept = sorted(path.name for path in root.rglob("*") if path.is_file())
     assert kept == ["cifar-10-python.tar.gz", "data_batch_1", "data_batch_2", "test_batch"]

@@ -66,7 +66,7 @@ def cifar10(
     dtype: DTypeLike = np.float32,
     transform: Callable[..., Any] | None = None,
     target_transform: Callable[..., Any] | None = None,
-    download: bool = False,
+    download: bool = True,
 ) -> ArrayDataset | TransformedDataset:
     """CIFAR-10: small photographs of animals and vehicles.
 
@@ -74,7 +74,7 @@ def cifar10(
     ``cifar10``: as pickled batches (``cifar-10-batches-py``, whose MD5 is checked, and of which no
     code is run), as binary batches (``cifar-10-batches-bin``), or as images in folders ``train``
     and ``test`` with one for each class (see :class:`~funcgrad_nn.data.ImageFolder`; all are read
-    into memory). With ``download=True`` the pickled batches are fetched where none is found.
+    into memory); else the pickled batches are downloaded.
 
     Source: A. Krizhevsky (2009), *Learning Multiple Layers of Features from Tiny Images*.
 
@@ -96,7 +96,7 @@ def cifar10(
         OSError: the download failed.
         ValueError: there is no such split.
 
-    >>> cifar10("test", np.uint8)  # doctest: +SKIP
+    >>> cifar10("test", dtype=np.uint8)  # doctest: +SKIP
     ArrayDataset((uint8[10000, 32, 32, 3], int64[10000]))
     """
     checked_split(split)
