@@ -24,10 +24,10 @@ TILED = [
     case((4, 16, 16, 16), 32, (3, 3), padding="same"),
     case((4, 16, 16, 16), 16, (3, 3), padding="valid"),
     case((3, 9, 13, 16), 48, (3, 3), padding="same"),
-    case((3, 10, 7, 32), 16, (3, 3), padding=[(2, 0), (0, 2)]),
+    case((6, 10, 7, 32), 16, (3, 3), padding=[(2, 0), (0, 2)]),
     # More rows of tiles than a piece has, and channels that come in several parts.
     case((2, 12, 300, 16), 16, (3, 3), padding="same"),
-    case((5, 8, 8, 80), 144, (3, 3), padding="same"),
+    case((9, 8, 8, 80), 144, (3, 3), padding="same"),
 ]
 GATHERED = [
     case((4, 16, 16, 3), 32, (3, 3), padding="same"),
@@ -111,6 +111,12 @@ def test_double_precision(case, last):
 
 
 @pytest.mark.parametrize("case", TILED, ids=str)
+def test_small_kernels_go_through_winograds_domain(case):
+    function, *arrays = of(case, np.float32, True)
+    assert "winograd" in plan_of(function, *arrays)
+
+
+@pytest.mark.parametrize("case", TILED, ids=str)
 def test_without_winograd_single_precision_is_kept(case, direct):
     compare(case, np.float32, True, 3e-6)
 
@@ -129,8 +135,10 @@ def test_what_is_computed_how():
     text = plan_of(faces(function), x, w, function(x, w))
     assert "*patches*" in text
     assert "*patches_kernel*" in text
-    # Doubles, strides and lengths that vectors do not fill.
-    for other in (of(TILED[0], np.float64, True), of(GATHERED[1], np.float32, True)):
+    # Doubles, strides and lengths that vectors do not fill, few tiles.
+    few = case((1, 16, 16, 64), 64, (3, 3), padding="same")
+    others = (TILED[0], np.float64), (GATHERED[1], np.float32), (few, np.float32)
+    for other in (of(*each, True) for each in others):
         function, *arrays = other
         assert "winograd" not in plan_of(function, *arrays)
 

@@ -53,6 +53,8 @@ APART = 16
 MOST_SLOTS = 64
 # Multiplications through Winograd's domain, of those of the convolution itself, edges included.
 WORTH = 0.5
+# Of fewer tiles the kernel's own way there and back takes longer than what it saves.
+LEAST_TILES = 32
 
 
 class Convolution(NamedTuple):
@@ -123,7 +125,7 @@ def _suits_tiles(form: ConvolutionForm, ty: str) -> bool:
         return False
     tall, wide = (-(-n // SIDE) for n in form.made[1:3])
     used = tall * wide * SPAN**2 / (9 * form.made[1] * form.made[2])
-    return used <= WORTH
+    return used <= WORTH and form.x[0] * tall * wide >= LEAST_TILES
 
 
 def _slots(pieces: int, nbytes: int) -> tuple[int, int]:
