@@ -141,7 +141,7 @@ def test_a_run_killed_between_its_files(tmp_path):
     fitted = fit(1, callbacks=[checkpoint])
     ahead = [*fitted.history, {"loss": 0.0}]
     lines = "".join(f'{{"loss": {scores["loss"]}}}\n' for scores in ahead)
-    (tmp_path / "history.jsonl").write_text(lines)
+    (tmp_path / "history.jsonl").write_text(lines, encoding="utf-8")
     assert len(checkpoint.last(net.init(0, 4), optimizer).history) == 1
 
 

@@ -391,7 +391,7 @@ def run(script: str, folder, **options) -> subprocess.CompletedProcess[str]:
     path = folder / "script.py"
     path.write_text(textwrap.dedent(script), encoding="utf-8")
     return subprocess.run(
-        [sys.executable, str(path)], capture_output=True, text=True, timeout=120, **options
+        [sys.executable, str(path)], capture_output=True, encoding="utf-8", timeout=120, **options
     )
 
 

@@ -59,7 +59,7 @@ def test_public_names_of_modules_are_names_of_the_package():
 
 def run(code: str) -> str:
     result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, timeout=120
     )
     return result.stdout.strip()
 
