@@ -188,7 +188,9 @@ def test_notebooks_show_figures_without_pyplot():
         "import funcgrad_nn as nn, sys; f = nn.plot.confusion([[1]]); "
         "assert 'matplotlib.pyplot' not in sys.modules; print(f._repr_png_()[1:4].decode())"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True
+    )
     assert found.stdout == "PNG\n"
 
 

@@ -225,6 +225,9 @@ def test_in_place_operators_keep_shape_and_dtype(mode: str, left: str) -> None:
     known = []
     for (name, function), (right, y) in itertools.product(IN_PLACE.items(), ARRAYS.items()):
         expected = outcome(function, x.copy(), y)
+        if name == "pow" and not np.can_cast(np.result_type(x, y), x.dtype, "same_kind"):
+            # Before 2.3 NumPy squared integers in place, whatever the exponent's type.
+            expected = TypeError
         # A Python number is a setting of the function; an argument would be an array to jit.
         fixed = type(y) in (float, int)
         f = (lambda x, f=function, y=y: f(x, y)) if fixed else function

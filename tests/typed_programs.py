@@ -174,7 +174,7 @@ class TypedProgram:
         """By the narrowest dtype that a value of the program has."""
         with np.errstate(all="ignore"):
             values = run(self.steps, self.arguments())
-        narrow = {d for _, d in self.inputs} | {str(v.dtype) for v in values}
+        narrow = {d for _, d in self.inputs} | {np.asarray(v).dtype.name for v in values}
         narrow |= {d for d in TOLERANCES if f"as {d}" in repr(self)}
         # Sines of bytes are float16, and so on, also within a body.
         small = {"bool", "int8", "uint8", "float16"}, {"int16", "uint16", "float32"}

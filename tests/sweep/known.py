@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+import numpy as np
+
 from sweep.cases import Case
 
 
@@ -411,13 +413,30 @@ KNOWN = [
     ),
 ]
 
+# What older versions of NumPy do otherwise; ours does as the newest.
+OLDER = [
+    Known(
+        "clip ndarray.clip",
+        "answers",
+        "NumPy raises (OverflowError|TypeError)",
+        "since 2.1 bounds beyond the dtype bind nothing, and each may be left out",
+    ),
+    Known("nonzero ndarray.nonzero", "refuses", "needs axes", "since 2.1 NumPy refuses them too"),
+    Known("insert", "raw", "shape mismatch", "since 2.2 a mask tells where, as in indexing"),
+    Known("remainder", "refuses", "casting rule", "since 2.4 NumPy refuses the float too"),
+    Known("roll", "answers", "NumPy raises", "shifts were not turned into integers"),
+    Known("take", "answers", "u64", "unsigned indices were refused"),
+    Known("take_along_axis", "answers", "argument: 'axis'", "since 2.3 the axis may be left out"),
+]
+
 
 def _compiled(line: Known) -> tuple[re.Pattern[str], set[str], re.Pattern[str]]:
     names = "|".join(re.escape(n).replace(r"\*", ".*") for n in line.names.split())
     return re.compile(names), set(line.kinds.split()), re.compile(line.where)
 
 
-_LINES = [(line, *_compiled(line)) for line in KNOWN]
+_OLD = np.lib.NumpyVersion(np.__version__) < "2.4.0"
+_LINES = [(line, *_compiled(line)) for line in (*KNOWN, *(OLDER if _OLD else ()))]
 
 
 def explain(case: Case, mode: str, difference: str) -> Known | None:
