@@ -33,9 +33,9 @@ class _Config:
             depend on it.
         winograd: whether what is compiled from now on computes convolutions in float32 with 3x3
             kernels and stride 1 in Winograd's domain, which takes a quarter of the
-            multiplications. Errors are then 3e-6 to 1e-5 of the largest value nearby instead of
-            2e-7 to 4e-7, and an infinity or a NaN reaches all results of its tile, up to five
-            places away.
+            multiplications. Errors are then 3e-6 to 1.2e-5 of the largest value nearby instead
+            of 2e-7 to 8e-7; an infinity or a NaN reaches all results of its tile, up to five
+            places away, and so does what is beyond a hundredth of float32's range.
     """
 
     __slots__ = (

@@ -114,7 +114,7 @@ OPERATIONS = [
     Operation("max", 1, lambda x: np.max(x, axis=-1), has_axis),
     Operation("min", 1, lambda x: np.min(x, axis=0), has_axis),
     Operation("any", 1, lambda x: np.any(as_integer(x), axis=-1), has_axis),
-    Operation("count", 1, lambda x: np.count_nonzero(as_integer(x))),
+    Operation("count", 1, lambda x: np.count_nonzero(as_integer(x)) + np.int64(0)),
     Operation("sort", 1, lambda x: np.sort(x, axis=-1), has_axis),
     Operation("argmax", 1, lambda x: np.argmax(as_integer(x), axis=-1), has_axis),
     Operation("argsort", 1, lambda x: np.argsort(as_integer(x), axis=0, kind="stable"), has_axis),

@@ -15,6 +15,7 @@ these don't depend on the number of threads either.
 from __future__ import annotations
 
 import ctypes
+import os
 from functools import cache, partial
 from math import prod
 
@@ -49,8 +50,8 @@ IN_PART, OUT_PART, MOST_PARTS = 64, 128, 8
 # Planes lie apart by a little more than their length: where that is a power of two, all would
 # meet in one place of the first cache.
 APART = 16
-# So many threads may be at work in one convolution at a time.
-MOST_SLOTS = 64
+# So many threads may be at work in one convolution at a time: as a rule all that there are.
+LEAST_SLOTS, MOST_SLOTS = 8, 64
 # Multiplications through Winograd's domain, of those of the convolution itself, edges included.
 WORTH = 0.5
 # Of fewer tiles the kernel's own way there and back takes longer than what it saves.
@@ -129,7 +130,8 @@ def _suits_tiles(form: ConvolutionForm, ty: str) -> bool:
 
 
 def _slots(pieces: int, nbytes: int) -> tuple[int, int]:
-    return min(pieces, MOST_SLOTS), -(-nbytes // 64) * 64
+    most = min(max(os.cpu_count() or 1, LEAST_SLOTS), MOST_SLOTS)
+    return min(pieces, most), -(-nbytes // 64) * 64
 
 
 def _by_tiles(form: ConvolutionForm, ty: str) -> Convolution:
