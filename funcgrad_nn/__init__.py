@@ -244,6 +244,7 @@ if TYPE_CHECKING:
         MaxPool2d as MaxPool2d,
         MaxPool3d as MaxPool3d,
     )
+    from .rebuilding import reinitialize as reinitialize, replace_layer as replace_layer
     from .recurrent import GRU as GRU, LSTM as LSTM, RNN as RNN
     from .resizing import (
         Pad as Pad,
@@ -299,6 +300,7 @@ _NAMES = {
         "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AvgPool1d AvgPool2d AvgPool3d "
         "GlobalAvgPool GlobalMaxPool MaxPool1d MaxPool2d MaxPool3d"
     ),
+    "rebuilding": "reinitialize replace_layer",
     "recurrent": "GRU LSTM RNN",
     "resizing": "Pad PixelShuffle PixelUnshuffle Upsample",
     "serialization": "load save",
