@@ -19,6 +19,8 @@ import numpy as np
 from funcgrad import tree
 from funcgrad.errors import ArgumentError
 
+from .module import Layer
+
 __all__ = ["State", "named_parameters", "num_parameters", "trainable"]
 
 Params = Any
@@ -67,14 +69,29 @@ def is_state(part: Any) -> bool:
     return isinstance(part, State)
 
 
+def expect_parameters(name: str, params: Params) -> None:
+    """Raise ArgumentError where layers are in the place of their parameters."""
+    for leaf in tree.leaves(params):
+        if isinstance(leaf, Layer):
+            model = type(leaf).__name__
+            raise ArgumentError(
+                f"{name} takes parameters, and was given a layer, {model}(...), which holds none. "
+                "Make them, params = model.init(seed, input_shape), and pass params."
+            )
+
+
 def trainable(params: Params) -> Params:
     """The parameters alone: the tree with an empty node for each state.
+
+    Raises:
+        ArgumentError: it is a model, which holds no parameters.
 
     >>> layer = nn.BatchNorm(2)
     >>> params = layer.init(0, 2)
     >>> len(fg.tree.leaves(params)), len(fg.tree.leaves(nn.trainable(params)))
     (4, 2)
     """
+    expect_parameters("trainable", params)
     if not any(map(is_state, tree.leaves(params, is_leaf=is_state))):
         return params
     return tree.map(_without, params, is_leaf=is_state)
@@ -90,6 +107,7 @@ def num_parameters(params: Params) -> int:
     >>> nn.num_parameters(nn.Linear(64, 10).init(0, 64))
     650
     """
+    expect_parameters("num_parameters", params)
     return sum(math.prod(np.shape(leaf)) for leaf in tree.leaves(trainable(params)))
 
 
@@ -104,6 +122,7 @@ def named_parameters(params: Params) -> dict[str, Any]:
     2.bias (2,)
     2.weight (3, 2)
     """
+    expect_parameters("named_parameters", params)
     return dict(named_leaves(trainable(params)))
 
 

@@ -24,7 +24,7 @@ from funcgrad.files import atomic_write, open_to_read
 
 from . import _safetensors
 from ._safetensors import Entry, Reader
-from .parameters import plain
+from .parameters import expect_parameters, plain
 
 Array = NDArray[Any]
 # A node of a tree as JSON: {"value": 3}, {"real": 1.0, "imag": 2.0}, {"array": name, "dtype": ...,
@@ -58,6 +58,7 @@ def save(path: str | os.PathLike[str], params: Any) -> None:
 
     Raises:
         TypeError: a leaf is no array or number, or of a dtype that safetensors lacks.
+        ArgumentError: it is a model, which holds no parameters.
         FileFormatError: the names of the leaves take more than a safetensors header may hold.
         OSError: the file cannot be written.
 
@@ -68,6 +69,7 @@ def save(path: str | os.PathLike[str], params: Any) -> None:
     {'bias': None, 'weight': array([[1., 1., 1.],
            [1., 1., 1.]], dtype=float32)}
     """
+    expect_parameters("save", params)
     names = _tensor_names(params)
     structure = _as_json(_encode(params, (), names))
     tensors = {

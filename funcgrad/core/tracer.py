@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -173,6 +173,7 @@ class Recorder:
         captures: operands of enclosing recordings were met.
         pulls: under `reverse`, what equations kept on the way forward, by the equation's id.
         asks: of a pullback among these must be asked only what is needed, or one is missing.
+        gradients: tracers that `grad` has returned, by their ids, and where it took them.
     """
 
     __slots__ = (
@@ -185,6 +186,7 @@ class Recorder:
         "enclosing",
         "eqns",
         "frame",
+        "gradients",
         "held",
         "inputs",
         "lasting",
@@ -227,6 +229,7 @@ class Recorder:
         self.held: Held | None = None
         self.pause: Pause | None = None
         self.origins: dict[int, Any] | None = None
+        self.gradients: dict[int, tuple[Tracer, Any]] = {}
 
     def __enter__(self) -> Recorder:
         outer = self.outer = _recorders.top
@@ -546,6 +549,7 @@ class Recorder:
         """
         tape = Tape(self.inputs, self.eqns, self.pulls, self.asks)
         self.inputs, self.eqns, self.pulls, self.memo = [], [], {}, {}
+        self.gradients = {}
         return tape
 
     def graph(self, outputs: Sequence[Any]) -> Graph:
@@ -671,6 +675,34 @@ def trace_level() -> int:
     _owner()
     top = _recorders.top
     return 0 if top is None else top.level
+
+
+def gradient_point(gradient: Any) -> Any:
+    """Where `grad` has taken this gradient: the traced array it differentiated by.
+
+    Of use to libraries whose functions take gradients and parameters, and whose users exchange
+    them. Only where a function is recorded for later, as by `jit`, and of the very array that
+    `grad` or `value_and_grad` has returned; of anything else it is None.
+
+    >>> def step(w):
+    ...     g = fg.grad(lambda w: w**2)(w)
+    ...     print(fg.gradient_point(g) is w, fg.gradient_point(w))
+    ...     return w - g
+    >>> fg.jit(step)(1.0)
+    True None
+    np.float64(-1.0)
+    """
+    if type(gradient) is not Tracer:
+        return None
+    found = gradient.rec.gradients.get(id(gradient))
+    return None if found is None else found[1]
+
+
+def note_gradients(gradients: Iterable[Any], points: Iterable[Any]) -> None:
+    """Note where tracers without values, which are a graph's, are gradients."""
+    for gradient, point in zip(gradients, points, strict=True):
+        if type(gradient) is Tracer and gradient.value is NO_VALUE:
+            gradient.rec.gradients[id(gradient)] = gradient, point
 
 
 def set_source(source: SourceLine | None) -> SourceLine | None:

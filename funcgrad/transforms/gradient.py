@@ -12,7 +12,7 @@ from funcgrad import tree
 from funcgrad.core.aval import aval_of
 from funcgrad.core.device import CPU, namespace
 from funcgrad.core.ownership import own_arrays
-from funcgrad.core.tracer import Recorder, Tracer, bind
+from funcgrad.core.tracer import Recorder, Tracer, bind, note_gradients
 from funcgrad.errors import GradDtypeError, NonScalarError, NotAnArrayError, at_line
 from funcgrad.primitives.discrete import stop_gradient as stop_gradient_p
 from funcgrad.transforms.arguments import Argnums, check_differentiable, select_arguments
@@ -111,7 +111,9 @@ def _differentiate(
             results, pull, cts = [out], _no_gradient(len(leaves)), []
         with np.errstate(all="ignore"):
             found = pull(cts)
-        grads = treedef.unflatten(own_cotangents(found, leaves))
+        slopes = own_cotangents(found, leaves)
+        note_gradients(slopes, leaves)
+        grads = treedef.unflatten(slopes)
         return ((results[0], aux), grads) if has_aux else (results[0], grads)
 
     return wraps(fun, name)(wrapper)

@@ -15,6 +15,8 @@ from funcgrad_nn._numbers import as_number, checked, computed_in, narrow, square
 from funcgrad_nn.module import Layer
 from funcgrad_nn.parameters import Where, beside_states, chosen
 
+from ._order import in_order
+
 Params = Any
 State = Any
 Schedule = Callable[[Any], Any]
@@ -71,6 +73,15 @@ class _Described(Optimizer):
 
     call: tuple[str, dict[str, Any]] = ("Optimizer", {})
 
+    if not TYPE_CHECKING:
+
+        def __call__(self, *_: Any) -> NoReturn:
+            raise ArgumentError(
+                f"{self.call[0]}: an optimiser is made already, and is two functions. Call "
+                "state = optimizer.init(params), then params, state = optimizer.update(grads, "
+                "state, params)."
+            )
+
     def __repr__(self) -> str:
         name, given = self.call
         return f"{name}({', '.join([_argument(*item) for item in given.items()])})"
@@ -111,7 +122,7 @@ def described(make: Make) -> Make:
         for option in options:
             if option in _PYTORCH and option not in signature.parameters:
                 raise ArgumentError(f"{name}: instead of {option}= write {_PYTORCH[option]}")
-        made = _Described(*make(*args, **options))
+        made = _Described(*in_order(name, *make(*args, **options)))
         given = dict(signature.bind(*args, **options).arguments)
         default = signature.parameters[first].default
         if first not in given and default is not inspect.Parameter.empty:
@@ -157,7 +168,7 @@ def expect_state(name: str, wanted: type, grads: Any, state: Any, params: Any) -
 
 def checked_rate(name: str, rate: Any) -> Any:
     rate = as_number(rate)
-    if isinstance(rate, (int, float)):
+    if isinstance(rate, (int, float)) and not isinstance(rate, bool):
         return float(checked(name, "learning_rate", rate, 0))
     if isinstance(rate, (dict, list, tuple, Layer)) or inspect.isgenerator(rate):
         raise ArgumentError(
@@ -165,7 +176,7 @@ def checked_rate(name: str, rate: Any) -> Any:
             f"not parameters or a model. An optimiser keeps no parameters: "
             f"optimizer = nn.{name}(0.1), then state = optimizer.init(params)."
         )
-    if not callable(rate) and not hasattr(rate, "dtype"):
+    if isinstance(rate, bool) or (not callable(rate) and not hasattr(rate, "dtype")):
         raise ArgumentError(
             f"{name}: learning_rate must be a number or a function of the step, not {rate!r:.60}"
         )
