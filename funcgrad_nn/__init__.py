@@ -130,6 +130,7 @@ if TYPE_CHECKING:
         Checkpoint as Checkpoint,
         EarlyStopping as EarlyStopping,
         Fitted as Fitted,
+        HistoryFile as HistoryFile,
         evaluate as evaluate,
         fit as fit,
     )
@@ -275,7 +276,7 @@ _NAMES = {
     ),
     "dropout": "AlphaDropout Dropout Dropout1d Dropout2d Dropout3d",
     "embedding": "Embedding",
-    "fitting": "Checkpoint EarlyStopping Fitted evaluate fit",
+    "fitting": "Checkpoint EarlyStopping Fitted HistoryFile evaluate fit",
     "layers": "Flatten Identity Lambda Linear Residual Sequential Unflatten",
     "losses": (
         "binary_cross_entropy binary_cross_entropy_with_logits cosine_embedding cross_entropy "

@@ -7,6 +7,8 @@ epoch ends with the same bits.
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
@@ -20,20 +22,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import funcgrad as fg
-from funcgrad import random
+from funcgrad import random, tree
 from funcgrad.errors import ArgumentError
 from funcgrad.files import atomic_write
 
-from .module import Key, Layer, Params
+from .module import Key, Layer, Params, is_sequence
 from .optimizers import Optimizer
 from .serialization import load, save
 
-__all__ = ["Checkpoint", "EarlyStopping", "Fitted", "Scores", "evaluate", "fit"]
+__all__ = ["Checkpoint", "EarlyStopping", "Fitted", "HistoryFile", "Scores", "evaluate", "fit"]
 
 Scores = dict[str, float]
 """Means over the samples of an epoch, by name."""
 Loss = Callable[[Any, Any], Any]
-Metrics = Mapping[str, Callable[[Any, Any], Any]]
+PlainLoss = Callable[..., Any]
+Metrics = Mapping[str, Callable[..., Any]]
+Rate = Callable[[list[Scores]], Any]
 
 
 class Fitted(NamedTuple):
@@ -44,7 +48,8 @@ class Fitted(NamedTuple):
         optimizer_state: the optimiser's.
         epoch: the number of epochs made.
         history: the scores of each: ``"epoch"``, ``"seconds"``, ``"loss"`` and the metrics, with
-            ``"val_"`` before them those of the validation.
+            ``"val_"`` before them those of the validation, and ``"rate"`` where it follows from
+            the scores before.
 
     >>> nn.Fitted.start({"w": np.zeros(2)}, nn.sgd(0.1)).epoch
     0
@@ -65,14 +70,15 @@ Callback = Callable[[Fitted], Any]
 
 
 def fit(
-    model: Layer,
+    model: Layer | PlainLoss,
     params: Params,
     loader: Iterable[Any],
-    optimizer: Optimizer,
-    loss: Loss,
+    optimizer: Optimizer | Callable[[Any], Optimizer],
+    loss: Loss | None = None,
     *,
     epochs: int,
     key: Key | int = 0,
+    rate: Rate | None = None,
     metrics: Metrics | None = None,
     validation: Iterable[Any] | None = None,
     callbacks: Sequence[Callback] = (),
@@ -82,17 +88,21 @@ def fit(
     """Train a model in epochs, each step compiled by ``fg.jit``.
 
     Args:
-        model: a layer, called in training mode.
+        model: a layer, called in training mode; or, without `loss`, any function
+            ``loss(params, *batch)``, the batch's mean.
         params: its parameters.
         loader: batches ``(x, y)``, such as an ``nn.DataLoader``'s; iterated once an epoch.
-        optimizer: such as ``nn.adam(1e-3)``.
+        optimizer: such as ``nn.adam(1e-3)``; with `rate`, a function of it, such as ``nn.adam``.
         loss: of outputs and targets, ``loss(model_outputs, y)``: the batch's mean.
         epochs: how many there are to be in all.
         key: for dropout and the like, a key of :mod:`funcgrad.random` or a seed.
-        metrics: functions of outputs and targets to report beside the loss, by name.
+        rate: the learning rate of an epoch, a function of the history before it, such as
+            ``nn.schedules.plateau(1e-3).by("val_loss")``.
+        metrics: functions of outputs and targets (without `loss`, of what it takes) to report
+            beside the loss, by name.
         validation: batches on which the model is evaluated after each epoch.
         callbacks: called with a :class:`Fitted` after each epoch; one that returns True ends the
-            training. See :class:`EarlyStopping` and :class:`Checkpoint`.
+            training. See :class:`EarlyStopping`, :class:`Checkpoint` and :class:`HistoryFile`.
         resume: go on from there rather than from ``params``.
         progress: print a line for each epoch, and a bar where tqdm is installed and someone
             watches.
@@ -101,7 +111,7 @@ def fit(
         Parameters, the optimiser's state and the history.
 
     Raises:
-        ArgumentError: ``epochs`` is negative, or an epoch has no batch.
+        ArgumentError: ``epochs`` is negative, an epoch has no batch, or a model has no loss.
 
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
     >>> loader = nn.DataLoader(nn.ArrayDataset(x, 2 * x + 1), batch_size=16, shuffle=True)
@@ -111,21 +121,35 @@ def fit(
     ... )
     >>> fitted.history[-1]["loss"] < 1e-3, fitted.params["weight"].round(1)
     (True, array([[2.]], dtype=float32))
+
+    Of a function, with a rate that follows from the scores:
+
+    >>> def loss_fn(params, x, y):
+    ...     return np.mean((x * params["w"] - y) ** 2)
+    >>> rate = nn.schedules.plateau(0.5, patience=0).by("loss")
+    >>> fitted = nn.fit(
+    ...     loss_fn, {"w": np.zeros(1)}, [(x, 2 * x)], nn.sgd, epochs=9, rate=rate, progress=False
+    ... )
+    >>> fitted.params["w"].round(1), fitted.history[-1]["rate"]
+    (array([2.]), 0.5)
     """
     if epochs < 0:
         raise ArgumentError(f"fit: epochs must not be negative, got {epochs}")
     metrics = {} if metrics is None else metrics
-    now = Fitted.start(params, optimizer) if resume is None else resume
+    now = _start(params, optimizer, rate) if resume is None else resume
     key = random.key(key) if isinstance(key, (int, np.integer)) else key
-    step = _training_step(model, optimizer, loss, metrics)
+    step = _training_step(_objective("fit", model, loss), optimizer, metrics)
     for epoch in range(now.epoch, epochs):
         start = time.perf_counter()
         params, state = now.params, now.optimizer_state
-        totals = _Means(metrics)
-        for i, (x, y) in enumerate(_shown(_batches(loader, epoch), epoch, progress)):
-            params, state, scores = step(params, state, (key, epoch, i), x, y)
-            totals.add(scores, len(y))
+        totals, now_rate = _Means(metrics), None if rate is None else rate(now.history)
+        for i, batch in enumerate(_shown(_batches(loader, epoch), epoch, progress)):
+            batch = _as_batch(batch)
+            params, state, scores = step(params, state, now_rate, (key, epoch, i), *batch)
+            totals.add(scores, _length(batch))
         scores = {"epoch": epoch + 1, "seconds": 0.0} | totals.means("fit")
+        if now_rate is not None:
+            scores["rate"] = float(now_rate)
         if validation is not None:
             found = evaluate(model, params, validation, loss, metrics)
             scores |= {f"val_{name}": value for name, value in found.items()}
@@ -141,60 +165,114 @@ def fit(
 
 
 def evaluate(
-    model: Layer,
+    model: Layer | PlainLoss,
     params: Params,
     loader: Iterable[Any],
-    loss: Loss,
+    loss: Loss | None = None,
     metrics: Metrics | None = None,
 ) -> Scores:
     """The means of loss and metrics over all samples of a loader, in evaluation mode.
 
     Args:
-        model: a layer.
+        model: a layer; or, without `loss`, a function ``loss(params, *batch)``, as for :func:`fit`.
         params: its parameters.
         loader: batches ``(x, y)``.
         loss: of outputs and targets, the batch's mean.
         metrics: functions of outputs and targets, by name.
 
     Raises:
-        ArgumentError: there is no batch.
+        ArgumentError: there is no batch, or a model has no loss.
 
     >>> x = np.ones((5, 3), np.float32)
     >>> loader = nn.DataLoader(nn.ArrayDataset(x, x), batch_size=2)
     >>> nn.evaluate(nn.Identity(), {}, loader, nn.mse, {"l1": nn.l1})
     {'loss': 0.0, 'l1': 0.0}
     """
-    measure = _evaluation(model, loss, tuple((metrics or {}).items()))
+    measure = _evaluation(_objective("evaluate", model, loss), tuple((metrics or {}).items()))
     totals = _Means(metrics or {})
-    for x, y in _batches(loader, 0):
-        totals.add(measure(params, x, y), len(y))
+    for batch in _batches(loader, 0):
+        batch = _as_batch(batch)
+        totals.add(measure(params, *batch), _length(batch))
     return totals.means("evaluate")
 
 
-def _training_step(
-    model: Layer, optimizer: Optimizer, loss: Loss, metrics: Metrics
-) -> Callable[..., Any]:
-    def step(params: Params, state: Any, numbers: Any, x: Any, y: Any) -> Any:
+@dataclass(frozen=True)
+class _OfModel:
+    """A batch's loss; beside it parameters with new states, and what metrics are functions of."""
+
+    model: Layer
+    loss: Loss
+
+    def __call__(self, key: Key | None, params: Params, *batch: Any) -> Any:
+        if len(batch) != 2:
+            raise ArgumentError(
+                f"a model takes batches (x, y), and the loader gives {len(batch)} arrays a batch. "
+                "Pass a function loss(params, *batch) in place of model and loss."
+            )
+        x, y = batch
+        if key is None:
+            outputs = self.model(params, x)
+        else:
+            outputs, params = self.model.train(params, x, key)
+        return self.loss(outputs, y), (params, (outputs, y))
+
+
+@dataclass(frozen=True)
+class _OfFunction:
+    """The same where the loss is a function of the parameters itself."""
+
+    function: PlainLoss
+
+    def __call__(self, key: Key | None, params: Params, *batch: Any) -> Any:
+        return self.function(params, *batch), (params, (params, *batch))
+
+
+Objective = _OfModel | _OfFunction
+
+
+def _objective(who: str, model: Layer | PlainLoss, loss: Loss | None) -> Objective:
+    if isinstance(model, Layer) and loss is not None:
+        return _OfModel(model, loss)
+    if isinstance(model, Layer) or loss is not None:
+        raise ArgumentError(
+            f"{who}: takes a model, a nn.Layer, with a loss of outputs and targets, such as "
+            "nn.cross_entropy; or a function loss(params, *batch) alone"
+        )
+    return _OfFunction(model)
+
+
+def _start(params: Params, optimizer: Any, rate: Rate | None) -> Fitted:
+    if (rate is None) != hasattr(optimizer, "update"):
+        raise ArgumentError(
+            "fit: optimizer is one, such as nn.adam(1e-3), or with rate= a function of the rate, "
+            "such as nn.adam or lambda rate: nn.sgd(rate, momentum=0.9)"
+        )
+    return Fitted.start(params, optimizer if rate is None else optimizer(rate([])))
+
+
+def _training_step(objective: Objective, optimizer: Any, metrics: Metrics) -> Callable[..., Any]:
+    def step(params: Params, state: Any, rate: Any, numbers: Any, *batch: Any) -> Any:
         key, epoch, i = numbers
         step_key = random.fold_in(random.fold_in(key, epoch), i)
 
         def loss_fn(params: Params) -> Any:
-            outputs, params = model.train(params, x, step_key)
-            return loss(outputs, y), (params, outputs)
+            return objective(step_key, params, *batch)
 
         (value, aux), grads = fg.value_and_grad(loss_fn, has_aux=True)(params)
-        params, outputs = aux
-        params, state = optimizer.update(grads, state, params)
-        return params, state, {"loss": value} | {n: m(outputs, y) for n, m in metrics.items()}
+        params, given = aux
+        scores = {"loss": value} | {name: metric(*given) for name, metric in metrics.items()}
+        moved = optimizer if rate is None else optimizer(rate)
+        params, state = moved.update(grads, state, params)
+        return params, state, scores
 
     return fg.jit(step)
 
 
 @lru_cache(maxsize=32)
-def _evaluation(model: Layer, loss: Loss, metrics: tuple[tuple[str, Any], ...]) -> Any:
-    def measure(params: Params, x: Any, y: Any) -> Any:
-        outputs = model(params, x)
-        return {"loss": loss(outputs, y)} | {name: metric(outputs, y) for name, metric in metrics}
+def _evaluation(objective: Objective, metrics: tuple[tuple[str, Any], ...]) -> Any:
+    def measure(params: Params, *batch: Any) -> Any:
+        value, (_, given) = objective(None, params, *batch)
+        return {"loss": value} | {name: metric(*given) for name, metric in metrics}
 
     return fg.jit(measure)
 
@@ -223,6 +301,15 @@ class _Means:
 def _batches(loader: Any, epoch: int) -> Iterable[Any]:
     """The batches of an epoch: of a loader that can make any, by its number."""
     return loader.batches(epoch) if hasattr(loader, "batches") else loader
+
+
+def _as_batch(batch: Any) -> tuple[Any, ...]:
+    return tuple(batch) if is_sequence(batch) else (batch,)
+
+
+def _length(batch: tuple[Any, ...]) -> int:
+    """The number of samples in a batch: of a pair, that of the targets."""
+    return len(tree.leaves(batch)[-1])
 
 
 def _shown(batches: Iterable[Any], epoch: int, progress: bool) -> Iterable[Any]:
@@ -325,9 +412,7 @@ class Checkpoint:
         if self.score is not None and self._is_best(fitted, self.score):
             save(folder / "best.safetensors", fitted.params)
         # Before the parameters: `last` takes as many lines as these have seen epochs.
-        with atomic_write(folder / "history.jsonl") as file:
-            for scores in fitted.history:
-                file.write((json.dumps(scores) + "\n").encode())
+        HistoryFile(folder / "history.jsonl")(fitted)
         save(folder / "last.safetensors", _saved(fitted))
 
     def _is_best(self, fitted: Fitted, name: str) -> bool:
@@ -364,6 +449,47 @@ class Checkpoint:
             params: parameters of the same structure.
         """
         return load(Path(self.folder) / "best.safetensors", like=params)
+
+
+@dataclass
+class HistoryFile:
+    """A callback that writes the history, a line for each epoch; the file appears whole.
+
+    Args:
+        path: a file that ends in ``.csv``, with the scores' names in the first line and nothing
+            where an epoch lacks a score; or in ``.jsonl``.
+
+    Raises:
+        ArgumentError: it has another ending.
+
+    >>> import pathlib, tempfile
+    >>> path = pathlib.Path(tempfile.mkdtemp(), "history.csv")
+    >>> nn.HistoryFile(path)(nn.Fitted({}, None, 2, [{"epoch": 1, "loss": 0.5}, {"epoch": 2}]))
+    >>> print(path.read_text())
+    epoch,loss
+    1,0.5
+    2,
+    <BLANKLINE>
+    """
+
+    path: str | os.PathLike[str]
+
+    def __post_init__(self) -> None:
+        if Path(self.path).suffix not in (".csv", ".jsonl"):
+            raise ArgumentError(f"HistoryFile: {str(self.path)!r} must end in .csv or .jsonl")
+
+    def __call__(self, fitted: Fitted) -> None:
+        if Path(self.path).suffix == ".csv":
+            text = io.StringIO()
+            names = dict.fromkeys(name for scores in fitted.history for name in scores)
+            table = csv.DictWriter(text, [*names], lineterminator="\n")
+            table.writeheader()
+            table.writerows(fitted.history)
+            lines = text.getvalue()
+        else:
+            lines = "".join([json.dumps(scores) + "\n" for scores in fitted.history])
+        with atomic_write(Path(self.path)) as file:
+            file.write(lines.encode())
 
 
 def _saved(fitted: Fitted) -> dict[str, Any]:

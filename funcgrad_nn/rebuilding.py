@@ -6,7 +6,7 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -72,9 +72,9 @@ def reinitialize(
     drawn: set[str] = set()
 
     def draw(path: str, layer: Layer, part: Params) -> Params:
-        if type(part) is not dict or not isinstance(layer, of) or not _fits(where, path, layer):
+        old: Any = part if type(part) is dict else {}
+        if not old or not isinstance(layer, of) or not _fits(where, path, layer):
             return part
-        old = cast(dict[str, Any], part)
         names = [name for name in initializers if hasattr(old.get(name), "shape")]
         drawn.update(names)
         return old | {n: initializers[n](next(keys), old[n].shape, old[n].dtype) for n in names}

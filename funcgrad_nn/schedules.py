@@ -14,7 +14,7 @@ schedulers where these are stepped after each update.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
@@ -370,6 +370,30 @@ class Plateau(NamedTuple):
 
     init: Callable[[], PlateauState]
     update: Callable[[PlateauState, Any], PlateauState]
+
+    def by(self, score: str) -> Callable[[Sequence[Mapping[str, Any]]], Any]:
+        """The rate that follows from a history of scores by name: what ``nn.fit(rate=...)`` takes.
+
+        Args:
+            score: the metric's name, such as ``"val_loss"``.
+
+        >>> rate = nn.schedules.plateau(0.1, factor=0.5, patience=0).by("val_loss")
+        >>> history = [{"val_loss": 2.0}, {"val_loss": 1.0}, {"val_loss": 1.5}]
+        >>> [float(rate(history[:epochs])) for epochs in range(4)]
+        [0.1, 0.1, 0.1, 0.05]
+        """
+
+        def rate(history: Sequence[Mapping[str, Any]]) -> Any:
+            state = self.init()
+            for scores in history:
+                if score not in scores:
+                    raise ArgumentError(
+                        f"there is no score {score!r}; there are {', '.join(scores)}"
+                    )
+                state = self.update(state, scores[score])
+            return state.rate
+
+        return rate
 
 
 def plateau(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import json
+
 import numpy as np
 import pytest
 
@@ -157,6 +160,97 @@ def test_early_stopping():
     assert fit(20, callbacks=[told]).epoch == 4
 
 
+def test_a_loss_of_the_parameters_alone():
+    net = model()
+
+    def loss(params, x, y):
+        return nn.cross_entropy(net(params, x), y)
+
+    def accuracy(params, x, y):
+        return nn.accuracy(net(params, x), y)
+
+    data, params = loader(), net.init(0, 4)
+    fitted = nn.fit(
+        loss, params, data, nn.adam(1e-2), epochs=3, metrics={"accuracy": accuracy},
+        validation=data, progress=False,
+    )  # fmt: skip
+    assert set(fitted.history[-1]) == {
+        "epoch", "seconds", "loss", "accuracy", "val_loss", "val_accuracy"
+    }  # fmt: skip
+    found = nn.evaluate(net, fitted.params, data, nn.cross_entropy, {"accuracy": nn.accuracy})
+    np.testing.assert_allclose(found["loss"], fitted.history[-1]["val_loss"], rtol=1e-6)
+    assert found["accuracy"] == fitted.history[-1]["val_accuracy"]
+
+
+def test_batches_of_any_number_of_arrays():
+    def loss(params, batch):
+        return np.mean((batch["x"] @ params - batch["y"]) ** 2)
+
+    batches = [{"x": X[:40], "y": X[:40, 0]}, {"x": X[40:], "y": X[40:, 0]}]
+    fitted = nn.fit(loss, np.zeros(4), batches, nn.sgd(0.1), epochs=80, progress=False)
+    np.testing.assert_allclose(fitted.params, [1, 0, 0, 0], atol=0.01)
+    whole = loss(fitted.params, {"x": X, "y": X[:, 0]})
+    found = nn.evaluate(loss, fitted.params, batches)["loss"]
+    np.testing.assert_allclose(found, whole, rtol=1e-5)
+    net = nn.Linear(4, 3)
+    with pytest.raises(ArgumentError, match=r"gives 3 arrays a batch. Pass a function loss"):
+        nn.fit(net, net.init(0, 4), [(X, Y, Y)], nn.sgd(0.1), nn.cross_entropy, epochs=1)
+
+
+def test_a_rate_that_follows_from_the_scores(tmp_path):
+    rate = nn.schedules.plateau(0.1, factor=0.5, patience=0).by("loss")
+    traces = []
+
+    def loss(params, x):
+        traces.append(1)
+        return np.mean(x) + 0 * np.sum(params)
+
+    def momentum(rate):
+        return nn.sgd(rate, momentum=0.9)
+
+    def run(epochs, **options):
+        params = np.zeros(2, np.float32)
+        return nn.fit(
+            loss, params, [np.ones(3)], momentum, epochs=epochs, rate=rate, progress=False,
+            **options,
+        )  # fmt: skip
+
+    whole = run(4)
+    assert [scores["rate"] for scores in whole.history] == [0.1, 0.1, 0.05, 0.025]
+    assert len(traces) == 1 and whole.params.dtype == np.float32
+    resumed = run(4, resume=run(2))
+    assert [scores["rate"] for scores in resumed.history] == [0.1, 0.1, 0.05, 0.025]
+    with pytest.raises(ArgumentError, match="no score 'val_loss'; there are epoch"):
+        nn.schedules.plateau(0.1).by("val_loss")(whole.history)
+    for optimizer, option in ((nn.sgd, None), (nn.sgd(0.1), rate)):
+        with pytest.raises(ArgumentError, match=r"with rate= a function of the rate"):
+            nn.fit(loss, np.zeros(2), [np.ones(3)], optimizer, epochs=1, rate=option)
+
+
+def test_the_rate_is_that_of_the_updates():
+    def loss(params, x):
+        return np.sum(params * x)
+
+    rates = (0.5, 0.25, 0.125)
+    fitted = nn.fit(
+        loss, np.zeros(1), [np.ones(1)], nn.sgd, epochs=3, progress=False,
+        rate=lambda history: rates[len(history)],
+    )  # fmt: skip
+    np.testing.assert_allclose(fitted.params, [-sum(rates)])
+
+
+def test_histories_on_disk(tmp_path):
+    table, lines = tmp_path / "history.csv", tmp_path / "history.jsonl"
+    fitted = fit(2, callbacks=[nn.HistoryFile(table), nn.HistoryFile(str(lines))])
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert [{n: float(v) for n, v in row.items()} for row in rows] == fitted.history
+    found = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    assert found == fitted.history
+    with pytest.raises(ArgumentError, match=r"'history\.txt' must end in \.csv or \.jsonl"):
+        nn.HistoryFile("history.txt")
+
+
 def test_what_is_refused():
     with pytest.raises(ArgumentError, match="epochs must not be negative, got -1"):
         fit(-1)
@@ -174,5 +268,8 @@ def test_what_is_refused():
         )
     with pytest.raises(ArgumentError, match="no score 'val_loss'; there are epoch, seconds, loss"):
         fit(1, callbacks=[nn.EarlyStopping()])
+    for given, loss in ((net, None), (lambda params, x, y: 0.0, nn.cross_entropy)):
+        with pytest.raises(ArgumentError, match=r"fit: takes a model, a nn\.Layer, with a loss"):
+            nn.fit(given, net.init(0, 4), [(X, Y)], nn.sgd(0.1), loss, epochs=1)
     with pytest.raises(ArgumentError, match="mode"):
         nn.EarlyStopping(mode="least")
