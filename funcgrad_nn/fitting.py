@@ -138,6 +138,8 @@ def fit(
     metrics = {} if metrics is None else metrics
     now = _start(params, optimizer, rate) if resume is None else resume
     key = random.key(key) if isinstance(key, (int, np.integer)) else key
+    if leaves := tree.leaves(now.params):
+        key = fg.device_put(key, leaves[0])
     step = _training_step(_objective("fit", model, loss), optimizer, metrics)
     for epoch in range(now.epoch, epochs):
         start = time.perf_counter()

@@ -6,7 +6,7 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -72,7 +72,7 @@ def reinitialize(
     drawn: set[str] = set()
 
     def draw(path: str, layer: Layer, part: Params) -> Params:
-        old: Any = part if type(part) is dict else {}
+        old = _named(part)
         if not old or not isinstance(layer, of) or not _fits(where, path, layer):
             return part
         names = [name for name in initializers if hasattr(old.get(name), "shape")]
@@ -86,6 +86,11 @@ def reinitialize(
             "nn.named_parameters(params) to see what there is."
         )
     return result
+
+
+def _named(part: Params) -> dict[str, Any]:
+    """Parameters by their names, where that is what they are."""
+    return cast(dict[str, Any], part) if type(part) is dict else {}
 
 
 def _fits(where: Where | None, path: str, layer: Layer) -> bool:

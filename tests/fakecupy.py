@@ -13,6 +13,7 @@ import contextlib
 import json
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -70,6 +71,68 @@ class Device:
         Device.current = self.before
 
 
+class Event:
+    """A place in what a stream has been given to do."""
+
+    def __init__(self, stream: Stream, place: int):
+        self._stream, self._place = stream, place
+
+    def synchronize(self) -> None:
+        self._stream.advance(self._place)
+
+
+class Stream:
+    """Does what it is given as late as may be: when somebody waits for it."""
+
+    current: Stream
+
+    def __init__(self, null: bool = False, non_blocking: bool = False):
+        self._work: list[Callable[[], None]] = []
+        self._done = 0
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def give(self, work: Callable[[], None]) -> None:
+        self._work.append(work)
+
+    def advance(self, place: int) -> None:
+        while self._done < place:
+            self._done += 1
+            self._work[self._done - 1]()
+
+    def record(self) -> Event:
+        return Event(self, len(self._work))
+
+    def wait_event(self, event: Event) -> None:
+        if self is Stream.current:
+            event.synchronize()
+        else:
+            self.give(event.synchronize)
+
+    def synchronize(self) -> None:
+        self.advance(len(self._work))
+
+
+# Operations of arrays are done at once, as if this were waited for after each.
+Stream.current = Stream(null=True)
+
+
+class PinnedMemory(bytearray):
+    """Page-locked memory."""
+
+    taken = 0
+
+
+def alloc_pinned_memory(size: int) -> PinnedMemory:
+    PinnedMemory.taken += 1
+    # As CuPy's pool does, more than was asked for.
+    return PinnedMemory(max(512, size))
+
+
 class Flags:
     """CuPy's arrays cannot be made read-only."""
 
@@ -106,6 +169,23 @@ class ndarray:
 
     def get(self) -> np.ndarray:
         return self._host.copy()
+
+    def set(self, arr: np.ndarray, stream: Stream | None = None) -> None:
+        if not isinstance(arr, np.ndarray):
+            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
+        if arr.dtype != self.dtype or arr.shape != self.shape:
+            raise ValueError("Shape or dtype mismatch")
+        if stream is None:
+            self._host[...] = arr
+            return
+        memory = weakref.ref(arr)
+
+        def copy() -> None:
+            source = memory()
+            assert source is not None, "host memory was released before it was copied"
+            self._host[...] = source
+
+        stream.give(copy)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
         raise TypeError(
@@ -539,7 +619,12 @@ def _module() -> ModuleType:
         nan=np.nan,
         cuda=ModuleType("cupy.cuda"),
     )
-    module.__dict__["cuda"].__dict__["Device"] = Device
+    module.__dict__["cuda"].__dict__.update(
+        Device=Device,
+        Stream=Stream,
+        alloc_pinned_memory=alloc_pinned_memory,
+        get_current_stream=lambda: Stream.current,
+    )
     return module
 
 
