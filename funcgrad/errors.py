@@ -656,10 +656,11 @@ class LayerShapeError(ShapeError):
         model.init(0, (64,))
     """
 
-    def __init__(self, layer: str, problem: str) -> None:
-        super().__init__(layer, problem)
+    def __init__(self, layer: str, problem: str, mend: str = "") -> None:
+        super().__init__(layer, problem, mend)
         self.layer = layer
         self.problem = problem
+        self.mend = mend
         self.path: tuple[str, ...] = ()
         """Where the layer is within the model that was called, outermost name first."""
         self.outermost: object = None
@@ -667,7 +668,8 @@ class LayerShapeError(ShapeError):
 
     def __str__(self) -> str:
         where = f"layer {'.'.join(self.path)}, " if self.path else ""
-        return f"{where}{self.layer}: {self.problem}"
+        mend = f" {self.mend}" if self.mend else ""
+        return f"{where}{self.layer}: {self.problem}{mend}"
 
 
 class TrainingModeError(FuncgradError, ValueError):

@@ -118,6 +118,7 @@ if TYPE_CHECKING:
         read_image as read_image,
         write_idx as write_idx,
     )
+    from .declarations import Parameter as Parameter
     from .dropout import (
         AlphaDropout as AlphaDropout,
         Dropout as Dropout,
@@ -175,7 +176,7 @@ if TYPE_CHECKING:
         recall as recall,
         top_k_accuracy as top_k_accuracy,
     )
-    from .module import Layer as Layer, Parameter as Parameter
+    from .module import Layer as Layer
     from .normalization import (
         BatchNorm as BatchNorm,
         BatchNorm1d as BatchNorm1d,
@@ -274,6 +275,7 @@ _NAMES = {
         "ArrayDataset ConcatDataset CSVDataset DataLoader Dataset ImageFolder Subset "
         "TransformedDataset random_split read_idx read_image write_idx"
     ),
+    "declarations": "Parameter",
     "dropout": "AlphaDropout Dropout Dropout1d Dropout2d Dropout3d",
     "embedding": "Embedding",
     "fitting": "Checkpoint EarlyStopping Fitted HistoryFile evaluate fit",
@@ -284,7 +286,7 @@ _NAMES = {
         "multilabel_margin multilabel_soft_margin nll poisson_nll smooth_l1 soft_margin triplet"
     ),
     "metrics": ("RunningMean accuracy confusion_matrix f1 precision recall top_k_accuracy"),
-    "module": "Layer Parameter",
+    "module": "Layer",
     "normalization": (
         "BatchNorm BatchNorm1d BatchNorm2d BatchNorm3d BatchStatistics GroupNorm InstanceNorm "
         "LayerNorm RMSNorm"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -29,8 +29,11 @@ def active() -> Caller | None:
 
 
 @contextmanager
-def calls_by(caller: Caller) -> Generator[None]:
-    """Have all layers call ``caller(layer, params, x)`` in place of ``layer.apply(params, x)``."""
+def calls_by(caller: Caller | None) -> Generator[None]:
+    """Have all layers call ``caller(layer, params, x)`` in place of ``layer.apply(params, x)``.
+
+    None for none.
+    """
     token = _caller.set(caller)
     try:
         yield
@@ -141,6 +144,8 @@ class Initialising:
 
     def __call__(self, layer: Layer, params: Any, x: Any) -> Any:
         if type(params) is not Pending:
+            if type(params) is dict:
+                _refuse_whole(layer, cast(dict[Any, Any], params))
             return layer.apply(params, x)
         if params.input_shape is None:
             params.input_shape = tuple(x.shape[1:])
@@ -148,6 +153,18 @@ class Initialising:
             params.params = tree.map(_zeros, shapes)
         with calls_by(self):
             return layer.apply(params.params, layer.as_input(x))
+
+
+def _refuse_whole(layer: Layer, params: dict[Any, Any]) -> None:
+    """Raise ArgumentError for a layer that is called with all that the one around it has."""
+    parts = {name: part for name, part in params.items() if type(part) is Pending}
+    if parts:
+        found = [name for name, part in parts.items() if part.layer is layer]
+        name = found[0] if found else "name"
+        raise ArgumentError(
+            f"{layer.describe()} is called with the whole of params, where its own part belongs. "
+            f"Write self.{name}(params[{name!r}], x)."
+        )
 
 
 def _zeros(like: Any) -> Any:

@@ -81,6 +81,8 @@ class _Conv(SpatialLayer):
         params = {"weight": weight.copy()}
         if self.bias:
             params["bias"] = (self.bias_init or default)(bias_key, (self.out_channels,), dtype)
+        # Whether the window fits: by itself it would be noticed by the first call alone.
+        self.output_shape(params, input_shape, dtype)
         return params
 
     def apply(self, params: Params, x: Any) -> Any:
@@ -158,8 +160,8 @@ class _Conv(SpatialLayer):
         wanted = f"a multiple of {self.groups}" if known is None else f"{known}"
         raise shape_error(
             self,
-            f"{what} must be of shape ({', '.join(axes)}) with C = {wanted}, got "
-            f"{tuple(shape)}. {mend}.",
+            f"{what} must be of shape ({', '.join(axes)}) with C = {wanted}, got {tuple(shape)}.",
+            f"{mend}.",
         )
 
 

@@ -116,8 +116,8 @@ class Linear(Layer):
             mend = f"Write Linear({shape[-1]}, {self.out_features}), or change what comes before"
         raise shape_error(
             self,
-            f"{rule} {size}, got {tuple(shape)}. {mend} (nn.Flatten() makes one axis of all but "
-            "the batch's).",
+            f"{rule} {size}, got {tuple(shape)}.",
+            f"{mend} (nn.Flatten() makes one axis of all but the batch's).",
         )
 
     def _param_shapes(self, size: int) -> dict[str, Shape]:

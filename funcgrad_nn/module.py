@@ -71,7 +71,7 @@ import operator
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import FrozenInstanceError, dataclass, fields
-from typing import Any, ClassVar, TypeGuard, cast, dataclass_transform
+from typing import Any, ClassVar, cast, dataclass_transform
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -80,41 +80,14 @@ import funcgrad as fg
 from funcgrad import random, tree
 from funcgrad.errors import ArgumentError, LayerShapeError
 
-from . import _modes
-from .init import Initializer
+from . import _mistakes, _modes
+from .declarations import declared, is_array, is_sequence
 
 Array = NDArray[Any]
 Key = NDArray[np.uint32]
 Shape = tuple[int, ...]
 Params = Any
 """Parameters: any pytree of arrays."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """Declares a layer's own parameter: its shape, and what draws it.
-
-    Args:
-        shape: a tuple of integers and names of the layer's fields, or one of these.
-        init: draws it, such as ``nn.init.ones()``.
-
-    >>> class Scale(nn.Layer):
-    ...     size: int
-    ...     scale = nn.Parameter("size", nn.init.ones())
-    ...
-    ...     def apply(self, params, x):
-    ...         return x * params["scale"]
-    >>> Scale(3).init(0, 3)
-    {'scale': array([1., 1., 1.], dtype=float32)}
-    """
-
-    shape: int | str | tuple[int | str, ...]
-    init: Initializer
-
-    def shape_in(self, layer: Layer) -> Shape:
-        """The shape in a layer, with its fields in the places of their names."""
-        sizes = self.shape if isinstance(self.shape, tuple) else (self.shape,)
-        return tuple([getattr(layer, n) if isinstance(n, str) else n for n in sizes])
 
 
 # What users of PyTorch look for on a model, and where it is here.
@@ -144,7 +117,7 @@ class _Sealing(type):
         try:
             layer: Any = super().__call__(*args, **kwargs)
         except (TypeError, ValueError):
-            if any(map(_is_array, (*args, *kwargs.values()))):
+            if any(map(is_array, (*args, *kwargs.values()))):
                 raise ArgumentError(
                     f"{cls.__name__} was given an array where its settings belong. Make the "
                     f"layer first, then its parameters, then call it: layer = {cls.__name__}(...); "
@@ -155,7 +128,7 @@ class _Sealing(type):
 
 
 def _sealed(layer: Layer) -> Layer:
-    name = next((name for name, value in vars(layer).items() if _is_array(value)), None)
+    name = next((name for name, value in vars(layer).items() if is_array(value)), None)
     if name is not None:
         raise ArgumentError(
             f"{type(layer).__name__} was given an array, {name}, but layers hold none: nothing "
@@ -174,7 +147,7 @@ def _fixed(value: Any) -> Any:
     return tuple([_fixed(part) for part in cast(list[Any], value)])
 
 
-_MISSING: Any = object()
+_MISSING = _mistakes.MISSING
 
 
 @dataclass_transform()
@@ -211,6 +184,12 @@ class Layer(metaclass=_Sealing):
                 "x) instead, and call the layers in it with their parts of params: "
                 'self.linear(params["linear"], x).'
             )
+        for name in ("__call__", "call"):
+            if name in vars(cls) and (name == "__call__" or "apply" not in vars(cls)):
+                raise ArgumentError(
+                    f"{cls.__name__} writes {name}. Write apply(self, params, x) instead, which "
+                    "layer(params, x) calls."
+                )
         # Without fields of its own it has its base's `__init__`: to write one takes time.
         if inspect.get_annotations(cls):
             dataclass(eq=False, repr=False)(cls)
@@ -256,7 +235,10 @@ class Layer(metaclass=_Sealing):
         return vars(self)["_hash"]
 
     def init(
-        self, key: Key | int, input_shape: int | tuple[int, ...], dtype: DTypeLike = np.float32
+        self,
+        key: Key | int = _MISSING,
+        input_shape: int | tuple[int, ...] = _MISSING,
+        dtype: DTypeLike = np.float32,
     ) -> Params:
         """Make the parameters.
 
@@ -272,17 +254,18 @@ class Layer(metaclass=_Sealing):
 
         Raises:
             LayerShapeError: inputs of this shape do not fit; the message names the layer.
-            ArgumentError: the shape is none, or the dtype no float dtype.
+            ArgumentError: the shape is none, the dtype no float dtype, or an argument is missing.
             RandomKeyError: the key is none.
 
         >>> nn.Linear(2, 3).init(0, (2,))["weight"].shape
         (2, 3)
         """
+        _mistakes.check_init(self, Layer, key, input_shape)
         number = np.dtype(dtype)
         if number.kind != "f":
             raise ArgumentError(f"parameters must be of a float dtype, not {number}")
         shape = _checked_shape(input_shape)
-        with _located(self):
+        with _mistakes.hints_for_init(self, shape, number), _located(self):
             return self.init_params(_as_key(key), shape, number)
 
     def init_params(self, key: Key, input_shape: Shape, dtype: np.dtype[Any]) -> Params:
@@ -301,7 +284,7 @@ class Layer(metaclass=_Sealing):
         Raises:
             ArgumentError: apply does not call one of the layers, or one layer has two names.
         """
-        own = declared(type(self))
+        own = declared(self)
         # Folded in rather than split, so that what is added behind changes no other.
         keys = (random.fold_in(key, i) for i in range(2**31))
         params = {
@@ -336,14 +319,20 @@ class Layer(metaclass=_Sealing):
                 message names the layer by its path.
             ArgumentError: one of the two is missing, or they stand the other way round.
         """
-        if x is _MISSING or (type(x) is dict and _is_array(params)):
-            raise _call_error(self, x is _MISSING)
+        if x is _MISSING or (type(x) is dict and is_array(params)):
+            raise _mistakes.call_error(self, x is _MISSING)
         caller = _modes.active()
         try:
-            return self.apply(params, x) if caller is None else caller(self, params, x)
+            y = self.apply(params, x) if caller is None else caller(self, params, x)
         except LayerShapeError as error:
             _locate(error, self)
+            _mistakes.hint_for_call(error, self, params, x)
             raise
+        except KeyError as error:
+            if taught := _mistakes.missing_key(self, params, error):
+                raise taught from error
+            raise
+        return _mistakes.returned(self, y)
 
     def apply(self, params: Params, x: Any) -> Any:
         """Compute the outputs for a batch; for subclasses to write, as a pure function."""
@@ -387,7 +376,7 @@ class Layer(metaclass=_Sealing):
         np.float32(0.9)
         """
         if x is _MISSING:
-            raise _call_error(self, True, ".train")
+            raise _mistakes.call_error(self, True, ".train")
         run = _modes.Training(None if key is None else _as_key(key))
         with _modes.calls_by(run):
             y = self(params, x)
@@ -470,18 +459,12 @@ class Layer(metaclass=_Sealing):
         return f"{name}(\n  {body}\n)"
 
 
-def _call_error(layer: Layer, missing: bool, method: str = "") -> ArgumentError:
-    problem = "takes parameters and inputs" if missing else "takes parameters first, then inputs"
-    end = ", key)" if method else ")"
-    return ArgumentError(
-        f"{type(layer).__name__}{method} {problem}: layer{method}(params, x{end}. The parameters "
-        "are what layer.init(seed, input_shape) has made, {} for a layer that has none."
-    )
+def shape_error(layer: Layer, problem: str, mend: str = "") -> LayerShapeError:
+    """The error of a layer about shapes; the layers around it add where it is.
 
-
-def shape_error(layer: Layer, problem: str) -> LayerShapeError:
-    """The error of a layer about shapes; the layers around it add where it is."""
-    error = LayerShapeError(layer.describe(), problem)
+    Where a batch axis is missing, or one too many, they say so in place of how to mend it here.
+    """
+    error = LayerShapeError(layer.describe(), problem, mend)
     error.outermost = layer
     return error
 
@@ -517,14 +500,6 @@ def note_child(error: Exception, parent: Layer, name: str, child: Layer) -> None
         error.add_note(f"in layer {name} of {type(parent).__name__}: {child.describe()}")
 
 
-def declared(cls: type[Layer]) -> dict[str, Parameter]:
-    """The parameters that a class and its bases declare."""
-    found: dict[str, Parameter] = {}
-    for base in reversed(cls.__mro__):
-        found |= {n: value for n, value in vars(base).items() if isinstance(value, Parameter)}
-    return found
-
-
 def _inputs(layer: Layer, own: Params, input_shape: Shape, dtype: np.dtype[Any]) -> dict[str, Any]:
     """By the names of the layers in this one, what each is given; of a sequence a list."""
     names = {name.partition(".")[0] for name in layer.children()}
@@ -534,8 +509,15 @@ def _inputs(layer: Layer, own: Params, input_shape: Shape, dtype: np.dtype[Any])
     pending = {n: _pending(value) for n, value in layer.settings().items() if n in names}
     batch = fg.ShapeDtypeStruct((1, *input_shape), dtype)
 
+    given = {**own, **pending}
+
     def apply(x: Any) -> Any:
-        return layer.apply({**own, **pending}, layer.as_input(x))
+        try:
+            return _mistakes.returned(layer, layer.apply(given, layer.as_input(x)))
+        except KeyError as error:
+            if taught := _mistakes.missing_key(layer, given, error):
+                raise taught from error
+            raise
 
     with _modes.calls_by(_modes.Initialising(dtype)):
         fg.eval_shape(apply, batch)
@@ -552,7 +534,7 @@ def _given(layer: Layer, name: str, part: Any) -> Any:
     """A layer with the shape of its inputs; None for what is no layer."""
     if is_sequence(part):
         return [_given(layer, f"{name}.{i}", p) for i, p in enumerate(part)]
-    if type(part) is not _modes.Pending:
+    if type(part) is not _modes.Pending or (part.input_shape is None and _is_bare(part.layer)):
         return None
     if part.input_shape is None:
         raise ArgumentError(
@@ -561,6 +543,12 @@ def _given(layer: Layer, name: str, part: Any) -> Any:
             "init_params(self, key, input_shape, dtype)."
         )
     return part
+
+
+def _is_bare(layer: Layer) -> bool:
+    """Whether a layer has no parameters, whatever its inputs."""
+    made = type(layer).init_params is not Layer.init_params
+    return not made and not declared(layer) and all(map(_is_bare, layer.children().values()))
 
 
 def _check_once(layer: Layer) -> None:
@@ -590,16 +578,6 @@ def _checked_shape(shape: Any) -> Shape:
             f"without the batch axis, not {shape!r}"
         )
     return sizes
-
-
-def is_sequence(obj: object) -> TypeGuard[tuple[Any, ...] | list[Any]]:
-    """Whether this is a tuple or a list."""
-    return isinstance(obj, (tuple, list))
-
-
-def _is_array(value: Any) -> bool:
-    """Whether it has axes: others are numbers, and may be options."""
-    return hasattr(value, "dtype") and bool(getattr(value, "shape", ()))
 
 
 def size_of(leaf: Any) -> int:

@@ -34,7 +34,8 @@ def _space(layer: Layer, shape: Shape, channels_last: bool, ranks: tuple[int, ..
         raise shape_error(
             layer,
             f"inputs must have axes of batch and channels and {' or '.join(map(str, ranks))} of "
-            f"space, got shape {tuple(shape)}. Of one example make a batch: x[None].",
+            f"space, got shape {tuple(shape)}.",
+            "Of one example make a batch: x[None].",
         )
     return range(1, rank + 1) if channels_last else range(2, rank + 2)
 

@@ -355,7 +355,7 @@ def _by_fields(layer: Layer, like: Params, at: str, walk: Any) -> Params:
 
     params = {
         name: walk.take(at + name, (parameter.shape_in(layer), None), _part(like, name))
-        for name, parameter in declared(type(layer)).items()
+        for name, parameter in declared(layer).items()
     }
     for name in dict.fromkeys(name.partition(".")[0] for name in layer.children()):
         params[name] = visit(getattr(layer, name), _part(like, name), f"{at}{name}.")

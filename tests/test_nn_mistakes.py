@@ -7,7 +7,7 @@ import pytest
 
 import funcgrad as fg
 import funcgrad_nn as nn
-from funcgrad.errors import ArgumentError
+from funcgrad.errors import ArgumentError, LayerShapeError
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 3)).astype(np.float32)
@@ -125,3 +125,187 @@ def test_a_model_that_is_saved(tmp_path):
     with pytest.raises(ArgumentError, match=r"save takes parameters.*model.init\(seed, input_sh"):
         nn.save(tmp_path / "m.safetensors", MODEL)
     assert not list(tmp_path.iterdir())
+
+
+# -- Shapes without their batch axis, or with one too many ---------------------------------------
+
+MLP = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+CNN = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten())
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (MLP, (64, 28, 28)),
+        (MLP, (64, 1, 28, 28)),
+        (CNN, (64, 3, 28, 28)),
+        (nn.Conv2d(3, 8, 3), (64, 3, 28, 28)),
+        (nn.LSTM(4, 5), (64, 7, 4)),
+        (nn.BatchNorm1d(784), (64, 784)),
+    ],
+)
+def test_init_with_the_batch_axis(model, shape):
+    with pytest.raises(LayerShapeError) as caught:
+        model.init(0, shape)
+    said = f"drop the batch axis, init(seed, {shape[1:]}) in place of init(seed, {shape})."
+    assert said in str(caught.value)
+    assert "Write" not in str(caught.value)
+    model.init(0, shape[1:])
+
+
+def test_init_with_a_shape_that_fits_neither_way():
+    with pytest.raises(LayerShapeError, match=r"layer 1, Linear.*Write Linear\(900, 10\)"):
+        MLP.init(0, (30, 30))
+    with pytest.raises(LayerShapeError, match=r"layout='NHWC'"):
+        CNN.init(0, (28, 28, 3))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (MLP, (28, 28)),
+        (CNN, (3, 28, 28)),
+        (nn.BatchNorm1d(4), (4,)),
+        (nn.BatchNorm(4), (4,)),
+        (nn.BatchNorm2d(4), (4, 5, 5)),
+        (nn.LSTM(4, 5), (7, 4)),
+    ],
+)
+@pytest.mark.parametrize("train", [False, True])
+def test_one_example_in_the_place_of_a_batch(model, shape, train):
+    params = model.init(0, shape)
+    x = np.ones(shape, np.float32)
+    call = model.train if train else model
+    for wrap in (fg.jit, lambda f: f):
+        with pytest.raises(LayerShapeError) as caught:
+            wrap(call)(params, x)
+        assert f"of shape {shape} are one example" in str(caught.value)
+        assert "x[None]" in str(caught.value)
+        assert "Write" not in str(caught.value)
+    model(params, x[None])
+
+
+def test_a_window_larger_than_the_inputs_is_noticed_by_init():
+    with pytest.raises(LayerShapeError, match=r"Conv2d"):
+        nn.Conv2d(3, 8, 9).init(0, (3, 5, 5))
+
+
+# -- init ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((0,), r"takes a seed and a shape, and was given no shape. Write params"),
+        ((), r"was given neither"),
+        (((3,),), r"takes a seed or a key first, then the shape, and was given \(3,\) first"),
+        (((3,), 0), r"takes a seed or a key first"),
+    ],
+)
+def test_arguments_of_init(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        nn.Linear(3, 4).init(*arguments)
+
+
+def test_init_of_a_class():
+    with pytest.raises(ArgumentError, match=r"init was called on a class. Make the layer first"):
+        nn.Linear.init(0, 4)
+
+
+# -- Blocks --------------------------------------------------------------------------------------
+
+
+class Block(nn.Layer):
+    def __init__(self, hidden):
+        self.fc = nn.Linear(3, hidden)
+        self.act = nn.ReLU()
+        self.scale = nn.Parameter((hidden,), nn.init.constant(2.0))
+
+    def apply(self, params, x):
+        return self.act({}, self.fc(params["fc"], x)) * params["scale"]
+
+
+def test_parameters_and_bare_layers_that_init_sets():
+    block = Block(5)
+    params = block.init(0, 3)
+    assert list(params) == ["scale", "fc", "act"]
+    np.testing.assert_array_equal(params["scale"], np.full(5, 2, np.float32))
+    expected = np.maximum(X @ params["fc"]["weight"] + params["fc"]["bias"], 0) * 2
+    np.testing.assert_allclose(block(params, X), expected, rtol=1e-6)
+    assert block == Block(5) and hash(block) == hash(Block(5)) and block != Block(6)
+    state = nn.torch.to_state_dict(block, params)
+    again = nn.torch.from_state_dict(block, state)
+    np.testing.assert_array_equal(again["scale"], params["scale"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.zeros(3),), r"was given an array of shape \(3,\).*Write nn.Parameter\(\(3, 4\)"),
+        ((np.zeros(3), nn.init.zeros()), r"an array of shape \(3,\)"),
+        (((3,),), r"takes what draws the parameter as its second argument"),
+        (((3,), nn.init.ones), r"nn.Parameter\(\(3,\), nn.init.ones\(\)\)"),
+    ],
+)
+def test_what_declares_no_parameter(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        nn.Parameter(*arguments)
+
+
+def block_of(apply):
+    class Net(nn.Layer):
+        fc: nn.Linear
+
+    Net.apply = apply
+    return Net(nn.Linear(3, 2))
+
+
+BLOCKS = {
+    "wrong key": (lambda s, p, x: s.fc(p["linear"], x), r"takes 'linear' out of params, .*'fc'"),
+    "nothing": (lambda s, p, x: [s.fc(p["fc"], x)].clear(), r"apply returned None"),
+    "the whole": (lambda s, p, x: s.fc(p, x), r"whole of params.*Write self.fc\(params\['fc'\], x"),
+}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks_with_mistakes(name):
+    apply, message = BLOCKS[name]
+    with pytest.raises(ArgumentError, match=message):
+        block_of(apply).init(0, 3)
+
+
+def test_mistakes_in_calls_of_layers_without_layers_in_them():
+    class Nothing(nn.Layer):
+        def apply(self, params, x):
+            x * 2
+
+    with pytest.raises(ArgumentError, match=r"Nothing.apply returned None"):
+        Nothing()({}, X)
+
+    class Scale(nn.Layer):
+        scale = nn.Parameter(3, nn.init.ones())
+
+        def apply(self, params, x):
+            return x * params["sacle"]
+
+    layer = Scale()
+    with pytest.raises(ArgumentError, match=r"'sacle' out of params, which has 'scale'"):
+        layer(layer.init(0, 3), X)
+
+    # A table of the user's own, looked up elsewhere.
+    class Table(nn.Layer):
+        def apply(self, params, x):
+            return look_up(x)
+
+    with pytest.raises(KeyError, match="other"):
+        Table()({}, X)
+
+
+def look_up(x):
+    return {}["other"]
+
+
+@pytest.mark.parametrize("name", ["__call__", "call"])
+def test_apply_by_another_name(name):
+    with pytest.raises(ArgumentError, match=rf"Net writes {name}. Write apply\(self, params, x\)"):
+        type("Net", (nn.Layer,), {name: lambda self, params, x: x})
