@@ -72,8 +72,8 @@ def missing_key(layer: Layer, params: Any, error: KeyError) -> ArgumentError | N
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
         frame = frame.tb_next
-    cls: Any = type(layer)
-    own = getattr(cls.apply, "__code__", None)
+    apply: Any = layer.apply
+    own = getattr(apply, "__code__", None)
     if frame is None or frame.tb_frame.f_code is not own or not isinstance(params, dict):
         return None
     key: Any = error.args[0] if error.args else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 
@@ -89,17 +89,14 @@ class _Recurrent(Layer):
         Raises:
             LayerShapeError: the inputs have another shape.
             ShapeError: the state, or the lengths, have another shape.
+            ArgumentError: a length is none of the steps' numbers, where they have values.
         """
         self._check(x.shape)
         dtype, x = x.dtype, widen(x)
         directions = self._directions()
         shape = (self.num_layers * len(directions), x.shape[0], self.hidden_size)
         states = self._states(state, shape, x)
-        if lengths is not None and np.shape(lengths) != x.shape[:1]:
-            raise ShapeError(
-                f"{type(self).__name__}.run: lengths must have shape {x.shape[:1]}, one for each "
-                f"sequence, got {np.shape(lengths)}"
-            )
+        self._check_lengths(lengths, x.shape)
         ended: list[State] = []
         for layer in range(self.num_layers):
             outputs: list[Any] = []
@@ -154,6 +151,25 @@ class _Recurrent(Layer):
                 f"directions, batch, hidden_size), got {[np.shape(part) for part in parts]}"
             )
         return tuple([widen(part) for part in parts])
+
+    def _check_lengths(self, lengths: Any, shape: Shape) -> None:
+        if lengths is None:
+            return
+        name = type(self).__name__
+        if np.shape(lengths) != shape[:1]:
+            raise ShapeError(
+                f"{name}.run: lengths must have shape {shape[:1]}, one for each sequence, got "
+                f"{np.shape(lengths)}"
+            )
+        # Those of a tracer have no values yet.
+        if not isinstance(lengths, np.ndarray) and not is_sequence(lengths):
+            return
+        counts: Any = np.asarray(cast(Any, lengths))
+        if counts.size and not 0 <= counts.min() <= counts.max() <= shape[1]:
+            raise ArgumentError(
+                f"{name}.run: lengths must be from 0 to the number of steps, {shape[1]} in inputs "
+                f"of shape {shape}, and go from {counts.min()} to {counts.max()}"
+            )
 
     def _directions(self) -> tuple[str, ...]:
         return ("", "_reverse") if self.bidirectional else ("",)

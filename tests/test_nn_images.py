@@ -205,6 +205,25 @@ def test_the_damaged_file_is_named_by_the_loader(root):
     assert caught.value.__notes__[0].startswith("raised for sample 1 of ImageFolder")
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_grey_levels_of_16_bits_are_scaled(tmp_path, suffix):
+    levels = np.array([[0, 128, 129, 255, 256], [257, 900, 32896, 65406, 65535]], np.uint16)
+    path = tmp_path / f"grey.{suffix}"
+    Image.fromarray(levels).save(path)
+    expected = np.round(levels / 257).astype(np.uint8)
+    np.testing.assert_array_equal(read_image(path, "L"), expected)
+    np.testing.assert_array_equal(read_image(path), np.repeat(expected[..., None], 3, -1))
+    np.testing.assert_array_equal(read_image(path, ""), levels)
+
+
+def test_grey_levels_of_32_bits_have_no_known_range(tmp_path):
+    path = tmp_path / "grey.tif"
+    Image.fromarray(np.full((2, 3), 70000, np.int32)).save(path)
+    with pytest.raises(FileFormatError, match=r'grey levels of 32 bits.*mode=""'):
+        read_image(path)
+    assert read_image(path, "")[0, 0] == 70000
+
+
 # -- CSVDataset ----------------------------------------------------------------------------------
 
 
@@ -255,6 +274,9 @@ def test_labels_that_are_names(clothes):
             "line 2: the label '2' is none",
         ),
         ("tshirt0.png,-1\n", {}, "line 1: the label '-1'"),
+        ("tshirt0.png,-1\n", {}, "line 1: the label '-1' is negative; labels are integers from 0"),
+        ("tshirt0.png,7\ntshirt1.png,1O\ntshirt2.png,1\n", {}, "line 2: the label '1O' is no int"),
+        ("tshirt0.png,hat\ntshirt1.png,cap\ntshirt2.png,7\n", {}, "'7' is an integer, as 1 of 3"),
         ("tshirt0.png,hat\n", {"classes": ["a"]}, "the label 'hat' is none of the 1 classes a"),
         ("", {}, "is empty"),
         ("file,label\n", {}, "names no images"),

@@ -517,3 +517,17 @@ def test_mapped_arrays_stay_in_their_file(tmp_path):
     assert type(batch) is np.ndarray
     assert batch.flags.writeable
     assert batch[:, 0].tolist() == [3, 0, 0, 0]
+
+
+def test_a_list_of_arrays_that_count_the_samples():
+    x, y = np.zeros((20, 7), np.float32), np.zeros(20, int)
+    for batch_size in (1, 4):
+        with pytest.raises(DatasetError, match=r"DataLoader\(\(X, Y\), ...\).*ArrayDataset\(X, Y"):
+            DataLoader([x, y], batch_size)
+    with pytest.raises(DatasetError, match=r"\(20, 7\), \(20, 1\)"):
+        DataLoader([x, y[:, None]], 4)
+    assert len(next(iter(DataLoader((x, y), 4)))) == 2
+    # Samples, of one shape, or one by one.
+    assert next(iter(DataLoader([x, x + 1], 2))).shape == (2, 20, 7)
+    assert len(DataLoader([np.zeros((3, 8, 9)), np.zeros((3, 9, 8))], 1)) == 2
+    assert len(DataLoader([x, y], 4, collate=list)) == 1

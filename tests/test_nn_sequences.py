@@ -225,3 +225,14 @@ def test_attention_that_does_not_fit():
     layer = nn.MultiheadAttention(8, 2)
     with pytest.raises(LayerShapeError, match=r"\(batch, steps, 8\)"):
         layer(layer.init(0, (5, 8)), normal(5, 8))
+
+
+@pytest.mark.parametrize("layer", [nn.RNN(3, 5), nn.LSTM(3, 5), nn.GRU(3, 5)], ids=repr)
+@pytest.mark.parametrize("lengths", [[7, 9], [-1, 7]])
+def test_lengths_that_no_sequence_has(layer, lengths):
+    params, x = layer.init(0, (7, 3)), np.zeros((2, 7, 3), np.float32)
+    with pytest.raises(
+        ArgumentError, match=rf"from 0 to the number of steps, 7.*to {max(lengths)}"
+    ):
+        layer.run(params, x, lengths=np.array(lengths))
+    layer.run(params, x, lengths=np.array([0, 7]))

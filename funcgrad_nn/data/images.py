@@ -41,7 +41,8 @@ def read_image(
         max_pixels: images of more pixels are refused before they take memory.
 
     Returns:
-        uint8 of shape (height, width, channels), of grey images (height, width).
+        uint8 of shape (height, width, channels), of grey images (height, width). Grey levels of 16
+        bits are scaled to 8, ``round(level / 257)``; with ``mode=""`` they stay uint16.
 
     Raises:
         OSError: the file cannot be opened.
@@ -64,7 +65,7 @@ def read_image(
                         f"max_pixels={max_pixels}"
                     )
                 image.load()
-                return np.array(image.convert(mode) if mode else image)
+                return np.array(_converted(pillow, image, mode, path))
         except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
             raise FileFormatError(f"{os.fspath(path)} is too large an image: {error}") from error
         except FileFormatError:
@@ -74,6 +75,21 @@ def read_image(
                 f"{os.fspath(path)} is damaged or no image that can be read ({error}). Fetch it "
                 "again, or leave it out."
             ) from error
+
+
+def _converted(pillow: Any, image: Any, mode: str, path: str | os.PathLike[str]) -> Any:
+    """An image in another mode; Pillow by itself would cut grey levels above 255 off."""
+    have: str = image.mode
+    if not mode or mode == have or have[0] not in "IF" or mode[0] in "IF":
+        return image.convert(mode) if mode else image
+    # Older versions of Pillow read 16 bits as an image of 32; of these formats there are no others.
+    if not have.startswith("I;16") and not (have == "I" and image.format in ("PNG", "PPM")):
+        raise FileFormatError(
+            f"{os.fspath(path)} has grey levels of 32 bits, of which it is not known how far they "
+            f'go, so they cannot be made {mode!r}. Read them as they are, mode="", and scale them.'
+        )
+    levels = np.asarray(image).astype(np.uint32)
+    return pillow.fromarray(((levels + 128) // 257).astype(np.uint8)).convert(mode)
 
 
 class _ImageFiles:
@@ -365,22 +381,51 @@ def _labels(
     path: str, rows: Sequence[_Row], classes: Sequence[str] | None
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """The names of the classes, and the labels as integers."""
-    cells = [label for _, _, label in rows]
-    try:
-        numbers = [int(label) for label in cells]
-    except ValueError:
-        names = tuple(sorted(set(cells)) if classes is None else classes)
-        places = {name: place for place, name in enumerate(names)}
-        numbers = [places.get(label, -1) for label in cells]
+    numbers = [_integer(label) for _, _, label in rows]
+    named = classes is not None
+    if all(n is not None for n in numbers):
+        if classes is None:
+            classes = [str(n) for n in range(max(n for n in numbers if n is not None) + 1)]
     else:
-        names = tuple(classes or (str(n) for n in range(max(numbers) + 1)))
+        if classes is None:
+            _refuse_mixed(path, rows, numbers)
+            classes = sorted({label for _, _, label in rows})
+        places = {name: place for place, name in enumerate(classes)}
+        numbers = [places.get(label) for _, _, label in rows]
     for (line, _, label), number in zip(rows, numbers, strict=True):
-        if not 0 <= number < len(names):
-            raise DatasetError(
-                f"{path}, line {line}: the label {label!r} is none of the {len(names)} classes "
-                f"{_some(names)}; labels are their names, or integers from 0 to {len(names) - 1}"
+        if number is None or not 0 <= number < len(classes):
+            problem = (
+                f"is none of the {len(classes)} classes {_some(classes)}; labels are their names, "
+                f"or integers from 0 to {len(classes) - 1}"
+                if named
+                else "is negative; labels are integers from 0 on, or names of classes"
             )
-    return names, np.array(numbers, np.int64)
+            raise DatasetError(f"{path}, line {line}: the label {label!r} {problem}")
+    return tuple(classes), np.array(numbers, np.int64)
+
+
+def _integer(label: str) -> int | None:
+    try:
+        return int(label)
+    except ValueError:
+        return None
+
+
+def _refuse_mixed(path: str, rows: Sequence[_Row], numbers: Sequence[int | None]) -> None:
+    """Raise DatasetError for labels of which some are integers: as names they would be others."""
+    texts = [row for row, n in zip(rows, numbers, strict=True) if n is None]
+    integers = [row for row, n in zip(rows, numbers, strict=True) if n is not None]
+    if not integers:
+        return
+    kinds = {"no integer": texts, "an integer": integers}
+    kind = min(kinds, key=lambda kind: len(kinds[kind]))
+    line, _, label = kinds[kind][0]
+    count = len(kinds[kind])
+    raise DatasetError(
+        f"{path}, line {line}: the label {label!r} is {kind}, as {count} of {len(rows)} are. "
+        "Labels are either all integers, or all names. If these are names, say which there are: "
+        "classes=[...]."
+    )
 
 
 def has_images(folder: Path) -> bool:

@@ -100,6 +100,8 @@ class DataLoader:
     ) -> None:
         self.dataset: Any = _as_dataset(dataset)
         self.batch_size = _checked("batch_size", batch_size, 1)
+        if collate is None:
+            _refuse_columns(dataset, self.batch_size)
         self.shuffle = shuffle
         self.seed = _checked("seed", seed, 0)
         self.drop_last = drop_last
@@ -362,6 +364,24 @@ def _as_dataset(given: Any) -> Dataset | Iterable[Any]:
         f"a dataset has __len__ and __getitem__, or can be iterated over; {name} does not: "
         f"{given!r:.60}. Arrays make one: nn.ArrayDataset(images, labels)."
     )
+
+
+def _refuse_columns(given: Any, batch_size: int) -> None:
+    """Raise DatasetError for a list of arrays that count the samples, which make a tuple.
+
+    Arrays that can be stacked are taken for samples.
+    """
+    parts: list[Any] = given if type(given) is list else []
+    shapes: list[Any] = [getattr(part, "shape", ()) for part in parts]
+    ranks = {len(shape) for shape in shapes}
+    if len(set(shapes)) < 2 or 0 in ranks or (len(ranks) == 1 and batch_size == 1):
+        return
+    if len({shape[0] for shape in shapes}) == 1 and shapes[0][0] > 2:
+        raise DatasetError(
+            f"a list is a dataset of its elements, and these are {len(shapes)} arrays of shapes "
+            f"{', '.join(map(str, shapes))}, which make no batch. If their first axes count the "
+            "samples, give a tuple, DataLoader((X, Y), ...), or nn.ArrayDataset(X, Y)."
+        )
 
 
 def _as_sampler(given: Sampler | Iterable[int] | None) -> Sampler | None:
