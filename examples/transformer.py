@@ -31,7 +31,7 @@ class Transformer(nn.Layer):
 
     def __init__(self, width: int, depth: int) -> None:
         self.width = width
-        self.embedding = nn.Embedding(CLASSES, width, nn.init.normal(0.02))
+        self.embedding = nn.Embedding(CLASSES, width, weight_init=nn.init.normal(0.02))
         self.blocks = [
             nn.TransformerEncoderLayer(
                 width, 4, 4 * width, activation=nn.gelu, norm_first=True, causal=True

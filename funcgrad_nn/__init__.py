@@ -93,6 +93,7 @@ if TYPE_CHECKING:
     )
     from .attention import (
         MultiheadAttention as MultiheadAttention,
+        TransformerEncoder as TransformerEncoder,
         TransformerEncoderLayer as TransformerEncoderLayer,
         scaled_dot_product_attention as scaled_dot_product_attention,
     )
@@ -148,6 +149,7 @@ if TYPE_CHECKING:
         binary_cross_entropy as binary_cross_entropy,
         binary_cross_entropy_with_logits as binary_cross_entropy_with_logits,
         cosine_embedding as cosine_embedding,
+        cosine_similarity as cosine_similarity,
         cross_entropy as cross_entropy,
         ctc as ctc,
         gaussian_nll as gaussian_nll,
@@ -237,6 +239,9 @@ if TYPE_CHECKING:
         AdaptiveAvgPool1d as AdaptiveAvgPool1d,
         AdaptiveAvgPool2d as AdaptiveAvgPool2d,
         AdaptiveAvgPool3d as AdaptiveAvgPool3d,
+        AdaptiveMaxPool1d as AdaptiveMaxPool1d,
+        AdaptiveMaxPool2d as AdaptiveMaxPool2d,
+        AdaptiveMaxPool3d as AdaptiveMaxPool3d,
         AvgPool1d as AvgPool1d,
         AvgPool2d as AvgPool2d,
         AvgPool3d as AvgPool3d,
@@ -247,7 +252,14 @@ if TYPE_CHECKING:
         MaxPool3d as MaxPool3d,
     )
     from .rebuilding import reinitialize as reinitialize, replace_layer as replace_layer
-    from .recurrent import GRU as GRU, LSTM as LSTM, RNN as RNN
+    from .recurrent import (
+        GRU as GRU,
+        LSTM as LSTM,
+        RNN as RNN,
+        GRUCell as GRUCell,
+        LSTMCell as LSTMCell,
+        RNNCell as RNNCell,
+    )
     from .resizing import (
         Pad as Pad,
         PixelShuffle as PixelShuffle,
@@ -269,7 +281,9 @@ _NAMES = {
         "logsigmoid mish one_hot prelu relu relu6 selu sigmoid silu softmax softplus softshrink "
         "softsign tanhshrink threshold"
     ),
-    "attention": ("MultiheadAttention TransformerEncoderLayer scaled_dot_product_attention"),
+    "attention": (
+        "MultiheadAttention TransformerEncoder TransformerEncoderLayer scaled_dot_product_attention"
+    ),
     "convolution": ("Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d"),
     "data": (
         "ArrayDataset ConcatDataset CSVDataset DataLoader Dataset ImageFolder Subset "
@@ -281,9 +295,10 @@ _NAMES = {
     "fitting": "Checkpoint EarlyStopping Fitted HistoryFile evaluate fit",
     "layers": "Flatten Identity Lambda Linear Residual Sequential Unflatten",
     "losses": (
-        "binary_cross_entropy binary_cross_entropy_with_logits cosine_embedding cross_entropy "
-        "ctc gaussian_nll hinge hinge_embedding huber kl_div l1 margin_ranking mse multi_margin "
-        "multilabel_margin multilabel_soft_margin nll poisson_nll smooth_l1 soft_margin triplet"
+        "binary_cross_entropy binary_cross_entropy_with_logits cosine_embedding "
+        "cosine_similarity cross_entropy ctc gaussian_nll hinge hinge_embedding huber kl_div l1 "
+        "margin_ranking mse multi_margin multilabel_margin multilabel_soft_margin nll "
+        "poisson_nll smooth_l1 soft_margin triplet"
     ),
     "metrics": ("RunningMean accuracy confusion_matrix f1 precision recall top_k_accuracy"),
     "module": "Layer",
@@ -300,11 +315,12 @@ _NAMES = {
     ),
     "parameters": "State named_parameters num_parameters trainable",
     "pooling": (
-        "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AvgPool1d AvgPool2d AvgPool3d "
+        "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d "
+        "AdaptiveMaxPool2d AdaptiveMaxPool3d AvgPool1d AvgPool2d AvgPool3d "
         "GlobalAvgPool GlobalMaxPool MaxPool1d MaxPool2d MaxPool3d"
     ),
     "rebuilding": "reinitialize replace_layer",
-    "recurrent": "GRU LSTM RNN",
+    "recurrent": "GRU LSTM RNN GRUCell LSTMCell RNNCell",
     "resizing": "Pad PixelShuffle PixelUnshuffle Upsample",
     "serialization": "load save",
     "summaries": "Summary SummaryRow summary",
@@ -333,6 +349,7 @@ _ELSEWHERE = {
     "L1Loss": "losses are functions, nn.l1(outputs, targets)",
     "BCELoss": "losses are functions, nn.binary_cross_entropy(probabilities, targets)",
     "BCEWithLogitsLoss": "losses are functions, nn.binary_cross_entropy_with_logits(logits, y)",
+    "CosineSimilarity": "a function, nn.cosine_similarity(x, y, axis=1)",
     "InstanceNorm1d": "nn.InstanceNorm, for any number of axes",
     "InstanceNorm2d": "nn.InstanceNorm, for any number of axes",
     "InstanceNorm3d": "nn.InstanceNorm, for any number of axes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,12 @@ from .layers import Linear
 from .module import Key, Layer, Params, Shape, shape_error
 from .normalization import LayerNorm
 
-__all__ = ["MultiheadAttention", "TransformerEncoderLayer", "scaled_dot_product_attention"]
+__all__ = [
+    "MultiheadAttention",
+    "TransformerEncoder",
+    "TransformerEncoderLayer",
+    "scaled_dot_product_attention",
+]
 
 
 def scaled_dot_product_attention(
@@ -251,3 +257,39 @@ class TransformerEncoderLayer(Layer):
         ):
             x = x + inner(norm(own, x)) if self.norm_first else norm(own, x + inner(x))
         return x
+
+
+class TransformerEncoder(Layer):
+    """Layers like one, each reading the outputs of the one before, and a norm behind them.
+
+    Parameters: ``{"layers": (one for each, ...), "norm": ...}``, without ``"norm"`` if there is
+    none. (PyTorch begins with the same weights in all layers, here each draws its own.)
+
+    Args:
+        encoder_layer: such as a :class:`TransformerEncoderLayer`.
+        num_layers: how many there are.
+        norm: a layer behind them, such as ``nn.LayerNorm(d_model)``.
+
+    Raises:
+        ArgumentError: the number is no positive integer.
+
+    >>> model = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16), 3)
+    >>> params = model.init(0, (5, 8))
+    >>> len(params["layers"]), model(params, np.ones((3, 5, 8), np.float32)).shape
+    (3, (3, 5, 8))
+    """
+
+    def __init__(self, encoder_layer: Layer, num_layers: int, norm: Layer | None = None) -> None:
+        count: Any = num_layers
+        if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 1:
+            raise ArgumentError(
+                f"TransformerEncoder: num_layers must be a positive integer, not {count!r}"
+            )
+        # One object at several places would be one set of parameters.
+        self.layers = tuple([copy.copy(encoder_layer) for _ in range(num_layers)])
+        self.norm = norm
+
+    def apply(self, params: Params, x: Any) -> Any:
+        for layer, own in zip(self.layers, params["layers"], strict=True):
+            x = layer(own, x)
+        return x if self.norm is None else self.norm(params["norm"], x)

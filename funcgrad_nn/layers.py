@@ -350,16 +350,43 @@ class Identity(Layer):
 
 
 class Flatten(Layer):
-    """One axis in place of all but the first, which counts the batch.
+    """One axis in place of several, by default of all but the first, which counts the batch.
+
+    Args:
+        start_dim: the first of them.
+        end_dim: the last of them.
+
+    Raises:
+        LayerShapeError: inputs have no such axes.
 
     >>> nn.Flatten()({}, np.ones((5, 8, 8))).shape
     (5, 64)
+    >>> nn.Flatten(2)({}, np.ones((5, 3, 8, 8))).shape
+    (5, 3, 64)
     """
 
+    start_dim: int = 1
+    end_dim: int = -1
+
     def apply(self, params: Params, x: Any) -> Any:
-        if not x.shape:
+        rank = len(x.shape)
+        if not rank:
             raise shape_error(self, "inputs must have a batch axis first, got shape ().")
-        return np.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+        if (self.start_dim, self.end_dim) == (1, -1):
+            return np.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+        first, last = (n + rank if n < 0 else n for n in (self.start_dim, self.end_dim))
+        if not 0 <= first <= last < rank:
+            raise shape_error(
+                self,
+                f"inputs must have axes from {self.start_dim} to {self.end_dim}, got shape "
+                f"{tuple(x.shape)}.",
+            )
+        joined = math.prod(x.shape[first : last + 1])
+        return np.reshape(x, (*x.shape[:first], joined, *x.shape[last + 1 :]))
+
+    def describe(self) -> str:
+        axes = (self.start_dim, self.end_dim)
+        return "Flatten()" if axes == (1, -1) else super().describe()
 
 
 class Unflatten(Layer):

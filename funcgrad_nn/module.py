@@ -214,7 +214,7 @@ class Layer(metaclass=_Sealing):
     def settings(self) -> dict[str, Any]:
         """All attributes: the fields, then what ``__init__`` has set beside them.
 
-        >>> nn.Flatten().settings(), nn.Dropout(0.1).settings()
+        >>> nn.ReLU().settings(), nn.Dropout(0.1).settings()
         ({}, {'p': 0.1})
         """
         attributes = vars(self)

@@ -85,7 +85,8 @@ class BatchNorm(Layer):
     S. Ioffe, C. Szegedy (2015), *Batch Normalization: Accelerating Deep Network Training by
     Reducing Internal Covariate Shift*.
 
-    Parameters: ``{"weight": (channels,), "bias": (channels,), "running": BatchStatistics}``.
+    Parameters: ``{"weight": (channels,), "bias": (channels,), "running": BatchStatistics}``,
+    without the first two where not ``affine``, without the last where statistics are not tracked.
 
     Args:
         num_features: the number of channels; None for as many as inputs have when ``init`` makes
@@ -94,6 +95,8 @@ class BatchNorm(Layer):
         momentum: how far the running statistics move towards the batch's, from 0 to 1.
         affine: whether there are a weight and a bias.
         axis: that of the channels; -1 for channels last.
+        track_running_stats: whether there are running statistics; without, the evaluation takes
+            those of its batch, too.
 
     Inputs have shape ``(batch, channels, ...)``, with any number of axes behind.
 
@@ -119,6 +122,7 @@ class BatchNorm(Layer):
     momentum: float = 0.1
     affine: bool = True
     axis: int = 1
+    track_running_stats: bool = True
 
     def __post_init__(self) -> None:
         if self.num_features is not None:
@@ -131,10 +135,14 @@ class BatchNorm(Layer):
     def init_params(self, key: Key, input_shape: Shape, dtype: np.dtype[Any]) -> Params:
         channels = self._check((1, *input_shape), None)[0]
         shape, wide = (math.prod(channels),), computed_in(dtype)
-        running = BatchStatistics(np.zeros(shape, wide), np.ones(shape, wide))
-        return (_scales(shape, dtype) if self.affine else {}) | {"running": running}
+        params: dict[str, Any] = {**_scales(shape, dtype)} if self.affine else {}
+        if self.track_running_stats:
+            params["running"] = BatchStatistics(np.zeros(shape, wide), np.ones(shape, wide))
+        return params
 
     def apply(self, params: Params, x: Any) -> Any:
+        if not self.track_running_stats:
+            return self._by_batch(params, x)[0]
         shape, _ = self._check(x.shape, params)
         wide, running = widen(x), params["running"]
         scale = 1 / np.sqrt(running.var + self.eps)
@@ -142,28 +150,34 @@ class BatchNorm(Layer):
         return narrow(_scaled(params, centred * scale.reshape(shape), shape), x.dtype)
 
     def apply_training(self, params: Params, x: Any, key: Any) -> tuple[Any, Params]:
-        shape, axes = self._check(x.shape, params)
-        count = math.prod([x.shape[axis] for axis in axes])
-        if count < 2:
-            raise shape_error(
-                self,
-                f"takes more than one number a channel in training mode, got inputs of shape "
-                f"{x.shape}. Make batches larger (DataLoader(..., drop_last=True)).",
-            )
-        wide = widen(x)
-        mean = np.mean(wide, axis=axes, keepdims=True)
-        centred = wide - mean
-        var = np.mean(np.square(centred), axis=axes, keepdims=True)
-        y = _scaled(params, centred / np.sqrt(var + self.eps), shape)
+        y, mean, unbiased = self._by_batch(params, x)
+        if not self.track_running_stats:
+            return y, params
 
         def moved(old: Any, new: Any) -> Any:
             new = narrow(fg.stop_gradient(new).reshape(old.shape), old.dtype)
             return (1 - self.momentum) * old + self.momentum * new
 
         running = params["running"]
-        unbiased = var * (count / (count - 1))
         new = BatchStatistics(moved(running.mean, mean), moved(running.var, unbiased))
-        return narrow(y, x.dtype), {**params, "running": new}
+        return y, {**params, "running": new}
+
+    def _by_batch(self, params: Params, x: Any) -> tuple[Any, Any, Any]:
+        """The outputs by the batch's own statistics; its mean and its unbiased variance."""
+        shape, axes = self._check(x.shape, params)
+        count = math.prod([x.shape[axis] for axis in axes])
+        if count < 2:
+            raise shape_error(
+                self,
+                f"takes more than one number a channel for statistics of the batch, got inputs of "
+                f"shape {x.shape}. Make batches larger (DataLoader(..., drop_last=True)).",
+            )
+        wide = widen(x)
+        mean = np.mean(wide, axis=axes, keepdims=True)
+        centred = wide - mean
+        var = np.mean(np.square(centred), axis=axes, keepdims=True)
+        y = _scaled(params, centred / np.sqrt(var + self.eps), shape)
+        return narrow(y, x.dtype), mean, var * (count / (count - 1))
 
     def _check(self, shape: Shape, params: Params) -> tuple[Shape, tuple[int, ...]]:
         """The shape that arrays of the channels are broadcast as, and the axes of the rest."""
@@ -173,8 +187,9 @@ class BatchNorm(Layer):
             raise shape_error(self, f"inputs must have {ranks} axes, got shape {tuple(shape)}.")
         axis = self.axis + rank if self.axis < 0 else self.axis
         count = self.num_features
-        if count is None and params is not None:
-            (count,) = params["running"].mean.shape
+        if count is None and params:
+            known = params["running"].mean if self.track_running_stats else params["weight"]
+            (count,) = known.shape
         if not 0 < axis < rank or count not in (None, shape[axis]):
             number = "" if count is None else f"{count} "
             raise shape_error(

@@ -15,6 +15,9 @@ __all__ = [
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -148,7 +151,7 @@ class AvgPool3d(_AvgPool):
     rank = 3
 
 
-class _AdaptiveAvgPool(SpatialLayer):
+class _AdaptivePool(SpatialLayer):
     output_size: Sizes
     layout: str | None = None
 
@@ -161,11 +164,38 @@ class _AdaptiveAvgPool(SpatialLayer):
         lengths = x.shape[first : first + self.rank]
         if all(n % count == 0 for n, count in zip(lengths, counts, strict=True)):
             window = tuple(n // count for n, count in zip(lengths, counts, strict=True))
-            return self.computed(fg.avg_pool, x, window)
-        dtype = x.dtype if x.dtype.kind in "fc" else np.dtype(float)
+            return self._of_equal_windows(x, window)
         for axis, (n, count) in enumerate(zip(lengths, counts, strict=True), first):
-            x = along_axis(x, _means(n, count, dtype), axis)
+            x = self._along_axis(x, n, count, axis)
         return x
+
+    def _of_equal_windows(self, x: Any, window: tuple[int, ...]) -> Any:
+        raise NotImplementedError
+
+    def _along_axis(self, x: Any, length: int, count: int, axis: int) -> Any:
+        """With so many elements along an axis of that length."""
+        raise NotImplementedError
+
+
+class _AdaptiveAvgPool(_AdaptivePool):
+    def _of_equal_windows(self, x: Any, window: tuple[int, ...]) -> Any:
+        return self.computed(fg.avg_pool, x, window)
+
+    def _along_axis(self, x: Any, length: int, count: int, axis: int) -> Any:
+        dtype = x.dtype if x.dtype.kind in "fc" else np.dtype(float)
+        return along_axis(x, _means(length, count, dtype), axis)
+
+
+class _AdaptiveMaxPool(_AdaptivePool):
+    def _of_equal_windows(self, x: Any, window: tuple[int, ...]) -> Any:
+        return self.computed(fg.max_pool, x, window)
+
+    def _along_axis(self, x: Any, length: int, count: int, axis: int) -> Any:
+        first, end = _windows(length, count)
+        width = int(np.max(end - first))
+        # Shorter windows have their last element again.
+        places = np.minimum(first + np.arange(width), end - 1)
+        return np.max(np.take(x, fg.device_put(places, x), axis=axis), axis=axis + 1)
 
 
 def along_axis(x: Any, matrix: Any, axis: int) -> Any:
@@ -211,10 +241,53 @@ class AdaptiveAvgPool3d(_AdaptiveAvgPool):
     rank = 3
 
 
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """The largest of so many windows as asked for; see :class:`AdaptiveMaxPool2d`.
+
+    >>> nn.AdaptiveMaxPool1d(2)({}, np.array([[[1.0, 2.0, 6.0]]]))
+    array([[[2., 6.]]])
+    """
+
+    rank = 1
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """The largest element of so many windows as asked for, whatever the size of the images.
+
+    Windows are those of :class:`AdaptiveAvgPool2d`.
+
+    Args:
+        output_size: the lengths of the outputs' axes of space: an integer, or one for each.
+        layout: ``"NCHW"``, the default, or ``"NHWC"``.
+
+    >>> nn.AdaptiveMaxPool2d(2)({}, np.arange(9.0).reshape(1, 1, 3, 3))
+    array([[[[4., 5.],
+             [7., 8.]]]])
+    """
+
+    rank = 2
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """The largest of so many windows as asked for; see :class:`AdaptiveMaxPool2d`.
+
+    >>> nn.AdaptiveMaxPool3d((1, 2, 2))({}, np.ones((1, 2, 4, 4, 5))).shape
+    (1, 2, 1, 2, 2)
+    """
+
+    rank = 3
+
+
+def _windows(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each of `count` windows of an axis begins and ends, in columns."""
+    i = np.arange(count)[:, None]
+    return i * length // count, -(-(i + 1) * length // count)
+
+
 def _means(length: int, count: int, dtype: Any) -> np.ndarray:
     """The matrix that takes the means of `count` windows of an axis."""
-    i, at = np.arange(count)[:, None], np.arange(length)
-    inside = (at >= i * length // count) & (at < -(-(i + 1) * length // count))
+    (first, end), at = _windows(length, count), np.arange(length)
+    inside = (at >= first) & (at < end)
     return (inside / inside.sum(1, keepdims=True)).astype(dtype)
 
 

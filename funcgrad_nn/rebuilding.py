@@ -13,6 +13,7 @@ import numpy as np
 from funcgrad import random
 from funcgrad.errors import ArgumentError
 
+from ._spatial import SpatialLayer
 from .init import Initializer
 from .layers import Sequential
 from .module import Key, Layer, Params, is_sequence
@@ -77,7 +78,7 @@ def reinitialize(
             return part
         names = [name for name in initializers if hasattr(old.get(name), "shape")]
         drawn.update(names)
-        return old | {n: initializers[n](next(keys), old[n].shape, old[n].dtype) for n in names}
+        return old | {n: _drawn(layer, n, initializers[n], next(keys), old[n]) for n in names}
 
     result = _visit(model, params, "", draw, of)
     if missing := sorted(initializers.keys() - drawn):
@@ -86,6 +87,14 @@ def reinitialize(
             "nn.named_parameters(params) to see what there is."
         )
     return result
+
+
+def _drawn(layer: Layer, name: str, draw: Initializer, key: Key, old: Any) -> Any:
+    if name != "weight" or not isinstance(layer, SpatialLayer) or layer.channels_last:
+        return draw(key, old.shape, old.dtype)
+    # Initialisers take the axes of inputs and outputs last, whatever the layout.
+    outputs, inputs, *kernel = old.shape
+    return np.moveaxis(draw(key, (*kernel, inputs, outputs), old.dtype), (-1, -2), (0, 1)).copy()
 
 
 def _named(part: Params) -> dict[str, Any]:

@@ -19,35 +19,104 @@ from funcgrad import random
 from funcgrad.errors import ArgumentError, ShapeError
 
 from . import init
-from ._numbers import narrow, widen
+from ._numbers import as_number, narrow, widen
 from .activations import relu, sigmoid
+from .dropout import Dropout
 from .module import Key, Layer, Params, Shape, is_sequence, shape_error
 
-__all__ = ["GRU", "LSTM", "RNN"]
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell"]
 
 State = tuple[Any, ...]
 
 
-class _Recurrent(Layer):
-    """What the recurrent layers share: their parameters, and the loop over steps and layers."""
+class _Step:
+    """What a kind of recurrent layer does in a step; the same in a cell."""
 
     gates: ClassVar[int] = 1
     parts: ClassVar[int] = 1
     """Of so many arrays the state consists."""
+
+    def step(self, state: State, driven: Any, recurrent: Any) -> State:
+        """The new state, the hidden part first, from what the inputs and the state contribute."""
+        raise NotImplementedError
+
+
+class _ElmanStep(_Step):
+    nonlinearity: Literal["tanh", "relu"]
+
+    def step(self, state: State, driven: Any, recurrent: Any) -> State:
+        total = driven + recurrent
+        return (np.tanh(total) if self.nonlinearity == "tanh" else relu(total),)
+
+
+class _LSTMStep(_Step):
+    gates: ClassVar[int] = 4
+    parts: ClassVar[int] = 2
+
+    def step(self, state: State, driven: Any, recurrent: Any) -> State:
+        let_in, keep, new, let_out = np.split(driven + recurrent, 4, axis=1)
+        cell = sigmoid(keep) * state[1] + sigmoid(let_in) * np.tanh(new)
+        return sigmoid(let_out) * np.tanh(cell), cell
+
+
+class _GRUStep(_Step):
+    gates: ClassVar[int] = 3
+
+    def step(self, state: State, driven: Any, recurrent: Any) -> State:
+        n = driven.shape[1] // 3
+        reset, update = np.split(sigmoid(driven[:, : 2 * n] + recurrent[:, : 2 * n]), 2, axis=1)
+        new = np.tanh(driven[:, 2 * n :] + reset * recurrent[:, 2 * n :])
+        return ((1 - update) * new + update * state[0],)
+
+
+def _check_sizes(layer: Layer, *names: str) -> None:
+    for name in names:
+        size = getattr(layer, name)
+        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+            raise ArgumentError(
+                f"{type(layer).__name__}: {name} must be a positive integer, not {size!r}"
+            )
+
+
+def _check_nonlinearity(layer: RNN | RNNCell) -> None:
+    if layer.nonlinearity not in ("tanh", "relu"):
+        raise ArgumentError(
+            f'{type(layer).__name__}: nonlinearity must be "tanh" or "relu", not '
+            f"{layer.nonlinearity!r}"
+        )
+
+
+def _as_states(layer: Any, method: str, state: Any, shape: Shape, axes: str, x: Any) -> State:
+    """The parts of a state; zeros where none is given."""
+    if state is None:
+        return (fg.device_put(np.zeros(shape, x.dtype), x),) * layer.parts
+    parts: Sequence[Any] = state if is_sequence(state) else (state,)
+    if [np.shape(part) for part in parts] != [shape] * layer.parts:
+        of = "" if layer.parts == 1 else f"a tuple of {layer.parts} of "
+        raise ShapeError(
+            f"{type(layer).__name__}.{method}: the state must be {of}shape {shape}, ({axes}), got "
+            f"{[np.shape(part) for part in parts]}"
+        )
+    return tuple([widen(part) for part in parts])
+
+
+class _Recurrent(_Step, Layer):
+    """What the recurrent layers share: their parameters, and the loop over steps and layers."""
 
     input_size: int
     hidden_size: int
     num_layers: int = 1
     bias: bool = True
     bidirectional: bool = False
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("input_size", "hidden_size", "num_layers"):
-            size = getattr(self, name)
-            if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-                raise ArgumentError(
-                    f"{type(self).__name__}: {name} must be a positive integer, not {size!r}"
-                )
+        _check_sizes(self, "input_size", "hidden_size", "num_layers")
+        p = as_number(self.dropout)
+        if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
+            raise ArgumentError(
+                f"{type(self).__name__}: dropout must be from 0 to 1, not {self.dropout!r}"
+            )
 
     def init_params(self, key: Key, input_shape: Shape, dtype: np.dtype[Any]) -> Params:
         self._check((1, *input_shape))
@@ -95,10 +164,14 @@ class _Recurrent(Layer):
         dtype, x = x.dtype, widen(x)
         directions = self._directions()
         shape = (self.num_layers * len(directions), x.shape[0], self.hidden_size)
-        states = self._states(state, shape, x)
+        states = _as_states(
+            self, "run", state, shape, "layers and directions, batch, hidden_size", x
+        )
         self._check_lengths(lengths, x.shape)
         ended: list[State] = []
         for layer in range(self.num_layers):
+            if layer and self.dropout:
+                x = Dropout(self.dropout)({}, x)
             outputs: list[Any] = []
             for suffix in directions:
                 start = tuple([part[len(ended)] for part in states])
@@ -126,7 +199,7 @@ class _Recurrent(Layer):
             recurrent = state[0] @ weight
             if self.bias:
                 recurrent = recurrent + params[f"bias_hh{suffix}"]
-            new = self._step(state, now, recurrent)
+            new = self.step(state, now, recurrent)
             if lengths is None:
                 return new, new[0]
             counts = (at < lengths)[:, None]
@@ -135,22 +208,6 @@ class _Recurrent(Layer):
 
         end, ys = fg.scan(step, state, (driven[turn], places[turn]))
         return np.swapaxes(ys[turn], 0, 1), end
-
-    def _step(self, state: State, driven: Any, recurrent: Any) -> State:
-        """The new state, the hidden part first, from what the step and the state contribute."""
-        raise NotImplementedError
-
-    def _states(self, state: Any, shape: Shape, x: Any) -> State:
-        if state is None:
-            return (fg.device_put(np.zeros(shape, x.dtype), x),) * self.parts
-        parts: Sequence[Any] = state if is_sequence(state) else (state,)
-        if [np.shape(part) for part in parts] != [shape] * self.parts:
-            of = "" if self.parts == 1 else f"a tuple of {self.parts} of "
-            raise ShapeError(
-                f"{type(self).__name__}.run: the state must be {of}shape {shape}, (layers and "
-                f"directions, batch, hidden_size), got {[np.shape(part) for part in parts]}"
-            )
-        return tuple([widen(part) for part in parts])
 
     def _check_lengths(self, lengths: Any, shape: Shape) -> None:
         if lengths is None:
@@ -182,7 +239,7 @@ class _Recurrent(Layer):
             )
 
 
-class RNN(_Recurrent):
+class RNN(_ElmanStep, _Recurrent):
     """``h = tanh(x @ weight_ih + bias_ih + h @ weight_hh + bias_hh)``, step by step.
 
     J. L. Elman (1990), *Finding Structure in Time*.
@@ -197,6 +254,7 @@ class RNN(_Recurrent):
         num_layers: so many layers, each reading the outputs of the one before.
         bias: whether there are biases.
         bidirectional: whether a second loop reads the steps from the end; its outputs come behind.
+        dropout: the probability with which elements are dropped between layers in training mode.
         nonlinearity: "tanh" or "relu".
 
     Inputs have shape (batch, steps, input_size), outputs (batch, steps, directions *
@@ -212,17 +270,10 @@ class RNN(_Recurrent):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.nonlinearity not in ("tanh", "relu"):
-            raise ArgumentError(
-                f'RNN: nonlinearity must be "tanh" or "relu", not {self.nonlinearity!r}'
-            )
-
-    def _step(self, state: State, driven: Any, recurrent: Any) -> State:
-        total = driven + recurrent
-        return (np.tanh(total) if self.nonlinearity == "tanh" else relu(total),)
+        _check_nonlinearity(self)
 
 
-class LSTM(_Recurrent):
+class LSTM(_LSTMStep, _Recurrent):
     """Long short-term memory: a cell whose content gates let in, keep and let out.
 
     S. Hochreiter, J. Schmidhuber (1997), *Long Short-Term Memory*, with the forget gate of
@@ -237,16 +288,8 @@ class LSTM(_Recurrent):
     ((2, 7, 5), (1, 2, 5), (1, 2, 5))
     """
 
-    gates: ClassVar[int] = 4
-    parts: ClassVar[int] = 2
 
-    def _step(self, state: State, driven: Any, recurrent: Any) -> State:
-        let_in, keep, new, let_out = np.split(driven + recurrent, 4, axis=1)
-        cell = sigmoid(keep) * state[1] + sigmoid(let_in) * np.tanh(new)
-        return sigmoid(let_out) * np.tanh(cell), cell
-
-
-class GRU(_Recurrent):
+class GRU(_GRUStep, _Recurrent):
     """Gated recurrent unit.
 
     K. Cho et al. (2014), *Learning Phrase Representations using RNN Encoder-Decoder*, in PyTorch's
@@ -262,10 +305,115 @@ class GRU(_Recurrent):
     (2, 7, 10)
     """
 
-    gates: ClassVar[int] = 3
 
-    def _step(self, state: State, driven: Any, recurrent: Any) -> State:
-        n = self.hidden_size
-        reset, update = np.split(sigmoid(driven[:, : 2 * n] + recurrent[:, : 2 * n]), 2, axis=1)
-        new = np.tanh(driven[:, 2 * n :] + reset * recurrent[:, 2 * n :])
-        return ((1 - update) * new + update * state[0],)
+class _Cell(_Step, Layer):
+    """One step of a recurrent layer of one layer and direction."""
+
+    input_size: int
+    hidden_size: int
+    bias: bool = True
+
+    def __post_init__(self) -> None:
+        _check_sizes(self, "input_size", "hidden_size")
+
+    def init_params(self, key: Key, input_shape: Shape, dtype: np.dtype[Any]) -> Params:
+        self._check((1, *input_shape))
+        bound = 1 / math.sqrt(self.hidden_size)
+        draw, size = init.uniform(-bound, bound), self.gates * self.hidden_size
+        shapes = {"weight_ih": (self.input_size, size), "weight_hh": (self.hidden_size, size)}
+        if self.bias:
+            shapes |= {"bias_ih": (size,), "bias_hh": (size,)}
+        return {
+            name: draw(random.fold_in(key, i), shape, dtype)
+            for i, (name, shape) in enumerate(shapes.items())
+        }
+
+    def apply(self, params: Params, x: Any) -> Any:
+        state = self.run(params, x)
+        return state if self.parts == 1 else state[0]
+
+    def run(self, params: Params, x: Any, state: Any = None) -> Any:
+        """The state after a step.
+
+        Args:
+            params: what ``init`` has made.
+            x: shape (batch, input_size).
+            state: what an earlier call has returned; zeros by default.
+
+        Returns:
+            An array of shape (batch, hidden_size); for an LSTM a tuple of two, the hidden state
+            and the cell's.
+
+        Raises:
+            LayerShapeError: the inputs have another shape.
+            ShapeError: the state has another shape.
+        """
+        self._check(x.shape)
+        dtype, x = x.dtype, widen(x)
+        before = _as_states(
+            self, "run", state, (x.shape[0], self.hidden_size), "batch, hidden_size", x
+        )
+        driven = x @ widen(params["weight_ih"])
+        recurrent = before[0] @ widen(params["weight_hh"])
+        if self.bias:
+            driven, recurrent = driven + params["bias_ih"], recurrent + params["bias_hh"]
+        after = [narrow(part, dtype) for part in self.step(before, driven, recurrent)]
+        return after[0] if len(after) == 1 else tuple(after)
+
+    def _check(self, shape: Shape) -> None:
+        if len(shape) != 2 or shape[1] != self.input_size:
+            raise shape_error(
+                self, f"inputs must have shape (batch, {self.input_size}), got {tuple(shape)}."
+            )
+
+
+class RNNCell(_ElmanStep, _Cell):
+    """One step of an :class:`RNN`: :meth:`run` takes a state and gives the next.
+
+    Parameters: ``weight_ih`` of shape (input_size, hidden_size), ``weight_hh`` of shape
+    (hidden_size, hidden_size), ``bias_ih`` and ``bias_hh`` of shape (hidden_size,).
+
+    Args:
+        input_size: the number of features of a step.
+        hidden_size: of the state.
+        bias: whether there are biases.
+        nonlinearity: "tanh" or "relu".
+
+    ``cell(params, x)`` is the hidden state after one step from zeros.
+
+    >>> cell = nn.RNNCell(3, 5)
+    >>> params, state = cell.init(0, 3), None
+    >>> for x in np.ones((7, 2, 3), np.float32):
+    ...     state = cell.run(params, x, state)
+    >>> state.shape
+    (2, 5)
+    """
+
+    nonlinearity: Literal["tanh", "relu"] = "tanh"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_nonlinearity(self)
+
+
+class LSTMCell(_LSTMStep, _Cell):
+    """One step of an :class:`LSTM`; its state is a tuple, hidden state and cell.
+
+    Parameters and arguments as of :class:`RNNCell`, with 4 * hidden_size columns.
+
+    >>> cell = nn.LSTMCell(3, 5)
+    >>> hidden, memory = cell.run(cell.init(0, 3), np.ones((2, 3), np.float32))
+    >>> hidden.shape, memory.shape
+    ((2, 5), (2, 5))
+    """
+
+
+class GRUCell(_GRUStep, _Cell):
+    """One step of a :class:`GRU`.
+
+    Parameters and arguments as of :class:`RNNCell`, with 3 * hidden_size columns.
+
+    >>> cell = nn.GRUCell(3, 5)
+    >>> cell.run(cell.init(0, 3), np.ones((2, 3), np.float32)).shape
+    (2, 5)
+    """

@@ -48,7 +48,7 @@ from .normalization import (
     RMSNorm,
 )
 from .parameters import named_leaves
-from .recurrent import GRU, LSTM, RNN
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 __all__ = ["from_state_dict", "to_state_dict"]
 
@@ -163,6 +163,15 @@ def _recurrent(layer: RNN | LSTM | GRU) -> dict[str, Spec]:
     return specs
 
 
+def _cell(layer: RNNCell | LSTMCell | GRUCell) -> dict[str, Spec]:
+    size = layer.gates * layer.hidden_size
+    specs: dict[str, Spec] = {
+        "weight_ih": ((size, layer.input_size), (1, 0)),
+        "weight_hh": ((size, layer.hidden_size), (1, 0)),
+    }
+    return specs | _vector("bias_ih", size, layer.bias) | _vector("bias_hh", size, layer.bias)
+
+
 def _scales(layer: LayerNorm | RMSNorm) -> dict[str, Spec]:
     sizes: Any = layer.normalized_shape
     shape: tuple[int, ...] = tuple(sizes) if is_sequence(sizes) else (sizes,)
@@ -195,6 +204,7 @@ _SPECS: dict[type[Layer], Callable[[Any], dict[str, Spec]]] = {
     **dict.fromkeys((Conv1d, Conv2d, Conv3d), _conv),
     **dict.fromkeys((ConvTranspose1d, ConvTranspose2d, ConvTranspose3d), _conv),
     **dict.fromkeys((RNN, LSTM, GRU), _recurrent),
+    **dict.fromkeys((RNNCell, LSTMCell, GRUCell), _cell),
     **dict.fromkeys((LayerNorm, RMSNorm), _scales),
     **dict.fromkeys((GroupNorm, InstanceNorm, BatchNorm), _channel_scales),
     MultiheadAttention: _attention,
@@ -322,7 +332,7 @@ def _known(layer: Layer, specs: dict[str, Spec], like: Params, at: str, walk: An
     if isinstance(layer, MultiheadAttention):
         own = _visit(layer.out_proj, _part(like, "out_proj"), f"{at}out_proj.", walk)
         params["out_proj"] = own
-    if isinstance(layer, BatchNorm):
+    if isinstance(layer, BatchNorm) and layer.track_running_stats:
         before, spec = _part(like, "running"), ((layer.num_features,), None)
         mean, var = (
             walk.take(f"{at}running_{name}", spec, getattr(before, name, None))

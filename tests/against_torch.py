@@ -98,6 +98,14 @@ def cases() -> list[tuple[Any, Any, tuple[int, ...]]]:
         (nn.BatchNorm1d(4), tn.BatchNorm1d(4), ROWS),
         (nn.BatchNorm2d(None), tn.BatchNorm2d(4), IMAGES),
         (nn.BatchNorm3d(4, affine=False), tn.BatchNorm3d(4, affine=False), VOLUME),
+        *[
+            (
+                nn.BatchNorm2d(4, affine=affine, track_running_stats=False),
+                tn.BatchNorm2d(4, affine=affine, track_running_stats=False),
+                IMAGES,
+            )
+            for affine in (True, False)
+        ],
         (nn.LayerNorm((6, 5)), tn.LayerNorm((6, 5)), IMAGES),
         (nn.LayerNorm(5, bias=False), tn.LayerNorm(5, bias=False), IMAGES),
         (nn.RMSNorm(5), tn.RMSNorm(5), IMAGES),
@@ -117,6 +125,26 @@ def cases() -> list[tuple[Any, Any, tuple[int, ...]]]:
             SEQUENCE,
         ),
         (nn.GRU(4, 3, 2), First(tn.GRU(4, 3, 2, batch_first=True)), SEQUENCE),
+        (
+            nn.LSTM(4, 3, 2, dropout=0.5),
+            First(tn.LSTM(4, 3, 2, dropout=0.5, batch_first=True)),
+            SEQUENCE,
+        ),
+        (nn.RNNCell(4, 3), tn.RNNCell(4, 3), (3, 4)),
+        (
+            nn.RNNCell(4, 3, bias=False, nonlinearity="relu"),
+            tn.RNNCell(4, 3, bias=False, nonlinearity="relu"),
+            (3, 4),
+        ),
+        (nn.LSTMCell(4, 3), First(tn.LSTMCell(4, 3)), (3, 4)),
+        (nn.GRUCell(4, 3), tn.GRUCell(4, 3), (3, 4)),
+        (
+            nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8), 2, nn.LayerNorm(4)),
+            tn.TransformerEncoder(
+                tn.TransformerEncoderLayer(4, 2, 8, batch_first=True), 2, tn.LayerNorm(4)
+            ),
+            SEQUENCE,
+        ),
         (
             nn.MultiheadAttention(4, 2),
             OwnAttention(tn.MultiheadAttention(4, 2, batch_first=True)),
@@ -172,6 +200,8 @@ def without_parameters() -> list[tuple[Any, Any, tuple[int, ...]]]:
         (nn.AlphaDropout(), tn.AlphaDropout().eval(), shape),
         (nn.PixelShuffle(2), tn.PixelShuffle(2), IMAGES),
         (nn.PixelUnshuffle(3), tn.PixelUnshuffle(3), (2, 2, 6, 9)),
+        (nn.Flatten(2), tn.Flatten(2), IMAGES),
+        (nn.Flatten(1, -2), tn.Flatten(1, -2), IMAGES),
         (nn.Unflatten(1, (2, -1)), tn.Unflatten(1, (2, -1)), IMAGES),
         (nn.Unflatten(-2, (2, 3)), tn.Unflatten(-2, (2, 3)), IMAGES),
         (nn.Pad(2), tn.ZeroPad2d(2), IMAGES),
@@ -214,8 +244,8 @@ def pooled() -> list[tuple[Any, Any, tuple[int, ...]]]:
             found.append((*[layer(3, 2, 1, **options) for layer in layers], shape))
             found.append((*[layer(2, **options) for layer in layers], shape))
     for rank, shape in ((1, ROWS), (2, IMAGES), (3, VOLUME)):
-        name = f"AdaptiveAvgPool{rank}d"
-        found.append((getattr(nn, name)(2), getattr(tn, name)(2), shape))
+        for name in (f"AdaptiveAvgPool{rank}d", f"AdaptiveMaxPool{rank}d"):
+            found += [(getattr(nn, name)(n), getattr(tn, name)(n), shape) for n in (1, 2, 3)]
     return found
 
 
@@ -275,6 +305,26 @@ def random_layers() -> None:
         np.testing.assert_allclose([y.mean(), y.std()], [z.mean(), z.std()], atol=0.01)
 
 
+def embeddings() -> None:
+    """Rows of padding, and their gradients; cosines."""
+    ours, theirs = nn.Embedding(5, 3, -2), tn.Embedding(5, 3, -2)
+    params = nn.torch.from_state_dict(ours, theirs.state_dict())
+    x, c = np.array([[0, 3, 3], [4, 3, 1]]), RNG.normal(size=(2, 3, 3)).astype(np.float32)
+    y = theirs(torch.tensor(x))
+    (y * torch.tensor(c)).sum().backward()
+    np.testing.assert_array_equal(ours(params, x), y.detach().numpy())
+    grads = fg.grad(lambda p: np.sum(ours(p, x) * c))(params)
+    np.testing.assert_allclose(grads["weight"], theirs.weight.grad.numpy(), 1e-6)
+    assert not ours.init(0, 3)["weight"][3].any() and not theirs.weight[3].any()
+    a, b = RNG.normal(size=(2, 4, 3, 5)).astype(np.float32)
+    ta, tb = torch.tensor(a, requires_grad=True), torch.tensor(b)
+    cosine = torch.nn.functional.cosine_similarity(ta, tb)
+    cosine.sum().backward()
+    np.testing.assert_allclose(nn.cosine_similarity(a, b), cosine.detach().numpy(), 1e-5, 1e-6)
+    slope = fg.grad(lambda a: np.sum(nn.cosine_similarity(a, b)))(a)
+    np.testing.assert_allclose(slope, ta.grad.numpy(), 1e-4, 1e-5)
+
+
 def main() -> None:
     torch.manual_seed(0)
     failed, count = 0, 0
@@ -288,6 +338,7 @@ def main() -> None:
                 failed += 1
                 print(f"{ours!r}: {type(error).__name__}: {error}")
     random_layers()
+    embeddings()
     print(f"{count} comparisons, {failed} failed")
     sys.exit(bool(failed))
 

@@ -442,3 +442,87 @@ def test_bad_key_and_dtype():
         nn.Linear(2, 2).init("seed", (2,))
     with pytest.raises(ArgumentError, match="float dtype, not int64"):
         nn.Linear(2, 2).init(0, (2,), np.int64)
+
+
+# -- Options -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [
+        ((), (2, 60)),
+        ((2,), (2, 3, 20)),
+        ((1, -2), (2, 12, 5)),
+        ((0,), (120,)),
+        ((-1,), (2, 3, 4, 5)),
+    ],
+)
+def test_flatten_from_an_axis_to_another(axes, shape):
+    x = np.arange(120.0).reshape(2, 3, 4, 5)
+    y = nn.Flatten(*axes)({}, x)
+    assert y.shape == shape
+    np.testing.assert_array_equal(y.ravel(), x.ravel())
+
+
+def test_axes_that_flatten_has_not():
+    for axes in ((3,), (2, 1), (-4,)):
+        with pytest.raises(LayerShapeError, match="inputs must have axes from"):
+            nn.Flatten(*axes)({}, np.ones((2, 3, 4)))
+    assert repr(nn.Flatten(2)) == "Flatten(start_dim=2, end_dim=-1)"
+
+
+def test_batch_norm_without_running_statistics():
+    layer, tracked = nn.BatchNorm1d(None, track_running_stats=False), nn.BatchNorm1d(3)
+    params = layer.init(0, 3)
+    assert params.keys() == {"weight", "bias"}
+    x = RNG.normal(size=(6, 3)).astype(np.float32)
+    y, after = layer.train(params, x)
+    assert after is params
+    np.testing.assert_array_equal(layer(params, x), y)
+    np.testing.assert_array_equal(y, tracked.train(tracked.init(0, 3), x)[0])
+    assert nn.BatchNorm(3, affine=False, track_running_stats=False).init(0, 3) == {}
+    with pytest.raises(LayerShapeError, match="inputs must have 3 channels"):
+        layer(params, np.ones((6, 4), np.float32))
+    with pytest.raises(LayerShapeError, match="more than one number a channel"):
+        layer(params, x[:1])
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("size", [1, 2, 3, (2, 3), (4, 5)])
+def test_adaptive_maxima(size, last):
+    x = RNG.normal(size=(2, 3, 7, 6))
+    rows, columns = size if isinstance(size, tuple) else (size, size)
+
+    def pieces(n, count):
+        return [slice(i * n // count, -(-(i + 1) * n // count)) for i in range(count)]
+
+    expected = np.array(
+        [[x[:, :, a, b].max((2, 3)) for b in pieces(6, columns)] for a in pieces(7, rows)]
+    ).transpose(2, 3, 0, 1)
+    layer = nn.AdaptiveMaxPool2d(size, layout="NHWC" if last else None)
+    given = np.moveaxis(x, 1, -1) if last else x
+
+    def found(x):
+        y = layer({}, x)
+        return np.moveaxis(y, -1, 1) if last else y
+
+    np.testing.assert_array_equal(found(given), expected)
+    np.testing.assert_array_equal(fg.jit(found)(given), expected)
+    # Each output is an element, so slopes add up to how many there are.
+    slopes = fg.grad(lambda x: np.sum(found(x)))(given)
+    assert np.isclose(slopes.sum(), expected.size)
+    assert np.isclose(np.sum(slopes * given), expected.sum())
+
+
+def test_cosines():
+    x, y = RNG.normal(size=(2, 4, 5))
+    cosine = nn.cosine_similarity(x, y)
+    expected = (x * y).sum(1) / np.linalg.norm(x, axis=1) / np.linalg.norm(y, axis=1)
+    np.testing.assert_allclose(cosine, expected)
+    np.testing.assert_allclose(nn.cosine_similarity(x.T, y.T, axis=0), expected)
+    np.testing.assert_allclose(nn.cosine_similarity(x, y[:1])[0], expected[0])
+    assert nn.cosine_similarity(x.astype(np.float16), y.astype(np.float16)).dtype == np.float16
+    zero = np.zeros((1, 5))
+    assert nn.cosine_similarity(zero, y[:1]) == 0
+    slope = fg.grad(lambda x: np.sum(nn.cosine_similarity(x, y[:1])))(zero)
+    assert np.isfinite(slope).all()

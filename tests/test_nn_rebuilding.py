@@ -64,6 +64,31 @@ def test_a_shared_layer_is_drawn_once():
     assert new[2] == {} and np.all(new[0]["weight"] == 1)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda draw: nn.Conv2d(4, 6, (2, 3), groups=2, weight_init=draw),
+        lambda draw: nn.Conv1d(4, 6, 3, layout="NWC", weight_init=draw),
+        lambda draw: nn.ConvTranspose2d(4, 6, (2, 3), groups=2, weight_init=draw),
+        lambda draw: nn.Linear(3, 5, weight_init=draw),
+        lambda draw: nn.Embedding(3, 5, weight_init=draw),
+    ],
+)
+def test_initialisers_are_given_what_init_gives_them(make):
+    shapes, plain = [], nn.init.glorot_normal()
+
+    def draw(key, shape, dtype):
+        shapes.append(tuple(shape))
+        return plain(key, shape, dtype)
+
+    layer = make(draw)
+    rank = getattr(layer, "rank", 0)
+    params = layer.init(0, {0: 3, 1: (8, 4), 2: (4, 8, 8)}[rank])
+    new = nn.reinitialize(layer, params, 1, weight=draw)
+    assert shapes[0] == shapes[-1] and len(shapes) > 1
+    assert new["weight"].shape == params["weight"].shape
+
+
 class Wrapped(nn.Layer):
     inner: nn.Linear
 

@@ -236,3 +236,101 @@ def test_lengths_that_no_sequence_has(layer, lengths):
     ):
         layer.run(params, x, lengths=np.array(lengths))
     layer.run(params, x, lengths=np.array([0, 7]))
+
+
+# -- Options and cells ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["rnn", "lstm", "gru"])
+def test_dropout_is_between_layers(kind):
+    make = KINDS[kind][0]
+    plain, layer = make(4, 6, 2), make(4, 6, 2, dropout=0.5)
+    x = normal(BATCH, STEPS, INPUTS)
+    params = layer.init(0, (STEPS, INPUTS), np.float64)
+    np.testing.assert_array_equal(layer(params, x), plain(params, x))
+    # Written as two layers with a dropout between, of the same key.
+    first, second = make(4, 6), make(6, 6)
+    own = [
+        {n.replace(f"_l{i}", "_l0"): a for n, a in params.items() if n.endswith(f"_l{i}")}
+        for i in (0, 1)
+    ]
+    written = nn.Sequential(first, nn.Dropout(0.5), second)
+    y, after = layer.train(params, x, 7)
+    expected, _ = written.train((own[0], {}, own[1]), x, 7)
+    np.testing.assert_allclose(y, expected, rtol=1e-12)
+    assert after is params and not np.allclose(y, layer(params, x))
+    jitted = fg.jit(lambda p, x, key: layer.train(p, x, key)[0])
+    np.testing.assert_allclose(jitted(params, x, fg.random.key(7)), expected, rtol=1e-10)
+    with pytest.raises(TrainingModeError, match="has no key"):
+        layer.train(params, x)
+    assert make(4, 6, 1, dropout=1.0).train(plain.init(0, (STEPS, INPUTS)), x)
+    with pytest.raises(ArgumentError, match=rf"{make.__name__}: dropout must be from 0 to 1"):
+        make(4, 6, dropout=1.5)
+
+
+@pytest.mark.parametrize(
+    ("make", "options"),
+    [
+        ("RNN", {}), ("RNN", {"nonlinearity": "relu", "bias": False}), ("LSTM", {}), ("GRU", {}),
+    ],
+)  # fmt: skip
+def test_cells_make_the_steps_of_a_layer(make, options):
+    layer, cell = getattr(nn, make)(4, 6, **options), getattr(nn, f"{make}Cell")(4, 6, **options)
+    params = cell.init(0, 4, np.float64)
+    whole = {f"{name}_l0": array for name, array in params.items()}
+    assert whole.keys() == layer.init(0, (STEPS, 4)).keys()
+    x, state = normal(STEPS, BATCH, INPUTS), None
+    outputs = []
+    for now in x:
+        state = cell.run(params, now, state)
+        outputs.append(state[0] if make == "LSTM" else state)
+    expected, end = layer.run(whole, np.swapaxes(x, 0, 1))
+    np.testing.assert_allclose(outputs, np.swapaxes(expected, 0, 1), rtol=1e-12)
+    np.testing.assert_allclose(
+        state, [part[0] for part in end] if make == "LSTM" else end[0], rtol=1e-12
+    )
+    np.testing.assert_array_equal(cell(params, x[0]), outputs[0])
+    assert cell(cell.init(0, 4), x[0].astype(np.float32)).dtype == np.float32
+
+
+def test_cells_that_do_not_fit():
+    cell = nn.LSTMCell(4, 6)
+    params = cell.init(0, 4)
+    with pytest.raises(LayerShapeError, match=r"shape \(batch, 4\), got \(3, 5\)"):
+        cell(params, normal(3, 5))
+    with pytest.raises(ShapeError, match=r"LSTMCell.run: the state must be a tuple of 2 of shape"):
+        cell.run(params, normal(3, 4), normal(3, 6))
+    with pytest.raises(ArgumentError, match="GRUCell: hidden_size must be a positive integer"):
+        nn.GRUCell(4, 0)
+    with pytest.raises(ArgumentError, match="RNNCell: nonlinearity"):
+        nn.RNNCell(4, 3, nonlinearity="sigmoid")  # type: ignore[arg-type]
+
+
+def test_an_encoder_is_layers_in_a_row():
+    layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0)
+    model = nn.TransformerEncoder(layer, 2, nn.LayerNorm(8))
+    params = model.init(0, (5, 8))
+    x = normal(3, 5, 8).astype(np.float32)
+    first, second = params["layers"]
+    expected = nn.LayerNorm(8)(params["norm"], layer(second, layer(first, x)))
+    np.testing.assert_allclose(model(params, x), expected, rtol=1e-5, atol=1e-6)
+    assert not np.array_equal(first["linear1"]["weight"], second["linear1"]["weight"])
+    assert model == nn.TransformerEncoder(layer, 2, nn.LayerNorm(8)) and hash(model)
+    assert "norm" not in nn.TransformerEncoder(layer, 1).init(0, (5, 8))
+    for count in (0, True, 2.0):
+        with pytest.raises(ArgumentError, match="num_layers must be a positive integer"):
+            nn.TransformerEncoder(layer, count)  # type: ignore[arg-type]
+
+
+def test_rows_of_padding_are_not_trained():
+    layer = nn.Embedding(5, 3, padding_idx=-2)
+    params = layer.init(0, 4)
+    assert not params["weight"][3].any() and params["weight"][[0, 1, 2, 4]].all()
+    params = {"weight": normal(5, 3)}
+    x = np.array([[0, 3], [3, 1]])
+    np.testing.assert_array_equal(layer(params, x), params["weight"][x])
+    slopes = fg.grad(lambda p: np.sum(layer(p, x)))(params)["weight"]
+    np.testing.assert_array_equal(slopes[:, 0], [1, 1, 0, 0, 0])
+    for row in (5, -6, True, 1.0):
+        with pytest.raises(ArgumentError, match="padding_idx must be one of 5 rows"):
+            nn.Embedding(5, 3, row)  # type: ignore[arg-type]

@@ -125,6 +125,10 @@ def _close(values: Any) -> None:
         values.close()
 
 
-def _has_numbers(leaf: Any) -> bool:
-    host = isinstance(leaf, (np.ndarray, np.generic))
-    return host and leaf.dtype.kind in "biufc"
+def _has_numbers(leaf: object) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    return (
+        isinstance(dtype, np.dtype)
+        and isinstance(leaf, (np.ndarray, np.generic))
+        and dtype.kind in "biufc"
+    )

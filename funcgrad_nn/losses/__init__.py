@@ -30,6 +30,7 @@ from .elements import (
 )
 from .pairs import (
     cosine_embedding,
+    cosine_similarity,
     hinge,
     hinge_embedding,
     margin_ranking,
@@ -42,6 +43,7 @@ __all__ = [
     "binary_cross_entropy",
     "binary_cross_entropy_with_logits",
     "cosine_embedding",
+    "cosine_similarity",
     "cross_entropy",
     "ctc",
     "gaussian_nll",

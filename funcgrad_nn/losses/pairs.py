@@ -8,7 +8,7 @@ import numpy as np
 
 import funcgrad.numpy as fnp
 from funcgrad.errors import ArgumentError, ShapeError
-from funcgrad_nn._numbers import checked
+from funcgrad_nn._numbers import checked, narrow
 from funcgrad_nn.activations import softplus
 
 from ._common import (
@@ -23,6 +23,7 @@ from ._common import (
 
 __all__ = [
     "cosine_embedding",
+    "cosine_similarity",
     "hinge",
     "hinge_embedding",
     "margin_ranking",
@@ -156,6 +157,38 @@ def cosine_embedding(
     cosine = np.sum(x * y, axis=-1) / np.sqrt(sizes)
     losses = fnp.where(targets == 1, 1.0 - cosine, positive(cosine - margin))
     return reduced(name, losses, reduction, dtype)
+
+
+def cosine_similarity(first: Any, second: Any, *, axis: int = 1, eps: float = 1e-8) -> Any:
+    """The cosine of the angle between vectors; as PyTorch's ``CosineSimilarity``.
+
+    Args:
+        first, second: arrays of one shape, or of shapes that broadcast.
+        axis: along which vectors lie.
+        eps: what lengths are at least, so that the cosine with a vector of zeros is 0.
+
+    Returns:
+        An array without that axis.
+
+    Raises:
+        ArgumentError: ``eps`` is negative.
+        OperandTypeError: complex arrays.
+
+    >>> x, y = np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([[0.0, 2.0], [3.0, 0.0]])
+    >>> nn.cosine_similarity(x, y).round(4)
+    array([0.    , 0.7071])
+    """
+    name = "cosine_similarity"
+    eps = checked(name, "eps", eps, 0)
+    (x, y), dtype = real_alike(name, *fnp.broadcast_arrays(as_array(first), as_array(second)))
+
+    def unit(x: Any) -> Any:
+        squared = np.sum(x * x, axis=axis, keepdims=True)
+        some = squared > 0
+        # The root's slope at 0 is infinite.
+        return x / np.maximum(fnp.where(some, np.sqrt(fnp.where(some, squared, 1)), 0), eps)
+
+    return narrow(np.sum(unit(x) * unit(y), axis=axis), dtype)
 
 
 def triplet(
