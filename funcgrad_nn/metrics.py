@@ -148,8 +148,9 @@ def precision(
 
     Args:
         predictions, targets, num_classes: as for :func:`confusion_matrix`.
-        average: ``"macro"``, the mean over the classes; ``"micro"``, all predictions counted
-            together, which is the accuracy; or ``"none"``, for each class.
+        average: ``"macro"``, the mean over the classes that are predicted or have examples, as in
+            scikit-learn; ``"micro"``, all predictions counted together, which is the accuracy; or
+            ``"none"``, for each class.
 
     Raises:
         ShapeError, OperandTypeError, IndexRangeError: as for :func:`confusion_matrix`.
@@ -204,7 +205,11 @@ def _shares(
     if average == "micro":
         right, whole = np.sum(right), np.sum(whole)
     shares: Any = fnp.where(whole == 0, 0.0, right / fnp.where(whole == 0, 1, whole))
-    return shares.mean() if average == "macro" else shares
+    if average != "macro":
+        return shares
+    occurs = np.sum(matrix, axis=0) + np.sum(matrix, axis=1) > 0
+    # A class that does not occur has the share 0. Of no examples at all the mean is 0.
+    return np.sum(shares) / np.maximum(np.sum(occurs), 1)
 
 
 class RunningMean(NamedTuple):

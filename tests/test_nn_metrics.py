@@ -79,6 +79,20 @@ def test_shares_of_classes(name, wrap):
 
 
 @MODES
+def test_the_mean_is_over_classes_that_occur(wrap):
+    for name, want in (("precision", 0.75), ("recall", 0.75), ("f1", 2 / 3)):
+        metric = getattr(nn, name)
+        # Of five classes 1 and 3 are predicted or there.
+        have = wrap(lambda p, y, m=metric: m(p, y, 5))(np.array([1, 3, 3]), np.array([1, 1, 3]))
+        np.testing.assert_allclose(have, want)
+        assert wrap(metric)(np.eye(3)[[0, 0, 1]], np.array([0, 0, 1])) == 1
+        # A class that is predicted and has no example counts, as 0.
+        have = wrap(metric)(np.eye(3)[[0, 2]], np.array([0, 0]))
+        np.testing.assert_allclose(have, {"precision": 1, "recall": 0.5, "f1": 2 / 3}[name] / 2)
+        assert metric(np.zeros((0, 3)), np.zeros(0, int)) == 0
+
+
+@MODES
 def test_running_means(wrap):
     values, weights = RNG.normal(size=7), RNG.integers(1, 9, 7)
     mean, update = nn.RunningMean(), wrap(nn.RunningMean.update)
