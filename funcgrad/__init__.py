@@ -18,7 +18,7 @@ from funcgrad.convolution import conv, conv_transpose
 from funcgrad.core import execution as _execution
 from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Graph
-from funcgrad.core.tracer import gradient_point, trace_level
+from funcgrad.core.tracer import gradient_point, index_error, trace_level
 from funcgrad.devices import device_get, device_put
 from funcgrad.numpy.updates import at
 from funcgrad.pooling import avg_pool, max_pool, min_pool
@@ -62,6 +62,7 @@ __all__ = [
     "grad",
     "gradient_point",
     "hessian",
+    "index_error",
     "jacfwd",
     "jacrev",
     "jit",

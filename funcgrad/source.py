@@ -33,11 +33,16 @@ def define(text: str, namespace: dict[str, Any]) -> None:
 
 
 class SourceLine(NamedTuple):
-    """A file and line of the user's."""
+    """A file and line of the user's.
+
+    Attributes:
+        index_error: what an index out of range at this line is to say, with ``{index}`` in it.
+    """
 
     filename: str
     lineno: int
     function: str
+    index_error: str = ""
 
     def __str__(self) -> str:
         return f"{self.filename}:{self.lineno} (in {self.function})"
@@ -53,7 +58,7 @@ def user_line() -> SourceLine | None:
         code = frame.f_code
         if not is_internal(code.co_filename):
             # As `line_of`, which each operation that is recorded would call.
-            return _new(SourceLine, (code.co_filename, frame.f_lineno, code.co_name))
+            return _new(SourceLine, (code.co_filename, frame.f_lineno, code.co_name, ""))
         frame = frame.f_back
     return None
 

@@ -84,15 +84,17 @@ def squared_size(x: Any) -> Any:
 def checked_indices(x: Any, count: int, problem: Callable[[Any, Any], str]) -> Any:
     """Integers from 0 to below `count`; a negative index would count from the end.
 
-    Where they have no values yet, they become such that one out of range is an error.
+    Where they have no values yet, they become such that one out of range is an error; what indexes
+    with them is to be recorded within ``fg.index_error``.
 
     Raises:
         IndexRangeError: one is out of range, with what `problem(low, high)` says.
     """
-    if not isinstance(x, _ARRAYS) and not hasattr(x, "__cuda_array_interface__"):
+    known: Any = isinstance(x, _ARRAYS) or hasattr(x, "__cuda_array_interface__")
+    if not known:
         # What int64 cannot hold becomes negative.
         x = x.astype(np.int64)
-        return np.where(x < 0, count, x)
+        return np.where(x < 0, x - count, x)
     if x.size and (x.min() < 0 or x.max() >= count):
         raise IndexRangeError(problem(x.min(), x.max()))
     return x

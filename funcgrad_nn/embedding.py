@@ -82,13 +82,13 @@ class Embedding(Layer):
             )
         rows = self.num_embeddings
 
-        def problem(low: Any, high: Any) -> str:
-            return (
-                f"{self.describe()}: inputs must be rows from 0 to {rows - 1}, but they go from "
-                f"{low} to {high}."
-            )
+        wanted = f"{self.describe()}: inputs must be rows from 0 to {rows - 1}, but"
 
-        found = fnp.take(params["weight"], checked_indices(x, rows, problem), axis=0)
+        def problem(low: Any, high: Any) -> str:
+            return f"{wanted} they go from {low} to {high}."
+
+        with fg.index_error(f"{wanted} {{index}} is among them."):
+            found = fnp.take(params["weight"], checked_indices(x, rows, problem), axis=0)
         if self.padding_idx is None:
             return found
         return fnp.where((x == self.padding_idx)[..., None], fg.stop_gradient(found), found)

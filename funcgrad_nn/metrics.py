@@ -14,7 +14,7 @@ import funcgrad.numpy as fnp
 from funcgrad.errors import ArgumentError, OperandTypeError, ShapeError
 
 from ._numbers import DOUBLE, as_number, refuse_complex
-from .losses._common import as_array, checked_classes
+from .losses._common import as_array, checked_classes, of_classes
 
 Average = Literal["macro", "micro", "none"]
 
@@ -70,7 +70,7 @@ def top_k_accuracy(predictions: Any, targets: Any, k: int = 5) -> Any:
         raise ArgumentError(f"{name}: k must be a positive integer, not {k!r:.60}")
     scores, targets = _scores(name, predictions, targets)
     places, _ = checked_classes(name, targets, scores.shape[-1])
-    own = np.take_along_axis(scores, np.expand_dims(places, -1), axis=-1)
+    own = of_classes(name, scores, np.expand_dims(places, -1))
     # A score that is NaN is never among the best.
     above = np.sum(~(scores <= own), axis=-1)
     return np.mean(above < k, dtype=DOUBLE)

@@ -7,7 +7,7 @@ import pytest
 
 import funcgrad as fg
 import funcgrad_nn as nn
-from funcgrad.errors import ArgumentError, LayerShapeError
+from funcgrad.errors import ArgumentError, IndexRangeError, LayerShapeError
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(4, 3)).astype(np.float32)
@@ -309,3 +309,45 @@ def look_up(x):
 def test_apply_by_another_name(name):
     with pytest.raises(ArgumentError, match=rf"Net writes {name}. Write apply\(self, params, x\)"):
         type("Net", (nn.Layer,), {name: lambda self, params, x: x})
+
+
+# -- Labels under jit ----------------------------------------------------------------------------
+
+EMBEDDING = nn.Embedding(3, 2)
+TABLE = EMBEDDING.init(0, ())
+SCORES = np.log(np.full((4, 3), 1 / 3, np.float32))
+LABELLED = {
+    "cross_entropy": lambda s, y: nn.cross_entropy(s, y),
+    "cross_entropy of some": lambda s, y: nn.cross_entropy(s, y, ignore_index=-7),
+    "cross_entropy, weighed": lambda s, y: nn.cross_entropy(s, y, weight=np.ones(3)),
+    "cross_entropy's gradient": lambda s, y: fg.grad(nn.cross_entropy)(s, y),
+    "nll": lambda s, y: nn.nll(s, y),
+    "multi_margin": lambda s, y: nn.multi_margin(s, y),
+    "top_k_accuracy": lambda s, y: nn.top_k_accuracy(s, y),
+    "Embedding": lambda s, y: EMBEDDING(TABLE, y),
+}
+
+
+@pytest.mark.parametrize("label", [-1, -100, 3, 255])
+@pytest.mark.parametrize("name", LABELLED)
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+def test_labels_out_of_range_are_named_under_jit(backend, name, label):
+    function = fg.jit(LABELLED[name], backend=backend)
+    function(SCORES, np.array([0, 1, 2, 2]))
+    with pytest.raises(IndexRangeError) as caught:
+        function(SCORES, np.array([0, 1, label, 2]))
+    said = str(caught.value)
+    assert f"but {label} is among them." in said and "from 0 to 2" in said
+    assert said.startswith(name.replace("'", " ").replace(",", " ").split()[0])
+    assert "test_nn_mistakes.py:" in said
+    assert ("ignore_index=" in said) == (name != "Embedding")
+
+
+@pytest.mark.parametrize("backend", ["llvm", "numpy"])
+def test_indices_of_the_users_own_are_told_as_before(backend):
+    def function(s, y, i):
+        return nn.cross_entropy(s, y) + s[i, 0]
+
+    with pytest.raises(IndexError, match=r"index 9 is out of bounds") as caught:
+        fg.jit(function, backend=backend)(SCORES, np.array([0, 1, 2, 2]), np.array([9]))
+    assert "cross_entropy" not in str(caught.value)

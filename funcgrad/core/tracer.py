@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -710,6 +711,39 @@ def set_source(source: SourceLine | None) -> SourceLine | None:
     before = _recorders.source
     _recorders.source = source
     return before
+
+
+def index_error(text: str) -> AbstractContextManager[None]:
+    """What an index out of range in what is recorded within is to say.
+
+    Of use to libraries whose functions index with what users give them under another name, such
+    as labels. Where a negative one is not to count from the end, index with ``x - size``: such an
+    index is told as x.
+
+    Args:
+        text: of the message, with ``{index}`` in place of the index.
+
+    >>> @fg.jit
+    ... def pick(table, word):
+    ...     with fg.index_error("pick: there is no word {index}."):
+    ...         return table[word]
+    >>> pick(np.ones(3), np.array([1, 4]))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    funcgrad.errors.IndexRangeError: pick: there is no word 4.
+      at ...
+    """
+    line = _recorders.source or user_line()
+    return _recorded_at(None if line is None else line._replace(index_error=text))
+
+
+@contextmanager
+def _recorded_at(line: SourceLine | None) -> Generator[None]:
+    before = set_source(line)
+    try:
+        yield
+    finally:
+        set_source(before)
 
 
 def check_nans(name: str, values: Sequence[Any], source: SourceLine | None) -> None:

@@ -371,7 +371,7 @@ def _refuse_columns(given: Any, batch_size: int) -> None:
 
     Arrays that can be stacked are taken for samples.
     """
-    parts: list[Any] = given if type(given) is list else []
+    parts: list[Any] = [*given] if type(given) is list else []
     shapes: list[Any] = [getattr(part, "shape", ()) for part in parts]
     ranks = {len(shape) for shape in shapes}
     if len(set(shapes)) < 2 or 0 in ranks or (len(ranks) == 1 and batch_size == 1):

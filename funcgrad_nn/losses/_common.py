@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+import funcgrad as fg
 import funcgrad.numpy as fnp
 from funcgrad.errors import ArgumentError, ShapeError
 from funcgrad_nn._numbers import (
@@ -81,13 +82,23 @@ def checked_classes(
         targets = fnp.where(counts, targets, 0)
 
     def problem(low: Any, high: Any) -> str:
-        return (
-            f"{name}: targets must be classes from 0 to {classes - 1}, as the predictions have "
-            f"{classes} of them, but they go from {low} to {high}. To leave examples out, give "
-            "them a label of their own and pass it as ignore_index=, such as -100."
-        )
+        return _no_class(name, classes, f"they go from {low} to {high}")
 
     return checked_indices(targets, classes, problem), counts
+
+
+def _no_class(name: str, classes: int, found: str) -> str:
+    return (
+        f"{name}: targets must be classes from 0 to {classes - 1}, as the predictions have "
+        f"{classes} of them, but {found}. To leave examples out, give them a label of their own "
+        "and pass it as ignore_index=, such as -100."
+    )
+
+
+def of_classes(name: str, scores: Any, places: Any) -> Any:
+    """The scores of classes that `checked_classes` has given, along the last axis."""
+    with fg.index_error(_no_class(name, scores.shape[-1], "{index} is among them")):
+        return np.take_along_axis(scores, places, axis=-1)
 
 
 def class_numbers(count: int) -> Any:

@@ -18,6 +18,7 @@ from ._common import (
     checked_classes,
     checked_weight,
     class_numbers,
+    of_classes,
     positive,
     real_alike,
     reduced,
@@ -63,9 +64,8 @@ def cross_entropy(
         ShapeError: the targets' shape is neither of the two, or that of the weight is another.
         OperandTypeError: targets for classes are no integers, or those for probabilities no
             floats; complex logits.
-        IndexRangeError: a class is out of range, negative ones included; under ``fg.jit`` and
-            ``fg.vmap``, where targets have no values, an IndexError when it is computed, whose
-            message shows the number of classes in place of a negative one.
+        IndexRangeError: a class is out of range, negative ones included; under ``fg.jit``,
+            where targets have no values, when it is computed; under ``fg.vmap`` an IndexError.
         ArgumentError: an unknown reduction, ``label_smoothing`` out of range, or ``ignore_index``
             for probabilities.
 
@@ -186,11 +186,11 @@ def _picked(
         )
     places, counts = checked_classes(name, targets, shape[-1], ignore_index)
     places = np.expand_dims(places, -1)
-    picked = np.squeeze(np.take_along_axis(scores, places, axis=-1), -1)
+    picked = np.squeeze(of_classes(name, scores, places), -1)
     if weights is None:
         return picked, None if counts is None else counts.astype(scores.dtype)
     along = np.broadcast_to(weights, shape)
-    shares = np.squeeze(np.take_along_axis(along, places, axis=-1), -1)
+    shares = np.squeeze(of_classes(name, along, places), -1)
     return picked, shares if counts is None else fnp.where(counts, shares, 0)
 
 
@@ -280,7 +280,7 @@ def multilabel_margin(scores: Any, targets: Any, *, reduction: Reduction = "mean
     valid: Any = np.cumsum(targets < 0, axis=-1) == 0
     classes = scores.shape[-1]
     places, _ = checked_classes(name, fnp.where(valid, targets, 0), classes)
-    picked = np.take_along_axis(scores, places, axis=-1)
+    picked = of_classes(name, scores, places)
     ours = valid[..., None]
     hits = ours & (places[..., None] == class_numbers(classes))
     others = ~np.any(hits, axis=-2, keepdims=True)

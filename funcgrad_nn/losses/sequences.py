@@ -11,7 +11,7 @@ import funcgrad.numpy as fnp
 from funcgrad.errors import OperandTypeError, ShapeError
 from funcgrad_nn._numbers import checked_indices, refuse_complex
 
-from ._common import Reduction, as_array, as_floats, checked_classes, reduced
+from ._common import Reduction, as_array, as_floats, checked_classes, of_classes, reduced
 
 __all__ = ["ctc"]
 
@@ -72,7 +72,7 @@ def ctc(
     length_of = _lengths(name, "target_lengths", target_lengths, batch, length)
     labels = fnp.where(np.arange(length) < length_of[:, None], targets, blank)
     labels, _ = checked_classes(name, labels, classes)
-    losses = -_log_likelihood(scores, labels, steps_of, length_of, blank)
+    losses = -_log_likelihood(name, scores, labels, steps_of, length_of, blank)
     if zero_infinity:
         losses = fnp.where(losses == np.inf, 0, losses)
     if reduction == "mean":
@@ -98,7 +98,9 @@ def _lengths(name: str, option: str, lengths: Any, batch: int, most: int) -> Any
     )
 
 
-def _log_likelihood(scores: Any, labels: Any, steps_of: Any, length_of: Any, blank: int) -> Any:
+def _log_likelihood(
+    name: str, scores: Any, labels: Any, steps_of: Any, length_of: Any, blank: int
+) -> Any:
     """The log-probability of each example's labels, -inf where it is 0."""
     batch, length = labels.shape
     # A blank, then each label with a blank behind it.
@@ -109,7 +111,7 @@ def _log_likelihood(scores: Any, labels: Any, steps_of: Any, length_of: Any, bla
     before = np.concatenate([np.full((batch, 2), blank), states[:, :-2]], axis=1)
     # A blank may be left out between labels that differ.
     jumps = ((states != blank) & (states != before))[:, : 2 * length + 1]
-    emitted = np.take_along_axis(scores, states[:, None, :], axis=-1)
+    emitted = of_classes(name, scores, states[:, None, :])
 
     def shifted(paths: Any, by: int) -> Any:
         none = np.full((batch, by), -np.inf, scores.dtype)

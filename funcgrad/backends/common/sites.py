@@ -8,12 +8,15 @@ numbers, and the lines are those of the graph at hand.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 from funcgrad.backends.common.dtypes import NARROW, narrow_code, narrow_range
 from funcgrad.core.graph import Eqn, Graph, graphs_in
+from funcgrad.errors import IndexRangeError
 from funcgrad.primitives.integers import narrow
 from funcgrad.source import SourceLine
 
@@ -79,7 +82,8 @@ def describer(sites: Sequence[Site], lines: Sequence[SourceLine]) -> Callable[..
     """The function that gives an index error's message.
 
     Its arguments are the index counted from the start, the axis' size, and the site's number,
-    from 1 on. For a Python integer out of range it raises the error itself.
+    from 1 on. For a Python integer out of range, and for an index that a library says something
+    of, it raises the error itself.
     """
 
     def describe(index: int, extent: int, site: int) -> str:
@@ -89,9 +93,48 @@ def describer(sites: Sequence[Site], lines: Sequence[SourceLine]) -> Callable[..
         if extent < 0:
             raise OverflowError(_out_of_dtype(index, NARROW[-1 - extent]) + where)
         asked = index - extent if index < 0 else index
+        if told := _told(asked, extent, places):
+            raise told
         return f"index {asked} is out of bounds for an axis of size {extent}{where}"
 
     return describe
+
+
+def _told(asked: int, extent: int, places: Iterable[SourceLine]) -> IndexRangeError | None:
+    """What libraries tell of an index, where all that can have been out of range is theirs."""
+    index = asked + extent if asked < 0 else asked
+    texts = [f"{line.index_error.replace('{index}', str(index))}\n  at {line}" for line in places]
+    if not texts or not all(line.index_error for line in places):
+        return None
+    return IndexRangeError("\nor ".join(texts))
+
+
+def telling(run: Callable[..., Any], graph: Graph) -> Callable[..., Any]:
+    """A program that runs NumPy's functions, whose errors about indices tell what libraries say."""
+    lines = Lines(graph)
+    if not any(line.index_error for line in lines.found):
+        return run
+    pairs = lines.site(graph.eqns)
+
+    def told(*args: Any) -> Any:
+        try:
+            return run(*args)
+        except IndexError as error:
+            match = _NUMPYS.search(str(error))
+            if match is None:
+                raise
+            asked, extent = map(int, match.groups())
+            found = [lines.found[k] if k >= 0 else _UNKNOWN for n, k in pairs if n == extent]
+            taught = _told(asked, extent, found)
+            if taught is None:
+                raise
+            raise taught from error
+
+    return told
+
+
+_NUMPYS = re.compile(r"index (-?\d+) is out of bounds for axis \d+ with size (\d+)")
+_UNKNOWN = SourceLine("", 0, "")
 
 
 def _out_of_dtype(count: int, dtype: np.dtype) -> str:

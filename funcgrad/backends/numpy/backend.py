@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from funcgrad.backends.common.sites import telling
 from funcgrad.backends.common.spelling import is_plain, render_tree
 from funcgrad.backends.numpy.emit import Emitter, as_calls, write_lines
 from funcgrad.backends.numpy.module import ERRSTATE, Module, Names
@@ -36,7 +37,7 @@ class NumpyBackend:
         emitters = _emitters(written)
         lines = write_lines(written, module, emitters, parameters, render, out_tree is None)
         head = [ERRSTATE, f"def main({', '.join(parameters)}):"]
-        run = load(module, [*head, *lines], "main")
+        run = telling(load(module, [*head, *lines], "main"), written)
         if out_tree is None or native:
             return run
         return lambda *leaves: out_tree.unflatten(run(*leaves))
