@@ -26,6 +26,13 @@ from funcgrad import random, tree
 from funcgrad.errors import ArgumentError
 from funcgrad.files import atomic_write
 
+from ._fit_arguments import (
+    check_callbacks,
+    check_epochs,
+    check_loader,
+    check_metrics,
+    check_order,
+)
 from .module import Key, Layer, Params, is_sequence
 from .optimizers import Optimizer
 from .serialization import load, save
@@ -111,7 +118,8 @@ def fit(
         Parameters, the optimiser's state and the history.
 
     Raises:
-        ArgumentError: ``epochs`` is negative, an epoch has no batch, or a model has no loss.
+        ArgumentError: an argument is not what it should be, an epoch has no batch, or a model has
+            no loss.
 
     >>> x = np.linspace(-1, 1, 64, dtype=np.float32)[:, None]
     >>> loader = nn.DataLoader(nn.ArrayDataset(x, 2 * x + 1), batch_size=16, shuffle=True)
@@ -133,8 +141,12 @@ def fit(
     >>> fitted.params["w"].round(1), fitted.history[-1]["rate"]
     (array([2.]), 0.5)
     """
-    if epochs < 0:
-        raise ArgumentError(f"fit: epochs must not be negative, got {epochs}")
+    check_order("fit", model, params, loader, loss)
+    check_loader("fit", model, loader)
+    check_loader("fit", model, validation, "validation")
+    check_metrics("fit", metrics)
+    check_epochs(epochs)
+    check_callbacks(callbacks)
     metrics = {} if metrics is None else metrics
     now = _start(params, optimizer, rate) if resume is None else resume
     key = random.key(key) if isinstance(key, (int, np.integer)) else key
@@ -190,6 +202,9 @@ def evaluate(
     >>> nn.evaluate(nn.Identity(), {}, loader, nn.mse, {"l1": nn.l1})
     {'loss': 0.0, 'l1': 0.0}
     """
+    check_order("evaluate", model, params, loader, loss)
+    check_loader("evaluate", model, loader)
+    check_metrics("evaluate", metrics)
     measure = _evaluation(_objective("evaluate", model, loss), tuple((metrics or {}).items()))
     totals = _Means(metrics or {})
     for batch in _batches(loader, 0):

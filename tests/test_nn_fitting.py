@@ -273,3 +273,86 @@ def test_what_is_refused():
             nn.fit(given, net.init(0, 4), [(X, Y)], nn.sgd(0.1), loss, epochs=1)
     with pytest.raises(ArgumentError, match="mode"):
         nn.EarlyStopping(mode="least")
+
+
+NET = nn.Linear(4, 3)
+PARAMS, ADAM, CE = NET.init(0, 4), nn.adam(1e-3), nn.cross_entropy
+RIGHT = NET, PARAMS, loader(), ADAM, CE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        (
+            (PARAMS, NET, loader(), ADAM, CE),
+            {},
+            r"a model is in the place of the param",
+        ),
+        (
+            (NET, NET, loader(), ADAM, CE),
+            {},
+            r"fit takes parameters, .* a layer, Linear",
+        ),
+        ((NET, loader(), ADAM, CE), {}, r"an optimiser is in the place of the loader"),
+        ((NET, PARAMS, loader(), CE, ADAM), {}, r"an optimiser is in the place of the loss. Write"),
+        ((NET, PARAMS, ADAM, CE, loader()), {}, r"an optimiser is in the place of the loader"),
+        (
+            (NET, PARAMS, loader().dataset, ADAM, CE),
+            {},
+            r"a dataset, ArrayD.*DataLoader\(da",
+        ),
+        ((NET, PARAMS, (X, Y), ADAM, CE), {}, r"arrays are none. Write nn.DataLoader\(\(X, Y\)"),
+        ((NET, PARAMS, [X, Y], ADAM, CE), {}, r"arrays are none"),
+        ((NET, PARAMS, X, ADAM, CE), {}, r"arrays are none"),
+        ((NET, PARAMS, loader(), nn.adam, CE), {}, r"optimizer is one, such as nn.adam\(1e-3\)"),
+        (
+            (NET, PARAMS, loader(), ADAM, CE),
+            {"metrics": [nn.accuracy]},
+            r'metrics=\{"accuracy": nn',
+        ),
+        (RIGHT, {"metrics": ["accuracy"]}, r"metrics are functions by"),
+        (RIGHT, {"metrics": {"a": "b"}}, r"metrics are functions by"),
+        (
+            (NET, PARAMS, loader(), ADAM, CE),
+            {"callbacks": nn.EarlyStopping()},
+            r"a list of functions",
+        ),
+        (RIGHT, {"epochs": 1.5}, r"epochs must be an integer, not 1.5"),
+        (RIGHT, {"epochs": True}, r"epochs must be an integer"),
+        (
+            (NET, PARAMS, loader(), ADAM, CE),
+            {"validation": (X, Y)},
+            r"validation=nn.DataLoader\(\(X",
+        ),
+        ((NET, PARAMS, [(X, Y, Y)], ADAM, CE), {}, r"takes batches \(x, y\).* gives 3 arrays"),
+    ],
+)
+def test_arguments_in_other_places(arguments, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        nn.fit(*arguments, **({"epochs": 1, "progress": False} | options))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((PARAMS, NET, loader(), CE), r"a model is in the place.*nn.evaluate\(model, params, load"),
+        ((NET, PARAMS, (X, Y), CE), r"arrays are none"),
+        ((NET, PARAMS, CE, loader()), r"a function is in the place of the loader"),
+        ((NET, PARAMS, loader(), CE, [nn.accuracy]), r"evaluate: metrics are functions"),
+    ],
+)
+def test_arguments_of_evaluate_in_other_places(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        nn.evaluate(*arguments)
+
+
+@pytest.mark.parametrize("loss", [nn.cross_entropy, nn.mse, nn.huber, nn.nll, nn.accuracy, nn.l1])
+@pytest.mark.parametrize("net", [NET, nn.Sequential(nn.Linear(4, 3))], ids=["dict", "tuple"])
+def test_outputs_that_are_not_taken_apart_from_parameters(loss, net):
+    def loss_fn(params):
+        return loss(net.train(params, X), Y)
+
+    params = net.init(0, 4)
+    for call in (loss_fn, fg.grad(loss_fn), fg.jit(loss_fn)):
+        with pytest.raises(ArgumentError, match=r"outputs, params = model.train\(params, x, key\)"):
+            call(params)

@@ -21,7 +21,22 @@ Reduction = Literal["mean", "sum", "none"]
 
 
 def as_array(x: Any) -> Any:
-    return x if hasattr(x, "dtype") else np.asarray(x)
+    if hasattr(x, "dtype"):
+        return x
+    _refuse_pair(x)
+    return np.asarray(x)
+
+
+def _refuse_pair(x: Any) -> None:
+    """Raise ArgumentError for what a model's `train` returns, outputs and parameters."""
+    match x:
+        case (outputs, dict() | tuple()) if hasattr(outputs, "dtype"):
+            raise ArgumentError(
+                "a pair of outputs and parameters, as model.train returns it, is in the place of "
+                "an array. Take the two apart: outputs, params = model.train(params, x, key)."
+            )
+        case _:
+            pass
 
 
 def as_floats(*values: Any) -> tuple[list[Any], np.dtype[Any]]:
@@ -29,6 +44,8 @@ def as_floats(*values: Any) -> tuple[list[Any], np.dtype[Any]]:
 
     Differences and products of small integers would wrap: 0 - 16 is 240 in uint8.
     """
+    for value in values:
+        _refuse_pair(value)
     # Python's numbers take the dtype of what they meet.
     dtype = np.result_type(*[getattr(v, "dtype", v) for v in values])
     dtype = dtype if dtype.kind in "fc" else DOUBLE
@@ -45,6 +62,7 @@ def real_alike(name: str, *values: Any) -> tuple[list[Any], np.dtype[Any]]:
 
 
 def check_alike(name: str, predictions: Any, targets: Any) -> None:
+    _refuse_pair(predictions)
     found, wanted = np.shape(predictions), np.shape(targets)
     if found != wanted:
         hint = " (y[:, None] adds an axis, x[:, 0] drops one)" if _only_ones(found, wanted) else ""
