@@ -9,6 +9,8 @@ array([0.        , 0.63970001])
 
 from __future__ import annotations
 
+from typing import NoReturn as _NoReturn
+
 from funcgrad import errors, tree
 from funcgrad import numpy as numpy
 from funcgrad import random as random
@@ -85,3 +87,28 @@ __all__ = [
     "vmap",
     "while_loop",
 ]
+
+# What users of PyTorch look for, and what it is here.
+_ELSEWHERE = {
+    "no_grad": "nothing to do: only what is given to fg.grad is differentiated, and "
+    "fg.stop_gradient(x) holds a part fixed",
+    "inference_mode": "nothing to do: only what is given to fg.grad is differentiated",
+    "enable_grad": "nothing to do: fg.grad(f) differentiates, wherever it is called",
+    "tensor": "np.array makes arrays, which are NumPy's",
+    "Tensor": "arrays are NumPy's, np.ndarray",
+    "from_numpy": "nothing to do: arrays are NumPy's",
+    "manual_seed": "random functions take a key, key = fg.random.key(0)",
+    "save": "funcgrad_nn.save(path, params)",
+    "load": "funcgrad_nn.load(path)",
+    "compile": "fg.jit(f)",
+    "autograd": "fg.grad(f), fg.vjp and fg.jvp; fg.custom_vjp for own rules",
+    "nn": "a package of its own, import funcgrad_nn as nn",
+    "optim": "optimisers are in funcgrad_nn, such as nn.adam(1e-3)",
+    "device": 'fg.device_put(x, ("cuda", 0)) puts arrays on a device',
+    "cuda": 'fg.device_put(x, ("cuda", 0)) puts arrays on a device; cupy.cuda has the rest',
+}
+
+
+def __getattr__(name: str) -> _NoReturn:
+    hint = f": {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")

@@ -350,6 +350,29 @@ _ELSEWHERE = {
     "BCELoss": "losses are functions, nn.binary_cross_entropy(probabilities, targets)",
     "BCEWithLogitsLoss": "losses are functions, nn.binary_cross_entropy_with_logits(logits, y)",
     "CosineSimilarity": "a function, nn.cosine_similarity(x, y, axis=1)",
+    "SmoothL1Loss": "losses are functions, nn.smooth_l1(outputs, targets)",
+    "HuberLoss": "losses are functions, nn.huber(outputs, targets)",
+    "KLDivLoss": "losses are functions, nn.kl_div(log_probabilities, targets)",
+    "optim": "optimisers are functions of the package itself, such as nn.adam(1e-3)",
+    "lr_scheduler": "schedules are functions, such as nn.adam(nn.schedules.cosine(1e-3, steps))",
+    **{
+        name: f"a function, optimizer = nn.{name.lower()}(learning_rate), for init and update"
+        for name in (
+            "SGD Adam AdamW Adamax NAdam RAdam RMSprop Rprop Adagrad Adadelta Adafactor LBFGS"
+        ).split()
+    },
+    "StepLR": "nn.sgd(nn.schedules.step(rate, step_size)), of steps rather than epochs",
+    "MultiStepLR": "nn.sgd(nn.schedules.multi_step(rate, milestones)), of steps, not epochs",
+    "ExponentialLR": "nn.sgd(nn.schedules.exponential(rate, gamma)), of steps, not epochs",
+    "CosineAnnealingLR": "nn.sgd(nn.schedules.cosine(rate, steps))",
+    "OneCycleLR": "nn.sgd(nn.schedules.one_cycle(peak, steps))",
+    "ReduceLROnPlateau": 'nn.fit(..., rate=nn.schedules.plateau(rate).by("val_loss"))',
+    "TransformerBlock": "nn.TransformerEncoderLayer(d_model, nhead)",
+    "MultiHeadAttention": "nn.MultiheadAttention(embed_dim, num_heads), with a small h",
+    "TensorDataset": "nn.ArrayDataset(x, y)",
+    "ToTensor": "nn.transforms.ToArray()",
+    "no_grad": "nothing to do: only what fg.grad is given is differentiated; see fg.stop_gradient",
+    "utils": "nn.DataLoader, nn.clip_by_global_norm and so on are names of the package itself",
     "InstanceNorm1d": "nn.InstanceNorm, for any number of axes",
     "InstanceNorm2d": "nn.InstanceNorm, for any number of axes",
     "InstanceNorm3d": "nn.InstanceNorm, for any number of axes",

@@ -81,6 +81,7 @@ from funcgrad import random, tree
 from funcgrad.errors import ArgumentError, LayerShapeError
 
 from . import _mistakes, _modes
+from ._pytorch import check_options, options_of
 from .declarations import declared, is_array, is_sequence
 
 Array = NDArray[Any]
@@ -123,6 +124,10 @@ class _Sealing(type):
                     f"layer first, then its parameters, then call it: layer = {cls.__name__}(...); "
                     "params = layer.init(0, input_shape); layer(params, x)."
                 ) from None
+            # Here rather than before, where it would take time.
+            options = options_of(cls.__init__)
+            if options is not None:
+                check_options(cls.__name__, options, kwargs)
             raise
         return _sealed(layer)
 

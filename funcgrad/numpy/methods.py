@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -224,8 +224,39 @@ PROPERTIES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+# What users of PyTorch look for on an array, and what is written here.
+_ELSEWHERE = {
+    "detach": "fg.stop_gradient(x)",
+    "requires_grad": "nothing: fg.grad differentiates by its argument",
+    "requires_grad_": "nothing: fg.grad differentiates by its argument",
+    "backward": "fg.grad(f)(x), of the function that computes it",
+    "grad": "fg.grad(f)(x), of the function that computes it",
+    "numpy": "np.asarray(x) outside of the function, of what it returns",
+    "cpu": "fg.device_get(x) outside of the function",
+    "cuda": 'fg.device_put(x, ("cuda", 0)) outside of the function',
+    "to": "x.astype(dtype), or fg.device_put(x, device) outside of the function",
+    "clone": "x, which nothing changes, or x.copy()",
+    "view": "x.reshape(shape)",
+    "unsqueeze": "np.expand_dims(x, axis), or x[:, None]",
+    "permute": "x.transpose(axes)",
+    "dim": "x.ndim",
+    "numel": "x.size",
+    "expand": "np.broadcast_to(x, shape)",
+    "float": "x.astype(np.float32)",
+    "double": "x.astype(np.float64)",
+    "long": "x.astype(np.int64)",
+    **{name: f"np.{name}(x)" for name in ("abs", "exp", "log", "sqrt", "tanh", "sin", "cos")},
+}
+
+
+def _missing(self: Tracer, name: str) -> NoReturn:
+    hint = f": write {_ELSEWHERE[name]}" if name in _ELSEWHERE else ""
+    raise AttributeError(f"an array that is traced has no attribute {name!r}{hint}")
+
+
 def install_methods() -> None:
     """Give tracers all of it: in their class itself, where Python finds it fastest."""
     properties = {name: property(getter) for name, getter in PROPERTIES.items()}
-    for name, value in (_operators() | CONVERSIONS | METHODS | properties).items():
+    table = _operators() | CONVERSIONS | METHODS | properties | {"__getattr__": _missing}
+    for name, value in table.items():
         setattr(Tracer, name, value)

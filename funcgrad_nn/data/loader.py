@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.errors import DatasetError
+from funcgrad_nn._pytorch import named_options
 from funcgrad_nn.transforms.base import Transform, as_transform
 from funcgrad_nn.transforms.keys import sample_keys
 
@@ -81,6 +82,7 @@ class DataLoader:
     [4] [16]
     """
 
+    @named_options
     def __init__(
         self,
         dataset: Any,

@@ -14,6 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from funcgrad.errors import FileFormatError
 from funcgrad.files import atomic_write
+from funcgrad_nn._pytorch import named_options
 from funcgrad_nn.data import ArrayDataset, TransformedDataset
 from funcgrad_nn.data.images import ImageFolder, has_images
 
@@ -59,6 +60,7 @@ _BATCHES = {
 _PIXELS = 32 * 32 * 3
 
 
+@named_options
 def cifar10(
     split: Split = "train",
     root: str | os.PathLike[str] | None = None,

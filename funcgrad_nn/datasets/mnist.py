@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
+from funcgrad_nn._pytorch import named_options
 from funcgrad_nn.data import ArrayDataset, TransformedDataset
 
 from ._files import Source, load_idx
@@ -76,6 +77,7 @@ _MNIST = Source(
 )
 
 
+@named_options
 def fashion_mnist(
     split: Split = "train",
     root: str | os.PathLike[str] | None = None,
@@ -121,6 +123,7 @@ def fashion_mnist(
     return _load(_FASHION_MNIST, FASHION_MNIST_CLASSES, split, root, download, *args)
 
 
+@named_options
 def mnist(
     split: Split = "train",
     root: str | os.PathLike[str] | None = None,

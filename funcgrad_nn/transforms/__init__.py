@@ -7,6 +7,8 @@ or (H, W, C) of integers, or as :class:`ToArray` makes them, (C, H, W) of floats
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from .base import Compose, Lambda, Transform
 from .color import ColorJitter, RandomErasing
 from .convert import Normalize, OneHot, ToArray
@@ -44,3 +46,8 @@ __all__ = [
     "Transform",
     "sample_keys",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    hint = ": ToArray() does that" if name in ("ToTensor", "PILToTensor") else ""
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
