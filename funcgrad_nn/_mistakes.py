@@ -6,6 +6,7 @@ is what the message says, in place of what a layer inside would have the user ch
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -51,6 +52,25 @@ def check_init(layer: Any, base: type, key: Any, input_shape: Any) -> None:
         raise ArgumentError(f"{name}.init takes a seed and a shape, and was given {given}. {write}")
     if key is MISSING:
         raise ArgumentError(f"{name}.init takes a seed and a shape, and was given no seed. {write}")
+
+
+def check_apply(cls: type) -> None:
+    """Raise ArgumentError for a class whose `apply` has another name, or takes no parameters."""
+    own: dict[str, Any] = dict(vars(cls))
+    for name in ("__call__", "call"):
+        if name in own and (name == "__call__" or "apply" not in own):
+            raise ArgumentError(
+                f"{cls.__name__} writes {name}. Write apply(self, params, x) instead, which "
+                "layer(params, x) calls."
+            )
+    code = getattr(own.get("apply"), "__code__", None)
+    # With *args there may be any number.
+    if code is not None and code.co_argcount == 2 and not code.co_flags & inspect.CO_VARARGS:
+        raise ArgumentError(
+            f"{cls.__name__}.apply takes {' and '.join(code.co_varnames[:2])} alone. Write "
+            "apply(self, params, x), and call the layers in it with their parts of params: "
+            'self.linear(params["linear"], x).'
+        )
 
 
 def returned(layer: Layer, y: Any) -> Any:

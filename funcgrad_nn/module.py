@@ -189,12 +189,7 @@ class Layer(metaclass=_Sealing):
                 "x) instead, and call the layers in it with their parts of params: "
                 'self.linear(params["linear"], x).'
             )
-        for name in ("__call__", "call"):
-            if name in vars(cls) and (name == "__call__" or "apply" not in vars(cls)):
-                raise ArgumentError(
-                    f"{cls.__name__} writes {name}. Write apply(self, params, x) instead, which "
-                    "layer(params, x) calls."
-                )
+        _mistakes.check_apply(cls)
         # Without fields of its own it has its base's `__init__`: to write one takes time.
         if inspect.get_annotations(cls):
             dataclass(eq=False, repr=False)(cls)

@@ -351,3 +351,24 @@ def test_indices_of_the_users_own_are_told_as_before(backend):
     with pytest.raises(IndexError, match=r"index 9 is out of bounds") as caught:
         fg.jit(function, backend=backend)(SCORES, np.array([0, 1, 2, 2]), np.array([9]))
     assert "cross_entropy" not in str(caught.value)
+
+
+def test_apply_without_parameters():
+    with pytest.raises(ArgumentError, match=r"Net.apply takes self and x alone. Write apply"):
+
+        class Net(nn.Layer):
+            def apply(self, x):
+                return x
+
+    class Any(nn.Layer):
+        def apply(self, *args):
+            return args[1]
+
+    assert Any()({}, X) is X
+
+
+def test_the_state_in_the_place_of_the_parameters_is_told_as_that():
+    optimizer = nn.sgd(0.1, momentum=0.9)
+    state, grads = optimizer.init(PARAMS), fg.grad(loss_fn)(PARAMS)
+    with pytest.raises(ArgumentError, match=r"second argument must be the state.*its third one is"):
+        optimizer.update(PARAMS, grads, state)

@@ -83,6 +83,7 @@ class _Known:
             and all(map(self._has, ones))
             and not any(map(self._has, others))
             and list(map(_kind, ones)) == list(map(_kind, others))
+            and tree.structure(trainable(first)) == tree.structure(trainable(third))
         )
 
     def _has(self, leaf: Any) -> bool:
