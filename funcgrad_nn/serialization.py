@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from funcgrad import tree
-from funcgrad.errors import FileFormatError, ParameterMismatchError
+from funcgrad.errors import ArgumentError, FileFormatError, ParameterMismatchError
 from funcgrad.files import atomic_write, open_to_read
 
 from . import _safetensors
@@ -58,7 +58,8 @@ def save(path: str | os.PathLike[str], params: Any) -> None:
 
     Raises:
         TypeError: a leaf is no array or number, or of a dtype that safetensors lacks.
-        ArgumentError: it is a model, which holds no parameters.
+        ArgumentError: it is a model, which holds no parameters; or the two stand the other way
+            round.
         FileFormatError: the names of the leaves take more than a safetensors header may hold.
         OSError: the file cannot be written.
 
@@ -69,6 +70,11 @@ def save(path: str | os.PathLike[str], params: Any) -> None:
     {'bias': None, 'weight': array([[1., 1., 1.],
            [1., 1., 1.]], dtype=float32)}
     """
+    if isinstance(params, (str, os.PathLike)) and not isinstance(path, (str, bytes, os.PathLike)):
+        raise ArgumentError(
+            "save takes the path first, then the parameters (torch.save has them the other way "
+            f"round): nn.save({os.fspath(params)!r}, params)"
+        )
     expect_parameters("save", params)
     names = _tensor_names(params)
     structure = _as_json(_encode(params, (), names))

@@ -565,6 +565,14 @@ def test_classes_of_a_wrong_shape(shape):
         assert part in str(caught.value)
 
 
+def test_classes_as_the_second_axis():
+    images, labels = np.zeros((2, 3, 4, 5)), np.zeros((2, 4, 5), int)
+    for loss in (nn.cross_entropy, nn.nll):
+        with pytest.raises(ShapeError, match=r"last axis: np\.moveaxis\(logits, 1, -1\)\.$"):
+            loss(images, labels)
+    nn.cross_entropy(np.moveaxis(images, 1, -1), labels)
+
+
 def test_classes_that_are_no_integers():
     with pytest.raises(OperandTypeError, match=r"float64 of shape \(6,\).*astype\(int\)"):
         nn.cross_entropy(LOGITS, LABELS.astype(float))

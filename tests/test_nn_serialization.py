@@ -19,6 +19,7 @@ from hypothesis.extra import numpy as hnp
 
 from funcgrad import files, tree
 from funcgrad.errors import (
+    ArgumentError,
     FileFormatError,
     ParameterMismatchError,
     TreeMismatchError,
@@ -473,3 +474,9 @@ def test_permissions_are_those_of_a_new_file(tmp_path):
     (tmp_path / "plain").write_text("", encoding="utf-8")
     save(tmp_path / "p", [1])
     assert (tmp_path / "p").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_the_path_stands_first(tmp_path):
+    for path in (tmp_path / "x.safetensors", "x.safetensors"):
+        with pytest.raises(ArgumentError, match=r"nn\.save\('.*x\.safetensors', params\)"):
+            save({"w": np.ones(2)}, path)  # type: ignore[arg-type]

@@ -45,7 +45,8 @@ def cross_entropy(
     """Cross-entropy between targets and softmax(logits), without overflow or underflow.
 
     Args:
-        logits: unnormalised log-probabilities, shape ``(..., classes)``.
+        logits: unnormalised log-probabilities, shape ``(..., classes)``; of images (N, C, H, W),
+            ``np.moveaxis(logits, 1, -1)``.
         targets: classes, integers of shape ``(...)`` from 0 to ``classes - 1``; or their
             probabilities, floats of the shape of the logits.
         weight: of each class, shape ``(classes,)``; by default 1.
@@ -175,9 +176,12 @@ def _picked(
     """The score of each target class, and how much each example counts; None if all do by 1."""
     shape, wanted = scores.shape, targets.shape
     if not shape or wanted != shape[:-1]:
+        # As PyTorch has them.
+        second = len(shape) > 2 and wanted == (shape[0], *shape[2:])
+        hint = " Classes are the last axis: np.moveaxis(logits, 1, -1)." if second else ""
         raise ShapeError(
             f"{name}: predictions of shape {shape} take classes as integers of shape "
-            f"{shape[:-1]} or probabilities of shape {shape}, got targets of shape {wanted}."
+            f"{shape[:-1]} or probabilities of shape {shape}, got targets of shape {wanted}.{hint}"
         )
     if targets.dtype.kind not in "iu":
         raise OperandTypeError(
