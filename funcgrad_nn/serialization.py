@@ -70,7 +70,8 @@ def save(path: str | os.PathLike[str], params: Any) -> None:
     {'bias': None, 'weight': array([[1., 1., 1.],
            [1., 1., 1.]], dtype=float32)}
     """
-    if isinstance(params, (str, os.PathLike)) and not isinstance(path, (str, bytes, os.PathLike)):
+    first: Any = path
+    if isinstance(params, (str, os.PathLike)) and not isinstance(first, (str, bytes, os.PathLike)):
         raise ArgumentError(
             "save takes the path first, then the parameters (torch.save has them the other way "
             f"round): nn.save({os.fspath(params)!r}, params)"
