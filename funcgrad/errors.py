@@ -668,8 +668,12 @@ class LayerShapeError(ShapeError):
 
     def __str__(self) -> str:
         where = f"layer {'.'.join(self.path)}, " if self.path else ""
-        mend = f" {self.mend}" if self.mend else ""
-        return f"{where}{self.layer}: {self.problem}{mend}"
+        problem = self.problem
+        if self.mend:
+            # Behind what happened, and before the line where it did.
+            happened, newline, line = problem.partition("\n")
+            problem = f"{happened} {self.mend}{newline}{line}"
+        return f"{where}{self.layer}: {problem}"
 
 
 class TrainingModeError(FuncgradError, ValueError):

@@ -87,7 +87,33 @@ def returned(layer: Layer, y: Any) -> Any:
     return y
 
 
-def missing_key(layer: Layer, params: Any, error: KeyError) -> ArgumentError | None:
+def taught(layer: Layer, params: Any, x: Any, error: Exception) -> ArgumentError | None:
+    """What an error of Python's own out of `apply` is to say; None if it is another."""
+    if isinstance(error, KeyError):
+        return _missing_key(layer, params, error)
+    name = type(layer).__name__
+    owner, attribute = getattr(error, "obj", None), getattr(error, "name", None)
+    if owner is params and type(params) is dict:
+        return ArgumentError(
+            f"{name}.apply asks for params.{attribute}, and params is a dict. Write "
+            f"params[{attribute!r}]."
+        )
+    if owner is not x or not isinstance(x, (tuple, list)):
+        return None
+    match cast(Any, x):
+        case (outputs, dict() | tuple()) if hasattr(outputs, "dtype"):
+            return ArgumentError(
+                f"{name} was given a pair of outputs and parameters, as model.train returns it, "
+                "for inputs. Take the two apart: outputs, params = model.train(params, x, key)."
+            )
+        case _:
+            return ArgumentError(
+                f"{name} takes an array, and was given a {type(cast(Any, x)).__name__}. Make it "
+                "one: np.asarray(x, np.float32), or np.stack(x) of arrays."
+            )
+
+
+def _missing_key(layer: Layer, params: Any, error: KeyError) -> ArgumentError | None:
     """What a KeyError says that `apply` itself got from its parameters; None if it is another."""
     frame = error.__traceback__
     while frame is not None and frame.tb_next is not None:
@@ -130,7 +156,7 @@ def hints_for_init(layer: Layer, shape: tuple[int, ...], dtype: Any) -> Generato
 def hint_for_call(error: LayerShapeError, layer: Layer, params: Any, x: Any) -> None:
     """Say in the error where one example was given in the place of a batch."""
     shape, dtype = getattr(x, "shape", None), getattr(x, "dtype", None)
-    if _initialising.get() or not shape or dtype is None:
+    if _initialising.get() or not shape or dtype is None or "x[None]" in error.problem:
         return
 
     def struct(leaf: Any) -> fg.ShapeDtypeStruct:

@@ -328,8 +328,8 @@ class Layer(metaclass=_Sealing):
             _locate(error, self)
             _mistakes.hint_for_call(error, self, params, x)
             raise
-        except KeyError as error:
-            if taught := _mistakes.missing_key(self, params, error):
+        except (KeyError, AttributeError) as error:
+            if taught := _mistakes.taught(self, params, x, error):
                 raise taught from error
             raise
         return _mistakes.returned(self, y)
@@ -514,8 +514,8 @@ def _inputs(layer: Layer, own: Params, input_shape: Shape, dtype: np.dtype[Any])
     def apply(x: Any) -> Any:
         try:
             return _mistakes.returned(layer, layer.apply(given, layer.as_input(x)))
-        except KeyError as error:
-            if taught := _mistakes.missing_key(layer, given, error):
+        except (KeyError, AttributeError) as error:
+            if taught := _mistakes.taught(layer, given, x, error):
                 raise taught from error
             raise
 

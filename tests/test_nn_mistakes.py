@@ -372,3 +372,29 @@ def test_the_state_in_the_place_of_the_parameters_is_told_as_that():
     state, grads = optimizer.init(PARAMS), fg.grad(loss_fn)(PARAMS)
     with pytest.raises(ArgumentError, match=r"second argument must be the state.*its third one is"):
         optimizer.update(PARAMS, grads, state)
+
+
+def test_parameters_as_attributes():
+    block = block_of(lambda s, p, x: s.fc(p.fc, x))
+    with pytest.raises(ArgumentError, match=r"asks for params.fc, .* Write params\['fc'\]"):
+        block.init(0, 3)
+    with pytest.raises(ArgumentError, match=r"asks for params.fc"):
+        block({"fc": nn.Linear(3, 2).init(0, 3)}, X)
+    # Other attributes are missed as ever.
+    with pytest.raises(AttributeError, match="nowhere"):
+        block_of(lambda s, p, x: s.fc(p["fc"], x).nowhere).init(0, 3)
+
+
+def test_inputs_that_are_no_arrays():
+    layer = nn.Linear(3, 2)
+    params = layer.init(0, 3)
+    with pytest.raises(ArgumentError, match=r"Linear takes an array, and was given a list. Make"):
+        layer(params, [[1.0, 2.0, 3.0]])
+    with pytest.raises(ArgumentError, match=r"outputs, params = model.train\(params, x, key\)"):
+        layer(params, nn.Identity().train({}, X))
+
+
+def test_what_the_message_of_a_pooling_layer_says_once():
+    with pytest.raises(LayerShapeError) as caught:
+        nn.MaxPool2d(2)({}, np.zeros((3, 8, 8), np.float32))
+    assert str(caught.value).count("x[None]") == 1
