@@ -90,11 +90,10 @@ def checked_indices(x: Any, count: int, problem: Callable[[Any, Any], str]) -> A
     Raises:
         IndexRangeError: one is out of range, with what `problem(low, high)` says.
     """
-    known: Any = isinstance(x, _ARRAYS) or hasattr(x, "__cuda_array_interface__")
-    if not known:
+    if not isinstance(x, _ARRAYS) and not hasattr(x, "__cuda_array_interface__"):
         # What int64 cannot hold becomes negative.
         x = x.astype(np.int64)
-        return np.where(x < 0, x - count, x)
+        return x - count * (x < 0)
     if x.size and (x.min() < 0 or x.max() >= count):
         raise IndexRangeError(problem(x.min(), x.max()))
     return x
