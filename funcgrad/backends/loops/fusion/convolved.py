@@ -47,11 +47,12 @@ def _is_ours(x: Any, window: tuple[int, ...], params: dict[str, Any]) -> bool:
     last = params["channels_last"]
     if params["groups"] != 1 or len(window) > 2:
         return False
-    if not last and x.shape[1] < FEW_CHANNELS:
-        return False
-    # A kernel without extent is a product of matrices, which has nothing to gather.
-    plain = set(window) == set(params["strides"]) == {1} and not any(map(any, params["padding"]))
-    return last or not plain
+    return last or (x.shape[1] >= FEW_CHANNELS and not _is_product(window, params))
+
+
+def _is_product(window: tuple[int, ...], params: dict[str, Any]) -> bool:
+    """Whether it is a product of matrices as it stands: there is nothing to gather."""
+    return set(window) == set(params["strides"]) == {1} and not any(map(any, params["padding"]))
 
 
 def _behind(x: Any, last: bool, rank: int) -> Any:
@@ -93,7 +94,7 @@ def conv(target: Target, x: Any, w: Any, counts: Any, params: dict[str, Any]) ->
         return None
     kernel = w if last else np.moveaxis(w, (0, 1), (-1, -2))
     seen, out = kernel.shape[-2:]
-    if set(window) == set(params["strides"]) == {1} and not any(map(any, params["padding"])):
+    if _is_product(window, params):
         return x @ kernel.reshape((seen, out))
     batch, places = x.shape[0], (1, *counts) if rank == 1 else tuple(counts)
     given = x.shape[1:-1] if last else x.shape[2:]
