@@ -92,8 +92,8 @@ def checked_indices(x: Any, count: int, problem: Callable[[Any, Any], str]) -> A
     """
     if not isinstance(x, _ARRAYS) and not hasattr(x, "__cuda_array_interface__"):
         # What int64 cannot hold becomes negative.
-        x = x.astype(np.int64)
-        return x - count * (x < 0)
+        signed: Any = x.astype(np.int64)
+        return signed - count * (signed < 0)
     if x.size and (x.min() < 0 or x.max() >= count):
         raise IndexRangeError(problem(x.min(), x.max()))
     return x
