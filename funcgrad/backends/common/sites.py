@@ -112,8 +112,6 @@ def _told(asked: int, extent: int, places: Iterable[SourceLine]) -> IndexRangeEr
 def telling(run: Callable[..., Any], graph: Graph) -> Callable[..., Any]:
     """A program that runs NumPy's functions, whose errors about indices tell what libraries say."""
     lines = Lines(graph)
-    if not any(line.index_error for line in lines.found):
-        return run
     pairs = lines.site(graph.eqns)
 
     def told(*args: Any) -> Any:

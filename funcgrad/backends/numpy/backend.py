@@ -7,12 +7,11 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from funcgrad.backends.common.sites import telling
 from funcgrad.backends.common.spelling import is_plain, render_tree
 from funcgrad.backends.numpy.emit import Emitter, as_calls, write_lines
 from funcgrad.backends.numpy.module import ERRSTATE, Module, Names
 from funcgrad.core.execution import Inspection, Runner
-from funcgrad.core.graph import Graph
+from funcgrad.core.graph import Graph, graphs_in
 
 _serial = itertools.count()
 
@@ -37,7 +36,11 @@ class NumpyBackend:
         emitters = _emitters(written)
         lines = write_lines(written, module, emitters, parameters, render, out_tree is None)
         head = [ERRSTATE, f"def main({', '.join(parameters)}):"]
-        run = telling(load(module, [*head, *lines], "main"), written)
+        run = load(module, [*head, *lines], "main")
+        if _tells(written):
+            from funcgrad.backends.common.sites import telling
+
+            run = telling(run, written)
         if out_tree is None or native:
             return run
         return lambda *leaves: out_tree.unflatten(run(*leaves))
@@ -48,6 +51,13 @@ class NumpyBackend:
         from funcgrad.backends.numpy.inspection import Source
 
         return Source(graph, signature, out_tree)
+
+
+def _tells(graph: Graph) -> bool:
+    """Whether a library says something of an index out of range."""
+    if any(e.source is not None and e.source.index_error for e in graph.eqns):
+        return True
+    return any(_tells(inner) for e in graph.eqns for inner in graphs_in(e.params))
 
 
 def _emitters(graph: Graph) -> Mapping[str, Emitter]:
