@@ -399,6 +399,7 @@ OPTIONS = {
     "gaussian_nll": (lambda o: nn.gaussian_nll(X, Y, Y, **o), "eps", 0.5),
     "triplet": (lambda o: nn.triplet(X, Y, Y, **o), "margin", 0.5),
     "triplet, p": (lambda o: nn.triplet(X, Y, Y, **o), "p", 1.5),
+    "cosine_similarity": (lambda o: nn.cosine_similarity(X, Y, axis=-1, **o), "eps", 0.5),
     "triplet, eps": (lambda o: nn.triplet(X, Y, Y, **o), "eps", 0.5),
     "cross_entropy": (lambda o: nn.cross_entropy(X, T, **o), "label_smoothing", 0.5),
 }
@@ -483,6 +484,7 @@ def test_every_option_that_is_a_number_is_tried():
         "LeakyReLU.negative_slope", "cross_entropy.label_smoothing", "smooth_l1.beta",
         "hinge.margin", "hinge_embedding.margin", "margin_ranking.margin", "multi_margin.margin",
         "cosine_embedding.margin", "triplet.margin", "triplet.p", "triplet.eps",
+        "cosine_similarity.eps",
         "poisson_nll.eps", "gaussian_nll.eps", "elu.alpha", "celu.alpha", "hardtanh.min_val",
         "hardtanh.max_val", "softshrink.lambd", "hardshrink.lambd", "threshold.threshold",
         "threshold.value", "scaled_dot_product_attention.scale",
