@@ -482,7 +482,7 @@ class HistoryFile:
     >>> import pathlib, tempfile
     >>> path = pathlib.Path(tempfile.mkdtemp(), "history.csv")
     >>> nn.HistoryFile(path)(nn.Fitted({}, None, 2, [{"epoch": 1, "loss": 0.5}, {"epoch": 2}]))
-    >>> print(path.read_text())
+    >>> print(path.read_text(encoding="utf-8"))
     epoch,loss
     1,0.5
     2,
