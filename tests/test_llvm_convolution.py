@@ -155,6 +155,20 @@ def test_the_setting_counts_when_a_function_is_compiled(direct):
     assert errors[0] < 5e-7 < errors[1] < 2e-5
 
 
+def test_functions_of_pieces_are_made_once(monkeypatch):
+    from funcgrad.backends.llvm.products import convolution
+
+    begun: list[str] = []
+    convolution._begin.cache_clear()
+    monkeypatch.setattr(convolution.engine, "compile_soon", lambda given: begun.append(given.name))
+    for each in (TILED[0], TILED[2], GATHERED[0], GATHERED[1]):
+        function, x, w = of(each, np.float32, True)
+        assert "*" in plan_of(function, x, w)
+    own = [convolution._source(f"fg_{part}_float").name for part in ("winograd", "patches")]
+    assert [begun.count(name) for name in own] == [1, 1]
+    convolution._begin.cache_clear()
+
+
 def test_bias_and_activation_follow_each_piece():
     function, x, w = of(TILED[0], np.float32, True)
     b = np.random.default_rng(2).normal(size=w.shape[-1]).astype(np.float32)

@@ -61,6 +61,12 @@ def counted(
     return repeated(w, [begin, *carry], fits, round_)[1:]
 
 
+def parts(w: Writer, length: Value, part: Value) -> Value:
+    """How many parts, the last one perhaps shorter, cover a length."""
+    below = w.op("sub", part, w.const(1, "i64"))
+    return w.op("udiv", w.op("add", length, below), part)
+
+
 def in_blocks(
     w: Writer,
     begin: Value,

@@ -14,7 +14,6 @@ these don't depend on the number of threads either.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from functools import cache, partial
 from math import prod
@@ -113,7 +112,7 @@ def convolution(form: ConvolutionForm, dtype: np.dtype) -> Convolution | None:
         return None
     ty = "float" if dtype.itemsize == 4 else "double"
     how = _by_tiles(form, ty) if _suits_tiles(form, ty) else _by_patches(form, ty)
-    engine.compile_soon(_source(how.symbol))
+    _begin(how.symbol)
     return how
 
 
@@ -210,11 +209,14 @@ def register() -> None:
 
 
 @cache
+def _begin(symbol: str) -> None:
+    """Starts making a function."""
+    engine.compile_soon(_source(symbol))
+
+
+@cache
 def _load(symbol: str) -> int:
-    code = engine.compile_source(_source(symbol))
-    # It serves programs until the process ends.
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
-    return code.address(symbol)
+    return engine.lasting(engine.compile_source(_source(symbol))).address(symbol)
 
 
 def _source(symbol: str) -> engine.Source:

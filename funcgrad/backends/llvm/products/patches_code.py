@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from funcgrad.backends.llvm.ir.flow import counted
+from funcgrad.backends.llvm.ir.flow import counted, parts
 from funcgrad.backends.llvm.ir.writer import Module, Value, Writer
 from funcgrad.backends.llvm.products import room as rooms
 from funcgrad.backends.llvm.products.room import Room, arguments
@@ -69,7 +69,7 @@ class _Gather:
 
             counted(w, self.zero, s["kh"], 1, kernel_row)
 
-        counted(w, w.op("udiv", begin, ow), rooms.parts(w, end, ow), 1, row)
+        counted(w, w.op("udiv", begin, ow), parts(w, end, ow), 1, row)
         head = "define internal void @gather(ptr %x, ptr %to, ptr %sizes, i64 %begin, i64 %end)"
         return "\n".join([f"{head} #0 {{", "entry:", *w.allocas, *w.lines, "  ret void", "}"])
 
@@ -93,7 +93,7 @@ class _Gather:
             each(low, high, lambda place, first: self._apart(place, row, first))
         with w.when(w.op("and", inside, together), "together"):
             # From here to there no line reaches beyond the edge.
-            first = self._clamped(rooms.parts(w, s["left"], s["sw"]), low, high)
+            first = self._clamped(parts(w, s["left"], s["sw"]), low, high)
             room = w.op("add", w.op("sub", s["w"], s["kw"]), s["left"])
             last = w.op("add", w.op("sdiv", room, s["sw"]), self.one)
             last = w.select(w.compare("icmp slt", room, self.zero), self.zero, last)
@@ -118,7 +118,7 @@ class _Gather:
             value = w.masked_load(w.offset(of, self.ty, at), self.ty, mask)
             w.store(value, w.offset(place, self.ty, at))
 
-        count = rooms.parts(w, self.line, w.const(self.lanes, "i64"))
+        count = parts(w, self.line, w.const(self.lanes, "i64"))
         counted(w, self.zero, count, 1, vector)
 
     def _cut(self, place: Value, row: Value, first: Value) -> None:
@@ -215,7 +215,7 @@ def _kernel(module: Module, name: str, ty: str) -> str:
             gemm(w, ty, True, lengths, (room.start, s["patch"]), (of, k), kept, (to, k))
             return [w.const(1.0, ty)]
 
-        blocks = rooms.parts(w, w.op("sub", stop, start), s["high"])
+        blocks = parts(w, w.op("sub", stop, start), s["high"])
         counted(w, w.const(0, "i64"), blocks, 1, block, [w.const(0.0, ty)])
 
     counted(w, Value("%begin", "i64"), Value("%end", "i64"), 1, piece)

@@ -122,12 +122,6 @@ def count_bytes(w: Writer, count: Value, ty: str) -> Value:
     return w.op("mul", count, w.const(BYTES[ty], "i64"))
 
 
-def parts(w: Writer, length: Value, part: Value) -> Value:
-    """How many parts, the last one perhaps shorter, cover a length."""
-    below = w.op("sub", part, w.const(1, "i64"))
-    return w.op("udiv", w.op("add", length, below), part)
-
-
 def function(name: str, operands: str, w: Writer) -> str:
     """`void name(ptr ..., ptr room, ptr sizes, ptr gemm, i64 begin, i64 end)`"""
     names = ", ".join(f"ptr %{n}" for n in f"{operands} room sizes gemm".split())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from funcgrad.backends.llvm.ir.flow import counted
+from funcgrad.backends.llvm.ir.flow import counted, parts
 from funcgrad.backends.llvm.ir.writer import BITS, Module, Value, Writer
 from funcgrad.backends.llvm.products.tile_shapes import lanes, shape, symbol, width
 
@@ -238,9 +238,9 @@ def _turn_text(module: Module, ty: str) -> str:
                 part = w.shuffle(turned[k % few], range(k // few * few, (k // few + 1) * few))
                 w.store(part, w.offset(place, ty, w.const(k * width(ty), "i64")))
 
-        counted(w, zero, _parts(w, inner, w.const(n, "i64")), 1, some_rows)
+        counted(w, zero, parts(w, inner, w.const(n, "i64")), 1, some_rows)
 
-    counted(w, zero, _parts(w, columns, w.const(few, "i64")), 1, some_columns)
+    counted(w, zero, parts(w, columns, w.const(few, "i64")), 1, some_columns)
     names = ", ".join(f"{p.type} {p.ref}" for p in (to, b, *sizes))
     head = f"define void @{symbol('turn', ty)}({names}) #1 {{"
     return "\n".join([head, "entry:", *w.lines, "  ret void", "}"])
@@ -255,8 +255,8 @@ def _blocks_text(module: Module, ty: str) -> str:
     w.line(f"{turned.ref} = alloca [{room} x {ty}], align 64")
     across = w.compare("icmp ne", Value("%turn", "ptr"), Value("null", "ptr"))
     zero, wide = w.const(0, "i64"), w.const(width(ty), "i64")
-    blocks = _parts(w, inner, w.const(DEPTH, "i64"))
-    depth = _parts(w, inner, blocks)
+    blocks = parts(w, inner, w.const(DEPTH, "i64"))
+    depth = parts(w, inner, blocks)
 
     def block(number: Value, source: Value, source_row: Value) -> list[Value]:
         first = w.op("mul", number, depth)
@@ -281,16 +281,10 @@ def _blocks_text(module: Module, ty: str) -> str:
             given |= {"s_row": source_row, "columns": count, "inner": left}
             _call(w, "@panel", ty, given, sizes, "low")
 
-        counted(w, zero, _parts(w, columns, wide), 1, panel)
+        counted(w, zero, parts(w, columns, wide), 1, panel)
         # Later blocks are added to what the first one left.
         return _params("c", "ptr") + _params("c_row")
 
     counted(w, zero, blocks, 1, block, _params("s", "ptr") + _params("s_row"))
     name = symbol("tiles", ty)
     return _function(name, ty, f"{sizes} b_column", w.lines, "low turn", "")
-
-
-def _parts(w: Writer, length: Value, part: Value) -> Value:
-    """How many parts, the last one perhaps shorter, cover a length."""
-    below = w.op("sub", part, w.const(1, "i64"))
-    return w.op("udiv", w.op("add", length, below), part)

@@ -18,7 +18,6 @@ K. Goto, R. van de Geijn (2008), *Anatomy of High-Performance Matrix Multiplicat
 
 from __future__ import annotations
 
-import ctypes
 from functools import cache, partial
 from math import prod
 
@@ -71,9 +70,7 @@ def begin_for(graph: Graph) -> None:
 
 @cache
 def _load(part: str, ty: str) -> int:
-    code = engine.compile_source(_source(part, ty))
-    # It serves programs until the process ends.
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
+    code = engine.lasting(engine.compile_source(_source(part, ty)))
     return code.address(symbol(part, ty))
 
 

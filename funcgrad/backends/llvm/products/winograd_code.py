@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from funcgrad.backends.llvm.ir.flow import counted
+from funcgrad.backends.llvm.ir.flow import counted, parts
 from funcgrad.backends.llvm.ir.writer import Module, Value, Writer
 from funcgrad.backends.llvm.products.room import (
     ATTRIBUTES,
@@ -22,7 +22,6 @@ from funcgrad.backends.llvm.products.room import (
     count_bytes,
     define_copies,
     function,
-    parts,
 )
 from funcgrad.backends.llvm.products.tile_shapes import lanes
 
@@ -33,10 +32,7 @@ FORWARD_SIZES = (
     "slots", "slot", "rows", "high", "tall", "wide", "h", "w", "c", "oh", "ow", "k", "top", "left",
     "v_plane", "m_plane",
 )  # fmt: skip
-KERNEL_SIZES = (
-    "slots", "slot", "rows", "high", "tall", "wide", "h", "w", "c", "oh", "ow", "k", "top", "left",
-    "v_plane", "m_plane", "part", "c_part", "k_part",
-)  # fmt: skip
+KERNEL_SIZES = (*FORWARD_SIZES, "part", "c_part", "k_part")
 
 Vectors = Sequence[Value]
 

@@ -142,9 +142,7 @@ def _load() -> int:
     forks = hasattr(os, "fork")
     text = _GUARD.replace("$YIELD", "call i32 @sched_yield()" if forks else "")
     text += "declare i32 @sched_yield()\n" if forks else ""
-    code = engine.compile_ir(text, level=0)
-    # It serves programs until the process ends.
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
+    code = engine.lasting(engine.compile_ir(text, level=0))
     if forks:
         _register_at_fork(*(code.address(f"fg_products_{n}") for n in ("close", "open", "reset")))
     return code.address("fg_products")

@@ -100,6 +100,12 @@ def compile_source(given: Source) -> Code:
     return Code(image)
 
 
+def lasting(code: Code) -> Code:
+    """The same, which stays until the process ends: other code, or a thread, runs into it."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
+    return code
+
+
 def assembly(given: Source) -> str:
     """The assembly text of modules."""
     with _lock:

@@ -55,9 +55,7 @@ def load() -> int:
 
 @cache
 def _load() -> int:
-    code = engine.compile_ir(_text(), _LEVEL)
-    # The workers run in this code until the process ends.
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
+    code = engine.lasting(engine.compile_ir(_text(), _LEVEL))
     address = code.address("fg_parallel")
     if _threaded():
         resize = ctypes.CFUNCTYPE(None, ctypes.c_int64)(code.address("fg_pool_resize"))
