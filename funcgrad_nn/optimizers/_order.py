@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import funcgrad as fg
 from funcgrad import tree
 from funcgrad.errors import ArgumentError
-from funcgrad_nn.parameters import expect_parameters, trainable
+from funcgrad_nn.parameters import State, expect_parameters, trainable
 
 Init = Callable[[Any], Any]
 Update = Callable[[Any, Any, Any], tuple[Any, Any]]
@@ -63,43 +63,53 @@ def in_order(name: str, init: Init, update: Update) -> tuple[Init, Update]:
 
 
 class _Known:
-    """The arrays that were the parameters in an optimiser's last call."""
+    """The first array of what were the parameters in an optimiser's last call."""
 
     def __init__(self) -> None:
-        self._last: dict[int, weakref.ref[Any]] = {}
+        self._last: weakref.ref[Any] | None = None
 
     def keep(self, params: Any) -> None:
         # Neither tracers nor numbers can be referred to, nor are they the same object again.
         with contextlib.suppress(TypeError):
-            self._last = {id(leaf): weakref.ref(leaf) for leaf in _leaves(params)}
+            self._last = weakref.ref(_first(params))
 
     def exchanged(self, first: Any, third: Any) -> bool:
-        """Whether the first are these very arrays, and the third others, as gradients are."""
-        if first is third or not self._last:
+        """Whether the first are these very parameters, and the third other arrays, as gradients
+        are."""
+        if self._last is None or (kept := self._last()) is None or _first(first) is not kept:
             return False
-        ones, others = _leaves(first), _leaves(third)
+        (ones, form), (others, other_form) = (tree.flatten(trainable(t)) for t in (first, third))
         return (
-            bool(ones)
-            and all(map(self._has, ones))
-            and not any(map(self._has, others))
+            form == other_form
+            and {id(leaf) for leaf in ones}.isdisjoint(map(id, others))
             and list(map(_kind, ones)) == list(map(_kind, others))
-            and tree.structure(trainable(first)) == tree.structure(trainable(third))
         )
-
-    def _has(self, leaf: Any) -> bool:
-        found = self._last.get(id(leaf))
-        return found is not None and found() is leaf
 
 
 def _taken_at_first(first: Any, third: Any) -> bool:
     """Whether the third are gradients that were taken at the first."""
-    points = [fg.gradient_point(leaf) for leaf in _leaves(third)]
-    if all(point is None for point in points):
+    if fg.gradient_point(_first(third)) is None:
         return False
-    leaves = _leaves(first)
+    points, leaves = [fg.gradient_point(leaf) for leaf in _leaves(third)], _leaves(first)
     return len(leaves) == len(points) and all(
         point is None or point is leaf for point, leaf in zip(points, leaves, strict=True)
     )
+
+
+def _first(params: Any) -> Any:
+    """One of the leaves, of equal structures at the same place; None if there is none.
+
+    A look at it alone is cheap, and tells nearly always that nothing was exchanged.
+    """
+    parts: list[Any]
+    if isinstance(params, dict):
+        found = cast(dict[Any, Any], params)
+        parts = [found[name] for name in sorted(found)]
+    elif isinstance(params, (tuple, list)):
+        parts = [*cast(list[Any], params)]
+    else:
+        return None if isinstance(params, State) else params
+    return next((leaf for part in parts if (leaf := _first(part)) is not None), None)
 
 
 def _kind(leaf: Any) -> Any:
