@@ -1,15 +1,18 @@
-"""Convolutions with channels behind, by the library's products of what lies in the cache.
+"""Convolutions, by products of what lies in the cache.
 
     void fg_winograd_float(ptr x, ptr u, ptr y, ptr room, ptr sizes, ptr gemm, i64 begin, i64 end)
     void fg_winograd_kernel_float(ptr x, ptr y, ptr u, ...)
     void fg_patches_float(ptr x, ptr w, ptr y, ...)
     void fg_patches_kernel_float(ptr x, ptr y, ptr w, ...)
+    void fg_planes_float(ptr x, ptr w, ptr y, ...)
+    void fg_planes_kernel_float(ptr x, ptr y, ptr w, ...)
 
 compute pieces of a convolution, or of its derivative by the kernel, on one thread each. A 3x3
 kernel goes through Winograd's domain, F(4x4, 3x3): 36 multiplications for a tile of 16 results,
 which otherwise take 144; what that costs in precision `config.winograd` tells. Others are products
-of patches. The pieces depend on the shapes alone. Derivatives by kernels are sums of parts, so that
-these don't depend on the number of threads either.
+of patches, by the library, or by our own code where channels lie in front. The pieces depend on
+the shapes alone. Derivatives by kernels are sums of parts, so that these don't depend on the number
+of threads either.
 """
 
 from __future__ import annotations
@@ -22,8 +25,7 @@ import numpy as np
 
 from funcgrad.backends.llvm.ir.frame import Frame
 from funcgrad.backends.llvm.ir.writer import DRIVER, Module, Value, Writer
-from funcgrad.backends.llvm.products import blas, gemm
-from funcgrad.backends.llvm.products.patches_code import SIZES
+from funcgrad.backends.llvm.products import blas, gemm, patches_code, planes_code
 from funcgrad.backends.llvm.products.room import HEAD_BYTES
 from funcgrad.backends.llvm.products.tile_shapes import BYTES, available, lanes
 from funcgrad.backends.llvm.products.winograd_code import (
@@ -39,11 +41,18 @@ from funcgrad.backends.loops.planning.plan import MatrixProduct
 from funcgrad.config import config
 from funcgrad.records import NamedTuple
 
-PARTS = ("winograd", "winograd_kernel", "patches", "patches_kernel")
+PARTS = ("winograd", "winograd_kernel", "patches", "patches_kernel", "planes", "planes_kernel")
 # Convolutions of fewer multiplications are left to kernels.
 LEAST_WORK = 1 << 16
 # The tiles of a piece, and the numbers in its patches; there must be pieces for all threads.
 TILES, PATCH_BYTES, FEW_PIECES = 64, 256 << 10, 8
+# The numbers of a band of planes, and of those that a derivative by the kernel reads together.
+BAND_BYTES, BANDS_BYTES = 128 << 10, 512 << 10
+# What a slot of planes may take, multiplications that are worth a piece, and a kernel's numbers.
+MOST_SLOT, PIECE_WORK, MOST_DEPTH = 2 << 20, 1 << 20, 4096
+# Of so many channels, lines of fewer vectors than this take too long to begin, in derivatives by
+# the kernel.
+FEW_CHANNELS, SHORT_LINE = 32, 3
 # What a piece of a derivative by the kernel takes of the channels, and so many parts of the sum.
 IN_PART, OUT_PART, MOST_PARTS = 64, 128, 8
 # Planes lie apart by a little more than their length: where that is a power of two, all would
@@ -64,7 +73,7 @@ class Convolution(NamedTuple):
         part: the function of a piece.
         numbers: what it takes as its sizes.
         shape: of the result. Of derivatives by kernels: parts, then the kernel, in Winograd's
-            domain where `tiled`.
+            domain where `tiled`; channels lie in front where `in_front`.
         rows: of a result whose pieces are whole rows of channels.
         work: multiplications.
     """
@@ -83,6 +92,10 @@ class Convolution(NamedTuple):
     @property
     def tiled(self) -> bool:
         return self.part.startswith("winograd")
+
+    @property
+    def in_front(self) -> bool:
+        return self.part.startswith("planes")
 
     @property
     def operator(self) -> str:
@@ -104,16 +117,22 @@ class Convolution(NamedTuple):
 
 def convolution(form: ConvolutionForm, dtype: np.dtype) -> Convolution | None:
     """How a convolution is computed, or its derivative by the kernel; None if not here."""
-    found = blas.find()
-    if found is None or found.set_threads is None or not available():
-        return None
-    largest = max(*form.x, *form.made, prod(form.window) * form.x[-1])
-    if form.work < LEAST_WORK or largest > found.limit:
+    if not available() or form.work < LEAST_WORK:
         return None
     ty = "float" if dtype.itemsize == 4 else "double"
-    how = _by_tiles(form, ty) if _suits_tiles(form, ty) else _by_patches(form, ty)
-    _begin(how.symbol)
+    how = _chosen(form, ty)
+    if how is not None:
+        _begin(how.symbol)
     return how
+
+
+def _chosen(form: ConvolutionForm, ty: str) -> Convolution | None:
+    found, largest = blas.find(), max(*form.x, *form.made, prod(form.window) * form.x[-1])
+    by_library = found is not None and found.set_threads is not None and largest <= found.limit
+    if by_library and _suits_tiles(form, ty):
+        return _by_tiles(form, ty)
+    planes = _by_planes(form, ty) if form.in_front else None
+    return _by_patches(form, ty) if planes is None and by_library else planes
 
 
 def _suits_tiles(form: ConvolutionForm, ty: str) -> bool:
@@ -189,12 +208,74 @@ def _by_patches(form: ConvolutionForm, ty: str) -> Convolution:
         *_slots(pieces, high * patch * BYTES[ty]), rows, high, oh, ow, h, w, c, k, *form.window,
         *form.strides, *form.dilation, *tops, part, patch,
     )  # fmt: skip
-    assert len(numbers) == len(SIZES)
+    assert len(numbers) == len(patches_code.SIZES)
     if form.by_kernel:
         shape = (pieces, depth, k)
         return Convolution("patches_kernel", ty, numbers, shape, pieces, None, form.work)
     kept = RowPieces(rows, high) if pieces > 1 else None
     return Convolution("patches", ty, numbers, form.made, pieces, kept, form.work)
+
+
+def _by_planes(form: ConvolutionForm, ty: str) -> Convolution | None:
+    made = (form.made[0], form.made[3], *form.made[1:3])
+    form = _with_long_lines(form)
+    (n, h, w, c), (_, oh, ow, k) = form.x, form.made
+    (kh, kw), (sh, sw), (dh, dw) = form.window, form.strides, form.dilation
+    depth, planes, size = kh * kw * c, c * sh * sw, BYTES[ty]
+    # A plane has so many rows more than the results, which are so wide.
+    reach, wide = (kh - 1) * dh // sh, ow + (kw - 1) * dw // sw
+    spare = planes_code.slack(ty)
+    tall = min(max(BAND_BYTES // (planes * wide * size) - reach, reach, -(-spare // wide)), oh)
+    bands, plane = -(-oh // tall), (tall + reach) * wide + APART
+    band = planes * plane * size
+    shortest = (oh - tall * (bands - 1)) * ow if wide == ow else ow
+    least = SHORT_LINE if form.by_kernel and c * k > FEW_CHANNELS**2 else 1
+    if form.by_kernel:
+        high = max(min(BANDS_BYTES // band, -(-n * bands // FEW_PIECES)), 1)
+        part, together = _part(n * bands, 1, high), high
+    else:
+        part, together = _bands_in_piece(form, n, bands), 1
+        high = part
+    # The table, what is kept of each band, and the planes.
+    nbytes = 8 * (depth + 8 + 8 * high) + together * band + spare * size
+    if shortest < least * lanes(ty) or nbytes > MOST_SLOT or depth > MOST_DEPTH:
+        return None
+    pieces = -(-n * bands // part)
+    (top, _), (left, _) = form.padding
+    numbers = (
+        *_slots(pieces, nbytes), n, tall, bands, high, part, c, h, w, k, oh, ow, kh, kw, sh, sw,
+        dh, dw, top, left, wide, plane,
+    )  # fmt: skip
+    assert len(numbers) == len(planes_code.SIZES)
+    part_of, shape = ("planes_kernel", (pieces, k, depth)) if form.by_kernel else ("planes", made)
+    return Convolution(part_of, ty, numbers, shape, pieces, None, form.work)
+
+
+def _with_long_lines(form: ConvolutionForm) -> ConvolutionForm:
+    """The same with as many results in a line as possible: lines without anything between them
+    are one."""
+    (n, h, w, c), (_, oh, ow, k) = form.x, form.made
+    if {*form.window, *form.strides} == {1} and not any(map(any, form.padding)):
+        return form._replace(x=(n, h * w, 1, c), made=(n, oh * ow, 1, k))
+    if h == form.window[0] == form.strides[1] == 1 and not any(form.padding[0]):
+        return ConvolutionForm(
+            (n, w, h, c),
+            (n, ow, oh, k),
+            (form.window[1], 1),
+            (form.strides[1], 1),
+            (form.padding[1], (0, 0)),
+            (form.dilation[1], 1),
+            True,
+            form.by_kernel,
+        )
+    return form
+
+
+def _bands_in_piece(form: ConvolutionForm, n: int, bands: int) -> int:
+    """The bands of a piece: whole images if there are enough."""
+    enough = -(-PIECE_WORK * n * bands // form.work)
+    high = max(min(enough, -(-n * bands // FEW_PIECES)), 1)
+    return -(-high // bands) * bands if n >= FEW_PIECES else high
 
 
 # --- code -----------------------------------------------------------------------------
@@ -223,9 +304,10 @@ def _source(symbol: str) -> engine.Source:
     part, _, ty = symbol.removeprefix("fg_").rpartition("_")
 
     def modules() -> list[engine.Part]:
-        from funcgrad.backends.llvm.products import patches_code, winograd_code
+        from funcgrad.backends.llvm.products import winograd_code
 
-        code = winograd_code if part.startswith("winograd") else patches_code
+        kinds = {"winograd": winograd_code, "patches": patches_code, "planes": planes_code}
+        code = kinds[part.partition("_")[0]]
         return [engine.Part(code.text(part, symbol, ty))]
 
     return engine.Source(disk.key(symbol, str(contents.compiler())), modules)
@@ -240,7 +322,8 @@ def arguments(frame: Frame, step: MatrixProduct) -> list[Value]:
 
 
 def sharing(how: Convolution) -> gemm.Sharing:
-    return gemm.Sharing(how.pieces, 1, "fg_products")
+    # No library computes planes.
+    return gemm.Sharing(how.pieces, 1, "fg_parallel" if how.in_front else "fg_products")
 
 
 def define(module: Module, how: Convolution) -> str:

@@ -197,15 +197,15 @@ def _conv(target: Target, x: Any, w: Any, **params: Any) -> Any:
     window, channels, out = _kernel_parts(w.shape, last)
     patches = Patches(x.shape[1:-1] if last else x.shape[2:], window, params)
     single = channels == 1 and prod(window) <= MOST_TAPS
-    few = patches.groups > 1 or out <= FEW_CHANNELS
-    if single and few:
+    by_taps = single and (patches.groups > 1 or out <= FEW_CHANNELS)
+    found = None if by_taps and last else convolved.conv(target, x, w, patches.counts, params)
+    if found is not None:
+        return found
+    if by_taps:
         made = out // patches.groups
         axis = -1 if last else 1
         taps = [np.repeat(t, made, axis) if made > 1 else t for t in patches.taps(x)]
         return _summed([t * v for t, v in zip(taps, patches.by_tap(w), strict=True)])
-    found = convolved.conv(target, x, w, patches.counts, params)
-    if found is not None:
-        return found
     size = patches.size * channels * patches.groups * x.dtype.itemsize
     if size > MOST_BYTES:
         return None
@@ -265,15 +265,17 @@ def _conv_kernel(target: Target, x: Any, y: Any, window: Sequence[int], **params
     batch = x.shape[0]
     channels, out = (x.shape[-1], y.shape[-1]) if last else (x.shape[1], y.shape[1])
     few = channels > 1 or out <= FEW_CHANNELS
-    if few and channels == patches.groups and channels in (1, out) and prod(window) <= MOST_TAPS:
+    single = channels == patches.groups and channels in (1, out)
+    by_taps = single and few and prod(window) <= MOST_TAPS
+    found = None if by_taps and last else convolved.conv_kernel(target, x, y, window, params)
+    if found is not None:
+        return found
+    if by_taps:
         axes = (0, *patches.axes)
         found = [np.sum(t * y, axes) for t in patches.taps(x)]
         if last:
             return np.stack(found).reshape((*window, 1, out))
         return np.stack(found, -1).reshape((out, 1, *window))
-    found = convolved.conv_kernel(target, x, y, window, params)
-    if found is not None:
-        return found
     size = patches.size * channels * x.dtype.itemsize
     if size > MOST_BYTES:
         return None

@@ -1,8 +1,8 @@
-"""Convolutions that a target computes itself: of one group, with channels behind.
+"""Convolutions that a target computes itself: of one group, in two dimensions.
 
-Others are brought into that form: channels that lie in front are moved, a single axis of space
-gets a second one. A kernel of 3x3 is carried into Winograd's domain, and a derivative by it back,
-by a product with a constant matrix each.
+Others are brought into that form: channels that lie in front are moved if the target wants them
+behind, a single axis of space gets a second one. A kernel of 3x3 is carried into Winograd's domain,
+and a derivative by it back, by a product with a constant matrix each.
 
     A. Lavin, S. Gray (2016), *Fast Algorithms for Convolutional Neural Networks*.
 """
@@ -18,9 +18,6 @@ from funcgrad.core.aval import Aval
 from funcgrad.core.primitive import Primitive
 from funcgrad.core.tracer import bind
 from funcgrad.errors import GraphError
-
-# Fewer channels in front are not worth moving behind: results are larger than what is gathered.
-FEW_CHANNELS = 4
 
 _ROWS = (
     (1 / 4, 0, 0), (-1 / 6, -1 / 6, -1 / 6), (-1 / 6, 1 / 6, -1 / 6), (1 / 24, 1 / 12, 1 / 6),
@@ -43,11 +40,8 @@ CONVOLVED = Primitive(
 )
 
 
-def _is_ours(x: Any, window: tuple[int, ...], params: dict[str, Any]) -> bool:
-    last = params["channels_last"]
-    if params["groups"] != 1 or len(window) > 2:
-        return False
-    return last or (x.shape[1] >= FEW_CHANNELS and not _is_product(window, params))
+def _is_ours(window: tuple[int, ...], params: dict[str, Any]) -> bool:
+    return params["groups"] == 1 and len(window) <= 2
 
 
 def _is_product(window: tuple[int, ...], params: dict[str, Any]) -> bool:
@@ -55,29 +49,37 @@ def _is_product(window: tuple[int, ...], params: dict[str, Any]) -> bool:
     return set(window) == set(params["strides"]) == {1} and not any(map(any, params["padding"]))
 
 
-def _behind(x: Any, last: bool, rank: int) -> Any:
-    """Channels behind, and two axes of space."""
-    x = x if last else np.moveaxis(x, 1, -1)
-    return x if rank == 2 else x[:, None]
+def _given(x: Any, last: bool, how: Any, rank: int) -> Any:
+    """Channels where the target wants them, and two axes of space."""
+    x = x if last or how.in_front else np.moveaxis(x, 1, -1)
+    return x if rank == 2 else x[:, :, None] if how.in_front else x[:, None]
 
 
-def _as_given(y: Any, last: bool, rank: int) -> Any:
+def _as_wanted(y: Any, last: bool, how: Any, rank: int) -> Any:
     """The inverse."""
-    y = y if rank == 2 else y[:, 0]
-    return y if last else np.moveaxis(y, -1, 1)
+    y = y if rank == 2 else y[:, :, 0] if how.in_front else y[:, 0]
+    return y if last or how.in_front else np.moveaxis(y, -1, 1)
 
 
-def _form(x: Any, made: Any, window: Any, params: dict[str, Any], **more: Any) -> ConvolutionForm:
+def _form(
+    x: tuple[int, ...], made: tuple[int, ...], window: Any, params: dict[str, Any], **more: Any
+) -> ConvolutionForm:
     def pair(values: Any, missing: Any) -> Any:
         return (missing, *values) if len(values) == 1 else tuple(values)
 
+    def behind(shape: tuple[int, ...]) -> tuple[int, ...]:
+        batch, *rest = shape
+        channels, *places = rest if not params["channels_last"] else (rest[-1], *rest[:-1])
+        return (batch, *pair(places, 1), channels)
+
     return ConvolutionForm(
-        tuple(x),
-        tuple(made),
+        behind(x),
+        behind(made),
         pair(window, 1),
         pair(params["strides"], 1),
         pair(params["padding"], (0, 0)),
         pair(params["dilation"], 1),
+        not params["channels_last"],
         **more,
     )
 
@@ -90,38 +92,41 @@ def conv(target: Target, x: Any, w: Any, counts: Any, params: dict[str, Any]) ->
     """
     last, rank = params["channels_last"], len(counts)
     window = tuple(w.shape[:-2] if last else w.shape[2:])
-    if not _is_ours(x, window, params):
+    if not _is_ours(window, params):
         return None
-    kernel = w if last else np.moveaxis(w, (0, 1), (-1, -2))
-    seen, out = kernel.shape[-2:]
-    if _is_product(window, params):
-        return x @ kernel.reshape((seen, out))
-    batch, places = x.shape[0], (1, *counts) if rank == 1 else tuple(counts)
-    given = x.shape[1:-1] if last else x.shape[2:]
-    given = (1, *given) if rank == 1 else given
-    form = _form((batch, *given, seen), (batch, *places, out), window, params)
-    how = target.convolution(form, x.dtype)
+    if last and _is_product(window, params):
+        return x @ w.reshape(w.shape[-2:])
+    out = w.shape[-1] if last else w.shape[0]
+    made = (x.shape[0], *counts, out) if last else (x.shape[0], out, *counts)
+    how = target.convolution(_form(x.shape, made, window, params), x.dtype)
     if how is None:
         return None
-    if how.tiled:
-        transform = _KERNEL_TRANSFORM.astype(x.dtype)
-        kernel = (transform @ kernel.reshape((9, seen * out))).reshape((36, seen, out))
+    if how.in_front:
+        kernel = w.reshape((out, -1))
     else:
-        kernel = kernel.reshape((-1, out))
-    made = bind(CONVOLVED, _behind(x, last, rank), kernel, how=how)
-    return _as_given(made, last, rank)
+        kernel = w if last else np.moveaxis(w, (0, 1), (-1, -2))
+        seen = kernel.shape[-2]
+        if how.tiled:
+            transform = _KERNEL_TRANSFORM.astype(x.dtype)
+            kernel = (transform @ kernel.reshape((9, seen * out))).reshape((36, seen, out))
+        else:
+            kernel = kernel.reshape((-1, out))
+    found = bind(CONVOLVED, _given(x, last, how, rank), kernel, how=how)
+    return _as_wanted(found, last, how, rank)
 
 
 def conv_kernel(target: Target, x: Any, y: Any, window: Any, params: dict[str, Any]) -> Any:
     """The derivative by the kernel; None if the target leaves it to products."""
     last, rank = params["channels_last"], len(window)
-    if not _is_ours(x, tuple(window), params):
+    if not _is_ours(tuple(window), params) or (not last and _is_product(tuple(window), params)):
         return None
-    x, y = _behind(x, last, rank), _behind(y, last, rank)
     how = target.convolution(_form(x.shape, y.shape, window, params, by_kernel=True), x.dtype)
     if how is None:
         return None
+    x, y = (_given(a, last, how, rank) for a in (x, y))
     found = bind(CONVOLVED, x, y, how=how)
+    if how.in_front:
+        return np.sum(found, 0).reshape((y.shape[1], x.shape[1], *window))
     seen, out = x.shape[-1], y.shape[-1]
     if how.tiled:
         parts = how.shape[0]

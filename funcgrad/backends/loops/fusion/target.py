@@ -54,6 +54,7 @@ class ConvolutionPlan(ProductPlan, Protocol):
     Attributes:
         shape: of what it makes.
         tiled: whether it takes, or makes, the kernel in Winograd's domain.
+        in_front: whether channels lie in front, as they were given.
         room: the bytes that it needs in between.
     """
 
@@ -64,14 +65,18 @@ class ConvolutionPlan(ProductPlan, Protocol):
     def tiled(self) -> bool: ...
 
     @property
+    def in_front(self) -> bool: ...
+
+    @property
     def room(self) -> int: ...
 
 
 class ConvolutionForm(NamedTuple):
-    """A convolution in two dimensions, of one group, with channels behind.
+    """A convolution in two dimensions, of one group.
 
     Attributes:
-        x, made: the shapes of inputs and results.
+        x, made: the shapes of inputs and results, with channels behind.
+        in_front: whether channels are given in front.
         by_kernel: whether its derivative by the kernel is wanted.
     """
 
@@ -81,6 +86,7 @@ class ConvolutionForm(NamedTuple):
     strides: tuple[int, int]
     padding: tuple[tuple[int, int], tuple[int, int]]
     dilation: tuple[int, int]
+    in_front: bool
     by_kernel: bool = False
 
     @property
