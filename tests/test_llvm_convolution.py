@@ -1,4 +1,4 @@
-"""Convolutions in native code: tiles in Winograd's domain, patches gathered in the cache, taps."""
+"""Convolutions in native code: in Winograd's domain, by patches and planes in the cache, by taps."""
 
 from __future__ import annotations
 
@@ -38,6 +38,22 @@ GATHERED = [
     case((6, 11, 2, 9), 8, (3, 5), padding=[(1, 1), (4, 4)]),
     case((2, 20, 20, 16), 24, (1, 1), padding="valid", strides=2),
     case((3, 400, 8), 16, (5,), padding="same", strides=2),
+]
+# In planes where channels lie in front: one channel and few, strides and dilations that don't fit,
+# several bands of an image, the last of them shorter, one image, one dimension, one place.
+PLANES = [
+    case((9, 28, 28, 1), 6, (5, 5), padding="same"),
+    case((7, 14, 14, 6), 16, (5, 5), padding="valid"),
+    case((5, 41, 40, 3), 7, (7, 7), padding=[(3, 2), (0, 4)], strides=2),
+    case((5, 41, 40, 3), 13, (3, 2), padding=[(0, 1), (2, 0)], strides=(3, 1), dilation=(2, 5)),
+    case((3, 50, 60, 20), 5, (4, 3), padding="same", dilation=(1, 2)),
+    case((1, 150, 90, 4), 9, (3, 3), padding="same"),
+    case((3, 19, 23, 8), 8, (2, 3), padding="same", strides=(4, 5)),
+    case((3, 700, 24), 16, (5,), padding="same"),
+    case((5, 300, 8), 16, (4,), padding=[(3, 0)], strides=3, dilation=2),
+    case((3, 20, 20, 24), 9, (1, 1), padding="valid"),
+    # Lines of two vectors and more, in derivatives by the kernel.
+    *(case((3, n, n, 5), 8, (3, 3), padding="valid") for n in (10, 11, 12, 17, 18, 19, 27)),
 ]
 TAPS = [
     case((2, 9, 11, 24), 24, (3, 3), padding="same", groups=24),
@@ -99,13 +115,13 @@ def compare(case: Case, dtype: Any, last: bool, tolerance: float) -> None:
 
 
 @pytest.mark.parametrize("last", [True, False])
-@pytest.mark.parametrize("case", [*TILED, *GATHERED, *TAPS], ids=str)
+@pytest.mark.parametrize("case", [*TILED, *GATHERED, *PLANES, *TAPS], ids=str)
 def test_single_precision(case, last):
     compare(case, np.float32, last, 2e-5)
 
 
 @pytest.mark.parametrize("last", [True, False])
-@pytest.mark.parametrize("case", [*TILED[:2], *GATHERED, *TAPS[:2]], ids=str)
+@pytest.mark.parametrize("case", [*TILED[:2], *GATHERED, *PLANES, *TAPS[:2]], ids=str)
 def test_double_precision(case, last):
     compare(case, np.float64, last, 1e-12)
 
@@ -135,6 +151,10 @@ def test_what_is_computed_how():
     text = plan_of(faces(function), x, w, function(x, w))
     assert "*patches*" in text
     assert "*patches_kernel*" in text
+    function, x, w = of(PLANES[1], np.float32, False)
+    text = plan_of(faces(function), x, w, function(x, w))
+    assert text.count("*planes_") == 3
+    assert "*planes_kernel*" in text
     # Doubles, strides and lengths that vectors do not fill, few tiles.
     few = case((1, 16, 16, 64), 64, (3, 3), padding="same")
     others = (TILED[0], np.float64), (GATHERED[1], np.float32), (few, np.float32)
@@ -184,9 +204,15 @@ def test_bias_and_activation_follow_each_piece():
     )
 
 
-@pytest.mark.parametrize("case", [TILED[4], TILED[5], GATHERED[0], GATHERED[1]], ids=str)
-def test_the_number_of_threads_changes_no_bit(case):
-    function, x, w = of(case, np.float32, True)
+IN_PARTS = [
+    *((c, True) for c in (TILED[4], TILED[5], GATHERED[0], GATHERED[1])),
+    *((c, False) for c in (PLANES[0], PLANES[4], PLANES[5], PLANES[7])),
+]
+
+
+@pytest.mark.parametrize(("case", "last"), IN_PARTS, ids=str)
+def test_the_number_of_threads_changes_no_bit(case, last):
+    function, x, w = of(case, np.float32, last)
     run = fg.jit(faces(function), backend="llvm")
     c = np.random.default_rng(1).normal(size=function(x, w).shape).astype(np.float32)
     before, found = fg.config.num_threads, []
@@ -203,13 +229,29 @@ def test_the_number_of_threads_changes_no_bit(case):
 
 def test_edges_are_zeros_whatever_lies_beside_an_image():
     """Images beside one full of NaN, which must not be read over an edge."""
-    for each in (TILED[0], TILED[2], GATHERED[0], GATHERED[2], GATHERED[4]):
-        function, x, w = of(each, np.float32, True)
+    behind = (TILED[0], TILED[2], GATHERED[0], GATHERED[2], GATHERED[4])
+    for each, last in (*((c, True) for c in behind), *((c, False) for c in PLANES[:5])):
+        function, x, w = of(each, np.float32, last)
         clean = fg.jit(function, backend="llvm")(x, w)
         x[1] = np.nan
         found = fg.jit(function, backend="llvm")(x, w)
         assert np.isnan(found[1]).any()
         assert np.array_equal(np.delete(found, 1, 0), np.delete(clean, 1, 0))
+
+
+@pytest.mark.parametrize("case", PLANES[:5], ids=str)
+def test_what_a_tap_does_not_read_is_not_in_its_derivative(case):
+    """An infinity in a corner, which only some taps read."""
+    function, x, w = of(case, np.float32, False)
+    x[0, 0, 0, 0] = x[-1, -1, -1, -1] = np.inf
+    c = np.ones(function(x, w).shape, np.float32)
+    expected, found = (
+        np.isfinite(run(x, w, c)[2])
+        for run in (faces(function), fg.jit(faces(function), backend="llvm"))
+    )
+    assert not expected.all()
+    assert expected.any()
+    assert np.array_equal(expected, found)
 
 
 def test_second_derivatives_and_batches_of_kernels():

@@ -25,7 +25,7 @@ import numpy as np
 
 from funcgrad.backends.llvm.ir.frame import Frame
 from funcgrad.backends.llvm.ir.writer import DRIVER, Module, Value, Writer
-from funcgrad.backends.llvm.products import blas, gemm, patches_code, planes_code
+from funcgrad.backends.llvm.products import blas, gemm, patches_code, planes_code, winograd_code
 from funcgrad.backends.llvm.products.room import HEAD_BYTES
 from funcgrad.backends.llvm.products.tile_shapes import BYTES, available, lanes
 from funcgrad.backends.llvm.products.winograd_code import (
@@ -41,7 +41,9 @@ from funcgrad.backends.loops.planning.plan import MatrixProduct
 from funcgrad.config import config
 from funcgrad.records import NamedTuple
 
-PARTS = ("winograd", "winograd_kernel", "patches", "patches_kernel", "planes", "planes_kernel")
+PARTS = (
+    "winograd", "winograd_kernel", "patches", "patches_kernel", *planes_code.PARTS, "planes_kernel",
+)  # fmt: skip
 # Convolutions of fewer multiplications are left to kernels.
 LEAST_WORK = 1 << 16
 # The tiles of a piece, and the numbers in its patches; there must be pieces for all threads.
@@ -247,8 +249,10 @@ def _by_planes(form: ConvolutionForm, ty: str) -> Convolution | None:
         dh, dw, top, left, wide, plane,
     )  # fmt: skip
     assert len(numbers) == len(planes_code.SIZES)
-    part_of, shape = ("planes_kernel", (pieces, k, depth)) if form.by_kernel else ("planes", made)
-    return Convolution(part_of, ty, numbers, shape, pieces, None, form.work)
+    if form.by_kernel:
+        shape = (pieces, k, depth)
+        return Convolution("planes_kernel", ty, numbers, shape, pieces, None, form.work)
+    return Convolution(planes_code.part(k), ty, numbers, made, pieces, None, form.work)
 
 
 def _with_long_lines(form: ConvolutionForm) -> ConvolutionForm:
@@ -304,8 +308,6 @@ def _source(symbol: str) -> engine.Source:
     part, _, ty = symbol.removeprefix("fg_").rpartition("_")
 
     def modules() -> list[engine.Part]:
-        from funcgrad.backends.llvm.products import winograd_code
-
         kinds = {"winograd": winograd_code, "patches": patches_code, "planes": planes_code}
         code = kinds[part.partition("_")[0]]
         return [engine.Part(code.text(part, symbol, ty))]

@@ -9,6 +9,7 @@ lies together, at a distance from the row's start that a table tells, and nothin
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from funcgrad.backends.llvm.ir.flow import branches, counted, guarded, parts
 from funcgrad.backends.llvm.ir.writer import Module, Value, Writer, mangled
@@ -38,6 +39,10 @@ class Shape(NamedTuple):
 SHAPES = {64: Shape(8, 3, 4, 6), 32: Shape(6, 2, 3, 4)}
 
 
+# The functions for results that take so many channels at a time, or one less.
+PARTS = tuple(f"planes_{rows}" for rows in range(1, max(s.rows for s in SHAPES.values()) + 1))
+
+
 def shape() -> Shape:
     return SHAPES[engine.vector_bytes()]
 
@@ -47,15 +52,21 @@ def slack(ty: str) -> int:
     return shape().across * lanes(ty)
 
 
+def part(channels: int) -> str:
+    """The function for so many channels, in parts that are as equal as can be."""
+    return f"planes_{-(-channels // -(-channels // shape().rows))}"
+
+
 def text(part: str, name: str, ty: str) -> str:
     """The module that defines a function for numbers of one type."""
     module = Module()
     rooms.define_copies(module)
     module.define("gather", _Gather(module, ty).text())
-    if part == "planes":
-        for rows in range(1, shape().rows + 1):
+    if part in PARTS:
+        most = int(part.removeprefix("planes_"))
+        for rows in {most, max(most - 1, 1)}:
             module.define(f"rows{rows}", _rows_text(module, ty, rows))
-        module.define(name, _forward(module, name, ty))
+        module.define(name, _forward(module, name, ty, most))
     else:
         module.define("block", _Block(module, ty).text())
         module.define(name, _kernel(module, name, ty))
@@ -292,13 +303,12 @@ def _rows_text(module: Module, ty: str, rows: int) -> str:
     return _function(f"rows{rows}", [*pointers, *numbers], w)
 
 
-def _forward(module: Module, name: str, ty: str) -> str:
+def _forward(module: Module, name: str, ty: str, high: int) -> str:
     """`void name(ptr x, ptr w, ptr y, ptr room, ptr sizes, ptr gemm, i64 begin, i64 end)`"""
     w = Writer(module)
     common = _Common(w, ty)
     s, zero = common.sizes, w.const(0, "i64")
-    most = w.const(shape().rows, "i64")
-    blocks = parts(w, s["k"], most)
+    blocks = parts(w, s["k"], w.const(high, "i64"))
     least, more = w.op("udiv", s["k"], blocks), w.op("urem", s["k"], blocks)
     bands = w.op("mul", s["n"], s["bands"])
 
@@ -311,18 +321,16 @@ def _forward(module: Module, name: str, ty: str) -> str:
 
         def block(i: Value) -> None:
             before = w.op("add", w.op("mul", i, least), w.intrinsic("smin", i, more))
-            longer = w.cast("zext", w.compare("icmp slt", i, more), "i64")
-            count = w.op("add", least, longer)
             a = w.offset(Value("%w", "ptr"), ty, w.op("mul", before, common.depth))
             to = w.offset(y, ty, w.op("mul", before, common.area))
             pointers = common.planes, common.table, a, to
             numbers = common.depth, s["wide"], s["ow"], common.area, lines, length
-
-            def rows(k: int) -> list[Value]:
-                _call(w, f"rows{k + 1}", [*pointers, *numbers])
-                return []
-
-            branches(w, w.op("sub", count, w.const(1, "i64")), shape().rows, rows)
+            longer = w.compare("icmp eq", least, w.const(high, "i64"))
+            longer = w.op("or", longer, w.compare("icmp slt", i, more))
+            with w.when(longer, "longer"):
+                _call(w, f"rows{high}", [*pointers, *numbers])
+            with w.when(w.op("xor", longer, w.const(1, "i1")), "shorter"):
+                _call(w, f"rows{max(high - 1, 1)}", [*pointers, *numbers])
 
         counted(w, zero, blocks, 1, block)
 
@@ -336,6 +344,15 @@ def _forward(module: Module, name: str, ty: str) -> str:
 
 
 # --- derivatives by the kernel --------------------------------------------------------
+
+
+class _Ends(NamedTuple):
+    """Of lines: where their whole vectors end, where the last vector begins, and which of its lanes
+    are in no other."""
+
+    whole: Value
+    last: Value
+    fresh: Value
 
 
 class _Block:
@@ -380,15 +397,26 @@ class _Block:
         def band(number: Value, *sums: Value) -> Sequence[Value]:
             y, lines, length = self._entry(number)
             start = w.op("mul", number, self.step)
+            over = w.op("urem", length, self.vector)
+            # The last vector ends where the line does; what it reads again counts as zero.
+            again, last = w.op("sub", self.vector, over), w.op("sub", length, self.vector)
+            ends = _Ends(w.op("sub", length, over), last, self._from(again))
 
-            def line(i: Value, *sums: Value) -> Sequence[Value]:
-                made = w.offset(y, self.ty, w.op("mul", i, self.ow))
-                far = w.op("add", start, w.op("mul", i, self.wide))
-                places = [w.offset(made, self.ty, o) for o in left]
-                places += [w.offset(p, self.ty, far) for p in right]
-                return self._line(places, length, sums)
+            def each(add: Callable[..., Sequence[Value]], *sums: Value) -> Sequence[Value]:
+                def line(i: Value, *sums: Value) -> Sequence[Value]:
+                    made = w.offset(y, self.ty, w.op("mul", i, self.ow))
+                    far = w.op("add", start, w.op("mul", i, self.wide))
+                    places = [w.offset(made, self.ty, o) for o in left]
+                    places += [w.offset(p, self.ty, far) for p in right]
+                    return add(places, ends, sums)
 
-            return counted(w, self.zero, lines, 1, line, sums)
+                return counted(w, self.zero, lines, 1, line, sums)
+
+            # Lines of two vectors need no loop of their own.
+            two = w.compare("icmp eq", ends.whole, self.vector)
+            two = w.op("and", two, w.compare("icmp ne", over, self.zero))
+            sums = tuple(guarded(w, two, partial(each, self._two), sums))
+            return guarded(w, w.op("xor", two, w.const(1, "i1")), partial(each, self._line), sums)
 
         sums = [self.nothing] * (self.outputs * self.taps)
         self._add(counted(w, self.zero, self.count, 1, band, sums), output, tap)
@@ -402,34 +430,35 @@ class _Block:
             for k, ty in enumerate(("ptr", "i64", "i64"))
         ]
 
-    def _line(
-        self, places: Sequence[Value], length: Value, sums: Sequence[Value]
-    ) -> Sequence[Value]:
+    def _line(self, places: Sequence[Value], ends: _Ends, sums: Sequence[Value]) -> Sequence[Value]:
         """With the products along a line."""
         w = self.w
+        sums = counted(
+            w, self.zero, ends.whole, self.lanes, lambda at, *s: self._added(places, at, s), sums
+        )
+        left = w.compare("icmp ne", ends.last, w.op("sub", ends.whole, self.vector))
+        return guarded(w, left, lambda *s: self._added(places, ends.last, s, ends.fresh), sums)
 
-        def added(read: Callable[[Value], Value], at: Value, sums: Sequence[Value]) -> list[Value]:
-            values = [read(w.offset(place, self.ty, at)) for place in places[: self.outputs]]
-            found: list[Value] = []
-            for k, place in enumerate(places[self.outputs :]):
-                x, before = read(w.offset(place, self.ty, at)), sums[k * self.outputs :]
-                found += [w.intrinsic("fma", v, x, s) for v, s in zip(values, before, strict=False)]
-            return found
+    def _two(self, places: Sequence[Value], ends: _Ends, sums: Sequence[Value]) -> Sequence[Value]:
+        sums = self._added(places, self.zero, sums)
+        return self._added(places, ends.last, sums, ends.fresh)
 
-        def load(place: Value) -> Value:
-            return w.load(place, self.ty, self.lanes)
+    def _added(
+        self, places: Sequence[Value], at: Value, sums: Sequence[Value], fresh: Value | None = None
+    ) -> list[Value]:
+        """With the products of a vector, or of those of its lanes that are `fresh`."""
+        w = self.w
 
-        over = w.op("urem", length, self.vector)
-        # The last vector ends where the line does; what it reads again counts as zero.
-        fresh, last = self._from(w.op("sub", self.vector, over)), w.op("sub", length, self.vector)
+        def read(place: Value) -> Value:
+            value = w.load(w.offset(place, self.ty, at), self.ty, self.lanes)
+            return value if fresh is None else w.select(fresh, value, self.nothing)
 
-        def load_fresh(place: Value) -> Value:
-            return w.select(fresh, load(place), self.nothing)
-
-        whole = w.op("sub", length, over)
-        sums = counted(w, self.zero, whole, self.lanes, lambda at, *s: added(load, at, s), sums)
-        left = w.compare("icmp ne", over, self.zero)
-        return guarded(w, left, lambda *s: added(load_fresh, last, s), sums)
+        values = [read(place) for place in places[: self.outputs]]
+        found: list[Value] = []
+        for k, place in enumerate(places[self.outputs :]):
+            x, before = read(place), sums[k * self.outputs :]
+            found += [w.intrinsic("fma", v, x, s) for v, s in zip(values, before, strict=False)]
+        return found
 
     def _from(self, number: Value) -> Value:
         """Which lanes have this number or a higher one."""
