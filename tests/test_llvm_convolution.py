@@ -1,4 +1,4 @@
-"""Convolutions in native code: in Winograd's domain, by patches and planes in the cache, by taps."""
+"""Convolutions in native code: Winograd's domain, patches and planes in the cache, taps."""
 
 from __future__ import annotations
 
