@@ -18,9 +18,10 @@ from funcgrad.backends.registry import BACKENDS as _BACKENDS
 from funcgrad.config import config, debug_nans
 from funcgrad.convolution import conv, conv_transpose
 from funcgrad.core import execution as _execution
+from funcgrad.core.binding import gradient_point, index_error
 from funcgrad.core.execution import Cost
 from funcgrad.core.graph import Graph
-from funcgrad.core.tracer import gradient_point, index_error, trace_level
+from funcgrad.core.open_recorders import trace_level
 from funcgrad.devices import device_get, device_put
 from funcgrad.numpy.updates import at
 from funcgrad.pooling import avg_pool, max_pool, min_pool

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad import numpy as fnp
+from funcgrad.core.binding import bind
 from funcgrad.core.device import namespace, put_beside
-from funcgrad.core.tracer import bind
 from funcgrad.errors import ArgumentError, RandomKeyError, ShapeError
 from funcgrad.primitives import random as primitives
 from funcgrad.primitives import special

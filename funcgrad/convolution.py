@@ -17,7 +17,7 @@ from funcgrad._spatial import (
     span,
 )
 from funcgrad.core.aval import Shape
-from funcgrad.core.tracer import bind
+from funcgrad.core.binding import bind
 from funcgrad.errors import ArgumentError, OperandTypeError, ShapeError, at_line
 from funcgrad.numpy.convert import promote
 from funcgrad.primitives import convolution as primitives

@@ -21,8 +21,8 @@ from funcgrad._spatial import (
     span,
 )
 from funcgrad.core.aval import Shape
+from funcgrad.core.binding import bind
 from funcgrad.core.primitive import narrow, widen
-from funcgrad.core.tracer import bind
 from funcgrad.errors import ArgumentError, OperandTypeError, ShapeError, at_line
 from funcgrad.numpy.convert import as_array
 from funcgrad.primitives import pooling as primitives

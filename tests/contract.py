@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 import funcgrad as fg
+from funcgrad.core.binding import bind
 from funcgrad.core.primitive import REGISTRY, Primitive, Sample
 from funcgrad.core.samples import Drawn
-from funcgrad.core.tracer import bind
 
 DTYPES = {
     "f": (np.float64, np.float32, np.float16),

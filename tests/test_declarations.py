@@ -10,9 +10,9 @@ import pytest
 import funcgrad as fg
 from conftest import HAS_LLVM
 from funcgrad.core.aval import Aval
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import elementwise, linear
 from funcgrad.core.primitive import REGISTRY, Samples, sample
-from funcgrad.core.tracer import bind
 from funcgrad.core.view_map import Along, ViewMap
 
 NEEDS_LLVM = pytest.mark.skipif(not HAS_LLVM, reason="llvmlite is not installed")

@@ -10,9 +10,9 @@ import pytest
 
 import funcgrad as fg
 from conftest import HAS_LLVM
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import elementwise, nondifferentiable
 from funcgrad.core.primitive import sample
-from funcgrad.core.tracer import bind
 
 pytestmark = pytest.mark.usefixtures("own_primitives")
 

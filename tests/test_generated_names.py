@@ -15,8 +15,8 @@ import funcgrad as fg
 from funcgrad.backends.numpy.helpers import copied
 from funcgrad.backends.numpy.module import BUILT_IN, Names
 from funcgrad.backends.numpy.standalone import Standalone
+from funcgrad.core.binding import bind
 from funcgrad.core.printing import letters
-from funcgrad.core.tracer import bind
 from funcgrad.primitives.elementwise import logistic as logistic_p
 
 X = np.array([-1.0, 0.0, 2.0])

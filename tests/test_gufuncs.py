@@ -11,11 +11,11 @@ import funcgrad as fg
 import test_contract as contract
 from conftest import HAS_LLVM
 from funcgrad.core.aval import Aval
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import linear
 from funcgrad.core.gufuncs import gufunc, parsed
 from funcgrad.core.primitive import sample
 from funcgrad.core.samples import distinct, positive_definite, symmetric, triangular
-from funcgrad.core.tracer import bind
 from funcgrad.transforms.simplify import simplify
 
 BACKENDS = ("numpy", "llvm") if HAS_LLVM else ("numpy",)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import nondifferentiable
 from funcgrad.core.primitive import sample
-from funcgrad.core.tracer import bind
 
 pytest.importorskip("llvmlite")
 

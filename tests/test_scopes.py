@@ -223,25 +223,26 @@ def test_a_recursion_error_leaves_nothing_behind() -> None:
     with pytest.raises(RecursionError):
         fg.grad(lambda x: np.sum(deep(x)))(np.ones(3))
 
-    from funcgrad.core import tracer
+    from funcgrad.core.open_recorders import current, deferring
 
-    assert tracer._recorders.top is tracer._recorders.owner is None
-    assert not tracer.deferring
+    assert current.top is current.owner is None
+    assert not deferring
     fg.vmap(lambda x: x * A)(np.ones(3))
-    assert not tracer._recorders.kept
+    assert not current.kept
 
 
 def test_ctrl_c_as_a_recording_ends_leaves_nothing_behind(monkeypatch: Any) -> None:
-    from funcgrad.core import tracer
+    from funcgrad.core.open_recorders import current, deferring
+    from funcgrad.core.tracer import Recorder
 
-    end = tracer.Recorder.__exit__
+    end = Recorder.__exit__
 
     def interrupted(self: Any, *error: Any) -> None:
-        monkeypatch.setattr(tracer.Recorder, "__exit__", end)
+        monkeypatch.setattr(Recorder, "__exit__", end)
         raise KeyboardInterrupt
 
     def branch(x: Any) -> Any:
-        monkeypatch.setattr(tracer.Recorder, "__exit__", interrupted)
+        monkeypatch.setattr(Recorder, "__exit__", interrupted)
         return x
 
     for _ in range(2):
@@ -250,8 +251,8 @@ def test_ctrl_c_as_a_recording_ends_leaves_nothing_behind(monkeypatch: Any) -> N
         assert fg.fori_loop(0, 3, lambda i, c: c + 1.0, 0.0) == 3.0
         assert type(fg.at(A)[1].get()) is np.float64
         assert fg.grad(fg.jit(np.sin))(0.0) == 1.0
-        assert tracer._recorders.top is tracer._recorders.owner is None
-        assert not tracer.deferring
+        assert current.top is current.owner is None
+        assert not deferring
 
 
 TABLE = np.arange(3.0) * 10

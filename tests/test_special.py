@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import funcgrad as fg
-from funcgrad.core.tracer import bind
+from funcgrad.core.binding import bind
 from funcgrad.primitives import _special, special
 
 RNG = np.random.default_rng(0)

@@ -12,7 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 import funcgrad as fg
 import funcgrad.numpy as fnp
 from conftest import HAS_LLVM
-from funcgrad.core.tracer import bind
+from funcgrad.core.binding import bind
 from funcgrad.errors import ShapeError, UnsupportedFunctionError
 from funcgrad.primitives import windows as primitives
 

@@ -31,6 +31,7 @@ from funcgrad.core.aval import (
     resolve_ufunc,
     result_dtype,
 )
+from funcgrad.core.binding import bind
 from funcgrad.core.primitive import (
     Partial,
     Primitive,
@@ -44,7 +45,6 @@ from funcgrad.core.primitive import (
     unbroadcast,
     zeros_like,
 )
-from funcgrad.core.tracer import bind
 
 
 def one_a_result(ins: Sequence[Aval], out: Aval, **params: Any) -> int:

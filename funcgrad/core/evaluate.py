@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad.config import config
+from funcgrad.core.binding import bind
 from funcgrad.core.graph import Const, Eqn, Graph, live_eqns
-from funcgrad.core.tracer import NO_VALUE, Tracer, bind, check_nans, own_value, set_source
+from funcgrad.core.open_recorders import set_source
+from funcgrad.core.tracer import NO_VALUE, Tracer, check_nans, own_value
 
 
 def read(env: dict[int, Any], atom: Any) -> Any:

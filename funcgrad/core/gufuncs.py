@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from funcgrad.core.aval import Aval, Shape, broadcast_shapes, result_dtype
+from funcgrad.core.binding import bind
 from funcgrad.core.graph import Eqn
 from funcgrad.core.primitive import (
     Primitive,
@@ -22,7 +23,6 @@ from funcgrad.core.primitive import (
     unbroadcast,
     zeros_like,
 )
-from funcgrad.core.tracer import bind
 from funcgrad.records import NamedTuple
 
 Core = tuple[str, ...]

@@ -11,11 +11,9 @@ owns what is computed while it is open: a branch's or a loop's, which may never 
 from __future__ import annotations
 
 import sys
-import threading
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,15 +22,11 @@ from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.collector import MANY, Pause
 from funcgrad.core.device import as_numbers, is_cupys
 from funcgrad.core.graph import Const, Eqn, Graph, Var, live_eqns
+from funcgrad.core.open_recorders import current, deferring, kept, owner
 from funcgrad.core.ownership import native
 from funcgrad.core.primitive import Primitive, folded, with_pullback
-from funcgrad.core.snapshot import Held, is_snapshot, same_bits, snapshot
-from funcgrad.errors import (
-    LeakedTracerError,
-    NaNError,
-    PrimitiveError,
-    TracerArrayError,
-)
+from funcgrad.core.snapshot import Held, is_snapshot
+from funcgrad.errors import LeakedTracerError, NaNError, PrimitiveError, TracerArrayError
 from funcgrad.records import NamedTuple
 from funcgrad.source import SourceLine, user_line
 
@@ -136,22 +130,6 @@ class Tape(NamedTuple):
     asks: bool
 
 
-class _Recorders(threading.local):
-    def __init__(self) -> None:
-        # The innermost recorder that is open, and the innermost that owns what is computed.
-        self.top: Recorder | None = None
-        self.owner: Recorder | None = None
-        # Captured arrays by their ids: themselves, and as they were.
-        self.kept: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-        self.source: SourceLine | None = None
-
-
-_recorders = _Recorders()
-# The open recorders of all threads that own what is computed of arrays alone, too. While there
-# are none, which is nearly always, nobody needs to ask for this thread's.
-deferring: list[Recorder] = []
-
-
 class Recorder:
     """The tape of one recording.
 
@@ -233,15 +211,15 @@ class Recorder:
         self.gradients: dict[int, tuple[Tracer, Any]] = {}
 
     def __enter__(self) -> Recorder:
-        outer = self.outer = _recorders.top
+        outer = self.outer = current.top
         self.level = 1 if outer is None else outer.level + 1
-        enclosing = self.enclosing = _recorders.owner
+        enclosing = self.enclosing = current.owner
         if enclosing is not None and enclosing.defers:
             self.concrete, self.defers = False, True
         if self.owns:
             self._suspend(outer)
         self.active = True
-        _recorders.top = self
+        current.top = self
         return self
 
     def _suspend(self, outer: Recorder | None) -> None:
@@ -252,15 +230,15 @@ class Recorder:
             self.suspended.append(outer)
             outer = outer.outer
         self.frame: FrameType | None = sys._getframe(2)
-        _recorders.owner = self
+        current.owner = self
         if self.defers:
             deferring.append(self)
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        outer = _recorders.top = self.outer
+        outer = current.top = self.outer
         self.active = False
         if self.owns:
-            _recorders.owner = self.enclosing
+            current.owner = self.enclosing
             for recorder in self.suspended:
                 recorder.active = True
             if self.defers:
@@ -269,8 +247,8 @@ class Recorder:
         self.outer = self.enclosing = None
         if self.pause is not None:
             self.pause.end()
-        if outer is None and _recorders.kept:
-            _recorders.kept = {}
+        if outer is None and current.kept:
+            current.kept = {}
         if self.held is not None:
             self.held.release(self.purpose, error)
         if kind is ValueError and isinstance(error.__cause__, TracerArrayError):
@@ -345,7 +323,7 @@ class Recorder:
             result = prim.impl(*values, **params)
         source = None
         if config.debug_nans:
-            source = _recorders.source or user_line()
+            source = current.source or user_line()
             check_nans(prim.name, result if prim.multiple else [result], source)
         if prim.multiple:
             outs = [Tracer(self, r) for r in result]
@@ -367,9 +345,9 @@ class Recorder:
         """
         if self.ended:
             raise LeakedTracerError.of(self.purpose, use)
-        owner = _owner()
+        owning = owner()
         # In a thread that the user's function started nothing is suspended.
-        return self if self.active or owner is None else owner
+        return self if self.active or owning is None else owning
 
     def values_of(self, args: Sequence[Any]) -> list[Any] | None:
         """The operands' values, as they are now; None where one of them has none."""
@@ -439,7 +417,7 @@ class Recorder:
         """Record a primitive whose results, and perhaps pullback, are known already."""
         source = None
         if config.debug_nans:
-            source = _recorders.source or user_line()
+            source = current.source or user_line()
             check_nans(prim.name, results, source)
         # A list of one is made faster so.
         single = len(results) == 1
@@ -472,7 +450,7 @@ class Recorder:
         outs = self.memo.get(known)
         if outs is None:
             outs = [Tracer(self, NO_VALUE, aval) for aval in self._inferred(prim, avals, params)]
-            source = _recorders.source or user_line()
+            source = current.source or user_line()
             self.eqns.append(Eqn(prim, args, params, outs, source))
             self.memo[known] = outs
             if len(self.eqns) == MANY:
@@ -591,159 +569,6 @@ def deferred(purpose: str, lasting: bool = False) -> Recorder:
     Derivatives of graphs are `lasting`: they are kept with them, and rules capture arrays.
     """
     return Recorder(purpose, concrete=False, defers=True, lasting=lasting)
-
-
-def bind(prim: Primitive, *args: Any, **params: Any) -> Any:
-    """Apply a primitive: compute it on arrays, record it where an operand is a tracer."""
-    rec = None
-    for a in args:
-        if type(a) is Tracer and (rec is None or a.rec.level > rec.level):
-            rec = a.rec
-    if rec is None:
-        if deferring and is_deferring():
-            return cast(Recorder, _owner()).defer(prim, args, params)
-        return prim.impl(*args, **params)
-    return rec.record(prim, args, params)
-
-
-def recorder_of(operands: Sequence[Any], use: str) -> Recorder | None:
-    """Where an operation on these operands is recorded now; None where it is computed."""
-    recorders = [a.rec for a in operands if type(a) is Tracer]
-    if not recorders:
-        return _owner() if is_deferring() else None
-    return max(recorders, key=lambda rec: rec.level).now(use)
-
-
-def is_deferring() -> bool:
-    """Whether this thread records a program that may never run: a branch, a loop's body."""
-    owner = _owner()
-    return owner is not None and owner.defers
-
-
-def _owner() -> Recorder | None:
-    """The recorder that owns what this thread computes now.
-
-    One whose `with` block is no longer being run was kept from ending, by Ctrl-C as it began to.
-    It ends here.
-    """
-    owner = _recorders.owner
-    while owner is not None and not _is_running(owner.frame):
-        owner.__exit__(None, None, None)
-        owner = _recorders.owner
-    return owner
-
-
-def _is_running(frame: FrameType | None) -> bool:
-    here: FrameType | None = sys._getframe(1)
-    while here is not None and here is not frame:
-        here = here.f_back
-    return here is not None
-
-
-def kept(a: np.ndarray) -> np.ndarray:
-    """A captured array as it is now; the user may write something else to it next."""
-    original, copy = _recorders.kept.get(id(a), (None, a))
-    if original is not a or not same_bits(a, copy):
-        copy = snapshot(a)
-        _recorders.kept[id(a)] = (a, copy)
-        _recorders.kept[id(copy)] = (copy, copy)
-    return copy
-
-
-def is_staging() -> bool:
-    """Whether a graph for later use is being recorded in this thread."""
-    _owner()
-    recorder = _recorders.top
-    while recorder is not None and not recorder.stages:
-        recorder = recorder.outer
-    return recorder is not None
-
-
-def trace_level() -> int:
-    """How many transformations record what this thread computes now: 0 in plain Python.
-
-    Of use to libraries that keep something beside a function: what was begun at one level cannot
-    take in what is computed at a deeper one.
-
-    >>> fg.trace_level()
-    0
-    >>> levels = []
-    >>> fg.grad(lambda x: levels.append(fg.trace_level()) or x**2)(1.0)
-    np.float64(2.0)
-    >>> levels
-    [1]
-    """
-    _owner()
-    top = _recorders.top
-    return 0 if top is None else top.level
-
-
-def gradient_point(gradient: Any) -> Any:
-    """Where `grad` has taken this gradient: the traced array it differentiated by.
-
-    Of use to libraries whose functions take gradients and parameters, and whose users exchange
-    them. Only where a function is recorded for later, as by `jit`, and of the very array that
-    `grad` or `value_and_grad` has returned; of anything else it is None.
-
-    >>> def step(w):
-    ...     g = fg.grad(lambda w: w**2)(w)
-    ...     print(fg.gradient_point(g) is w, fg.gradient_point(w))
-    ...     return w - g
-    >>> fg.jit(step)(1.0)
-    True None
-    np.float64(-1.0)
-    """
-    if type(gradient) is not Tracer:
-        return None
-    found = gradient.rec.gradients.get(id(gradient))
-    return None if found is None else found[1]
-
-
-def note_gradients(gradients: Iterable[Any], points: Iterable[Any]) -> None:
-    """Note where tracers without values, which are a graph's, are gradients."""
-    for gradient, point in zip(gradients, points, strict=True):
-        if type(gradient) is Tracer and gradient.value is NO_VALUE:
-            gradient.rec.gradients[id(gradient)] = gradient, point
-
-
-def set_source(source: SourceLine | None) -> SourceLine | None:
-    """What is recorded from now on comes from this line of the user's; returns the one before."""
-    before = _recorders.source
-    _recorders.source = source
-    return before
-
-
-def index_error(text: str) -> AbstractContextManager[None]:
-    """What an index out of range in what is recorded within is to say.
-
-    Of use to libraries whose functions index with what users give them under another name, such
-    as labels. Where a negative one is not to count from the end, index with ``x - size``: such an
-    index is told as x.
-
-    Args:
-        text: of the message, with ``{index}`` in place of the index.
-
-    >>> @fg.jit
-    ... def pick(table, word):
-    ...     with fg.index_error("pick: there is no word {index}."):
-    ...         return table[word]
-    >>> pick(np.ones(3), np.array([1, 4]))  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    ...
-    funcgrad.errors.IndexRangeError: pick: there is no word 4.
-      at ...
-    """
-    line = _recorders.source or user_line()
-    return _recorded_at(None if line is None else line._replace(index_error=text))
-
-
-@contextmanager
-def _recorded_at(line: SourceLine | None) -> Generator[None]:
-    before = set_source(line)
-    try:
-        yield
-    finally:
-        set_source(before)
 
 
 def check_nans(name: str, values: Sequence[Any], source: SourceLine | None) -> None:

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, aval_of
+from funcgrad.core.binding import bind
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import shape_of
-from funcgrad.core.tracer import Recorder, bind, own_value
+from funcgrad.core.tracer import Recorder, own_value
 from funcgrad.errors import ShapeError, at_line
 from funcgrad.numpy import ufuncs
 from funcgrad.numpy.convert import as_array, check_out, normalize_axis, promote

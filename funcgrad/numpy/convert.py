@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import aval_of, result_dtype
+from funcgrad.core.binding import bind
 from funcgrad.core.device import is_cupys
 from funcgrad.core.primitive import shape_of
-from funcgrad.core.tracer import Tracer, bind, own_value
+from funcgrad.core.tracer import Tracer, own_value
 from funcgrad.errors import (
     ArgumentError,
     AxisError,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Shape
+from funcgrad.core.binding import bind
 from funcgrad.core.primitive import shape_of, total
-from funcgrad.core.tracer import bind
 from funcgrad.errors import ShapeError, at_line
 from funcgrad.numpy.contraction import composition, permute, reshape
 from funcgrad.numpy.convert import check_casting, check_order, check_out, promote

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import BOOL, Aval, aval_of, result_dtype
+from funcgrad.core.binding import bind
 from funcgrad.core.primitive import Primitive
-from funcgrad.core.tracer import Tracer, bind, own_value
+from funcgrad.core.tracer import Tracer, own_value
 from funcgrad.errors import (
     ArgumentError,
     OperandTypeError,

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Shape, broadcast_shapes
+from funcgrad.core.binding import bind
 from funcgrad.core.device import CPU, device_of, put_beside
 from funcgrad.core.evaluate import known_value
-from funcgrad.core.tracer import NO_VALUE, Tracer, bind, is_abstract
+from funcgrad.core.tracer import NO_VALUE, Tracer, is_abstract
 from funcgrad.errors import IndexRangeError, TracerValueError, at_line
 from funcgrad.numpy.convert import as_array
 from funcgrad.primitives import indexing as ix

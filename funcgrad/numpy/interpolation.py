@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import aval_of
-from funcgrad.core.tracer import bind
+from funcgrad.core.binding import bind
 from funcgrad.errors import ArgumentError, OperandTypeError, ShapeError, at_line
 from funcgrad.numpy.convert import as_array
 from funcgrad.numpy.protocol import implements

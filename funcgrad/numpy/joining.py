@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import aval_of, result_dtype
+from funcgrad.core.binding import bind
 from funcgrad.core.primitive import shape_of
-from funcgrad.core.tracer import bind
 from funcgrad.errors import OperandTypeError, ShapeError, at_line
 from funcgrad.numpy.convert import as_array, check_casting, check_out, normalize_axis, promote
 from funcgrad.numpy.protocol import implements

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval
+from funcgrad.core.binding import bind
 from funcgrad.core.primitive import shape_of
-from funcgrad.core.tracer import Tracer, bind
+from funcgrad.core.tracer import Tracer
 from funcgrad.primitives.elementwise import cast, convert
 from funcgrad.primitives.integers import INT64, fit, holds
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import aval_of
-from funcgrad.core.tracer import Tracer, bind, own_value
+from funcgrad.core.binding import bind
+from funcgrad.core.tracer import Tracer, own_value
 from funcgrad.errors import (
     ArgumentError,
     OperandTypeError,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import aval_of
+from funcgrad.core.binding import bind
 from funcgrad.core.device import namespace
-from funcgrad.core.tracer import Tracer, bind
+from funcgrad.core.tracer import Tracer
 from funcgrad.errors import ArgumentError, ShapeError, UnsupportedFunctionError, at_line
 from funcgrad.numpy.convert import (
     as_array,

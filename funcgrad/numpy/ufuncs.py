@@ -8,9 +8,10 @@ from typing import Any, cast
 import numpy as np
 
 from funcgrad.core.aval import Aval, aval_of, promotion_kind, resolve_ufunc
+from funcgrad.core.binding import bind
 from funcgrad.core.device import is_cupys
 from funcgrad.core.primitive import REGISTRY, Primitive
-from funcgrad.core.tracer import Tracer, bind, own_value
+from funcgrad.core.tracer import Tracer, own_value
 from funcgrad.errors import (
     OperandTypeError,
     PrimitiveError,

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import PYTHON_SCALARS, aval_of
+from funcgrad.core.binding import bind
 from funcgrad.core.device import CPU, device_of, is_array, put_beside
 from funcgrad.core.primitive import shape_of
-from funcgrad.core.tracer import Tracer, bind, is_abstract
+from funcgrad.core.tracer import Tracer, is_abstract
 from funcgrad.errors import InPlaceError, OperandTypeError, ShapeError, at_line
 from funcgrad.numpy.convert import as_array, assigned
 from funcgrad.numpy.indexing import Plan, beside, check_range, getitem, make_plan, split_key

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from funcgrad.core.tracer import bind
+from funcgrad.core.binding import bind
 from funcgrad.errors import ShapeError, UnsupportedFunctionError, at_line
 from funcgrad.numpy.convert import as_array, as_shape, normalize_axis
 from funcgrad.numpy.protocol import implements

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, broadcast_shapes, result_dtype
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import bilinear
 from funcgrad.core.primitive import (
     pad_rank,
@@ -15,7 +16,6 @@ from funcgrad.core.primitive import (
     shape_of,
     unbroadcast,
 )
-from funcgrad.core.tracer import bind
 from funcgrad.primitives.structural import move_axis
 
 

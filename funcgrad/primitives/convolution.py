@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, result_dtype
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import bilinear
 from funcgrad.core.primitive import Samples, sample, shape_of
-from funcgrad.core.tracer import bind
 from funcgrad.primitives.structural import move_axis
 from funcgrad.primitives.windows import places
 

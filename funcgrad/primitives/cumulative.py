@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import custom, linear, one_an_operand
 from funcgrad.core.device import is_numpys, namespace, zeros_beside
 from funcgrad.core.primitive import (
@@ -21,7 +22,6 @@ from funcgrad.core.primitive import (
     shape_of,
     widen,
 )
-from funcgrad.core.tracer import bind
 from funcgrad.primitives.structural import broadcast_to, concatenate, flip, slice_axis
 
 # --- helpers --------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import BOOL, Aval, aval_of, broadcast_shapes, result_dtype
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import (
     batch_elementwise,
     elementwise,
@@ -26,7 +27,6 @@ from funcgrad.core.primitive import (
     unbroadcast,
     widen,
 )
-from funcgrad.core.tracer import bind
 from funcgrad.errors import OperandTypeError, at_line
 from funcgrad.primitives.discrete import comparisons
 

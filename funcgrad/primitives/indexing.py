@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, broadcast_shapes
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import custom, linear
 from funcgrad.core.device import is_numpys, namespace, zeros_beside
 from funcgrad.core.primitive import (
@@ -24,7 +25,6 @@ from funcgrad.core.primitive import (
     shape_of,
     widen,
 )
-from funcgrad.core.tracer import bind
 from funcgrad.core.view_map import indexed, whole
 from funcgrad.primitives.elementwise import cast
 from funcgrad.primitives.structural import (

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import elementwise_nondifferentiable
 from funcgrad.core.primitive import sample
-from funcgrad.core.tracer import Tracer, bind, own_value
+from funcgrad.core.tracer import Tracer, own_value
 from funcgrad.errors import IntegerRangeError, at_line
 from funcgrad.primitives.elementwise import cast
 

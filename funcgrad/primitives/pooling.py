@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import custom, linear, nondifferentiable
 from funcgrad.core.primitive import Samples, sample, shape_of
-from funcgrad.core.tracer import bind
 from funcgrad.primitives.structural import broadcast_to, index
 from funcgrad.primitives.windows import overlap_add, places, windows
 

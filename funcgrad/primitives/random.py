@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, broadcast_shapes
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import nondifferentiable
 from funcgrad.core.primitive import Primitive, pad_rank, sample, shape_of
-from funcgrad.core.tracer import bind
 from funcgrad.primitives import _threefry
 
 _KEY = np.array([0, 42], np.uint32)

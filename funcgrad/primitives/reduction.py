@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import (
     custom,
     linear,
@@ -21,7 +22,6 @@ from funcgrad.core.primitive import (
     total,
     widen,
 )
-from funcgrad.core.tracer import bind
 from funcgrad.primitives.cumulative import exclusive_product
 from funcgrad.primitives.structural import broadcast_to, inverse_permutation, transpose
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import custom, nondifferentiable
 from funcgrad.core.device import is_numpys, namespace, zeros_beside
 from funcgrad.core.primitive import sample, shape_of
-from funcgrad.core.tracer import bind
 from funcgrad.primitives.indexing import gather, scatter_zeros
 from funcgrad.primitives.structural import broadcast_to
 

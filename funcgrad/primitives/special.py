@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import elementwise
 from funcgrad.core.primitive import sample
-from funcgrad.core.tracer import bind
 from funcgrad.primitives import _gamma, _special
 
 _TWO_OVER_ROOT_PI = 2 / sqrt(pi)

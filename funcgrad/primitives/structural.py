@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape, aval_of, broadcast_shapes, result_dtype
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import linear
 from funcgrad.core.device import is_numpys, zeros_beside
 from funcgrad.core.primitive import (
@@ -18,7 +19,6 @@ from funcgrad.core.primitive import (
     shape_of,
     unbroadcast,
 )
-from funcgrad.core.tracer import bind
 from funcgrad.core.view_map import Along, ViewMap, broadcast, flipped, indexed, whole
 
 # An index entry: an integer, or a slice as the hashable triple (start, stop, step).

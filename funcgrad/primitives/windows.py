@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, Shape
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import linear
 from funcgrad.core.primitive import narrow, sample, shape_of, widen
-from funcgrad.core.tracer import bind
 from funcgrad.core.view_map import windowed
 from funcgrad.primitives.structural import FULL, Entry, embed, index
 

@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 import numpy as np
 
 from funcgrad.core.aval import aval_of, result_dtype
+from funcgrad.core.binding import bind
 from funcgrad.core.primitive import (
     HALF,
     SINGLE,
     narrow,
     widen,
 )
-from funcgrad.core.tracer import Tracer, bind
+from funcgrad.core.tracer import Tracer
 from funcgrad.errors import ArgumentError, OperandTypeError, at_line
 from funcgrad.numpy.convert import as_array, promote
 from funcgrad.numpy.reductions import logsumexp as _logsumexp

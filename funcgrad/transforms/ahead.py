@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from itertools import compress
 from typing import Any
 
+from funcgrad.core.binding import bind
 from funcgrad.core.evaluate import apply_eqn, run_into
 from funcgrad.core.graph import Eqn, Graph, Var
 from funcgrad.core.primitive import Primitive
-from funcgrad.core.tracer import Recorder, bind
+from funcgrad.core.tracer import Recorder
 from funcgrad.primitives.call import call
 from funcgrad.primitives.control_flow import scan
 from funcgrad.records import NamedTuple

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from funcgrad.core.binding import bind
 from funcgrad.core.evaluate import read
 from funcgrad.core.graph import Const, Graph, Var
+from funcgrad.core.open_recorders import set_source
 from funcgrad.core.primitive import shape_of
-from funcgrad.core.tracer import bind, deferred, set_source
+from funcgrad.core.tracer import deferred
 from funcgrad.primitives.structural import broadcast_to
 
 

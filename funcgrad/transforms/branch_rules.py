@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval
+from funcgrad.core.binding import bind
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.core.primitive import Primitive, zeros_like
-from funcgrad.core.tracer import bind, deferred
+from funcgrad.core.tracer import deferred
 from funcgrad.primitives.control_flow import checkpoint, stop_gradient_unless, switch, while_
 from funcgrad.primitives.discrete import stop_gradient
 from funcgrad.primitives.elementwise import power

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from funcgrad.core.tracer import bind
+from funcgrad.core.binding import bind
 from funcgrad.primitives.call import call
 from funcgrad.transforms.batching import batch_graph
 from funcgrad.transforms.jvp import jvp_graph

@@ -9,12 +9,13 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.aval import BOOL, Aval, aval_of, result_dtype
+from funcgrad.core.binding import bind
 from funcgrad.core.device import CPU, namespace
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph
 from funcgrad.core.ownership import native, own_arrays
 from funcgrad.core.primitive import zeros_like
-from funcgrad.core.tracer import Tracer, bind, deferred, own_value
+from funcgrad.core.tracer import Tracer, deferred, own_value
 from funcgrad.errors import (
     ArgumentError,
     BranchTypeError,

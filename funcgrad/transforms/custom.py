@@ -10,8 +10,9 @@ from typing import Any, Self
 import numpy as np
 
 from funcgrad import tree
+from funcgrad.core.binding import bind, recorder_of
 from funcgrad.core.primitive import Primitive, zeros_like
-from funcgrad.core.tracer import Tracer, bind, recorder_of
+from funcgrad.core.tracer import Tracer
 from funcgrad.errors import ArgumentError, CustomRuleError, at_line
 from funcgrad.primitives import control_flow as prims
 from funcgrad.transforms.closures import Glance

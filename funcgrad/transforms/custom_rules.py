@@ -10,9 +10,10 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.binding import bind
 from funcgrad.core.graph import Graph
 from funcgrad.core.primitive import Primitive, total, zeros_like
-from funcgrad.core.tracer import Recorder, Tape, Tracer, bind, deferred
+from funcgrad.core.tracer import Recorder, Tape, Tracer, deferred
 from funcgrad.errors import (
     NotDifferentiableError,
     TreeMismatchError,

@@ -10,9 +10,10 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.aval import aval_of
+from funcgrad.core.binding import bind, note_gradients
 from funcgrad.core.device import CPU, namespace
 from funcgrad.core.ownership import own_arrays
-from funcgrad.core.tracer import Recorder, Tracer, bind, note_gradients
+from funcgrad.core.tracer import Recorder, Tracer
 from funcgrad.errors import GradDtypeError, NonScalarError, NotAnArrayError, at_line
 from funcgrad.primitives.discrete import stop_gradient as stop_gradient_p
 from funcgrad.transforms.arguments import Argnums, check_differentiable, select_arguments

@@ -12,12 +12,14 @@ from funcgrad import tree
 from funcgrad.config import config
 from funcgrad.core import execution
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.binding import bind
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.execution import Cost, Inspection
 from funcgrad.core.graph import Graph
 from funcgrad.core.lru_cache import LruCache, Notice
+from funcgrad.core.open_recorders import deferring, is_deferring, is_staging
 from funcgrad.core.ownership import native
-from funcgrad.core.tracer import Recorder, Tracer, bind, deferring, is_deferring, is_staging
+from funcgrad.core.tracer import Recorder, Tracer
 from funcgrad.errors import ArgumentError, IntegerRangeError, NotAnArrayError, at_line
 from funcgrad.primitives.call import call
 from funcgrad.primitives.integers import INT64, holds

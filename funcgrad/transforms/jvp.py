@@ -8,8 +8,9 @@ from typing import Any
 from funcgrad.core.aval import Aval, aval_of
 from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph, live_eqns
+from funcgrad.core.open_recorders import set_source
 from funcgrad.core.primitive import zeros_like
-from funcgrad.core.tracer import Recorder, Tracer, deferred, set_source
+from funcgrad.core.tracer import Recorder, Tracer, deferred
 
 
 def forward(

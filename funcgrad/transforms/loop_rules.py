@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import Aval, aval_of
+from funcgrad.core.binding import bind
 from funcgrad.core.device import common_device
 from funcgrad.core.evaluate import run_graph
 from funcgrad.core.graph import Graph, Var, live_eqns
@@ -19,7 +20,7 @@ from funcgrad.core.primitive import (
     narrow,
     zeros_like,
 )
-from funcgrad.core.tracer import Recorder, bind, deferred
+from funcgrad.core.tracer import Recorder, deferred
 from funcgrad.errors import NotDifferentiableError, at_line
 from funcgrad.primitives.control_flow import scan, while_
 from funcgrad.primitives.structural import move_axis

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 
 from funcgrad.core.aval import aval_of, broadcast_shapes, result_dtype
+from funcgrad.core.binding import bind
 from funcgrad.core.declarations import batch_elementwise
 from funcgrad.core.device import is_array
 from funcgrad.core.evaluate import read
 from funcgrad.core.graph import Graph
+from funcgrad.core.open_recorders import set_source
 from funcgrad.core.primitive import Primitive, shape_of
-from funcgrad.core.tracer import Tracer, bind, deferred, set_source
+from funcgrad.core.tracer import Tracer, deferred
 from funcgrad.primitives import elementwise as ew
 from funcgrad.primitives import structural as st
 from funcgrad.primitives.call import call

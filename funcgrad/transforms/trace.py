@@ -10,11 +10,12 @@ import numpy as np
 
 from funcgrad import tree
 from funcgrad.core.aval import PYTHON_SCALARS, Aval, aval_of
+from funcgrad.core.binding import bind, recorder_of
 from funcgrad.core.device import is_array
 from funcgrad.core.graph import Const, Eqn, Graph, Var
 from funcgrad.core.ownership import native, own_arrays
 from funcgrad.core.primitive import Primitive
-from funcgrad.core.tracer import Recorder, Tracer, bind, own_value, recorder_of
+from funcgrad.core.tracer import Recorder, Tracer, own_value
 from funcgrad.errors import ArgumentError, DeviceError, NotAnArrayError, at_line
 from funcgrad.transforms import draws
 

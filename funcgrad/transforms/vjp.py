@@ -11,16 +11,10 @@ from funcgrad.config import config
 from funcgrad.core.aval import aval_of
 from funcgrad.core.evaluate import apply_eqn, read, run_into
 from funcgrad.core.graph import Eqn, Graph, Var
+from funcgrad.core.open_recorders import set_source
 from funcgrad.core.ownership import native
 from funcgrad.core.primitive import HALF, narrow, widen, with_pullback, zeros_like
-from funcgrad.core.tracer import (
-    Recorder,
-    Tape,
-    Tracer,
-    check_nans,
-    deferred,
-    set_source,
-)
+from funcgrad.core.tracer import Recorder, Tape, Tracer, check_nans, deferred
 from funcgrad.errors import NotDifferentiableError, at_line
 from funcgrad.primitives.elementwise import cast
 from funcgrad.transforms.rules import spread

@@ -16,8 +16,9 @@ import numpy as np
 
 from funcgrad.backends.loops.fusion import convolved
 from funcgrad.backends.loops.fusion.target import Target
+from funcgrad.core.binding import bind
 from funcgrad.core.graph import Eqn, Graph
-from funcgrad.core.tracer import bind, deferred
+from funcgrad.core.tracer import deferred
 from funcgrad.primitives.structural import index
 from funcgrad.primitives.windows import overlap_add, places, windows
 from funcgrad.transforms.control_flow import scan

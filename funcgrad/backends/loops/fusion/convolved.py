@@ -15,8 +15,8 @@ import numpy as np
 
 from funcgrad.backends.loops.fusion.target import ConvolutionForm, Target
 from funcgrad.core.aval import Aval
+from funcgrad.core.binding import bind
 from funcgrad.core.primitive import Primitive
-from funcgrad.core.tracer import bind
 from funcgrad.errors import GraphError
 
 _ROWS = (
