@@ -50,8 +50,10 @@ LEAST_WORK = 1 << 16
 TILES, PATCH_BYTES, FEW_PIECES = 64, 256 << 10, 8
 # The numbers of a band of planes, and of those that a derivative by the kernel reads together.
 BAND_BYTES, BANDS_BYTES = 128 << 10, 512 << 10
-# What a slot of planes may take, multiplications that are worth a piece, and a kernel's numbers.
-MOST_SLOT, PIECE_WORK, MOST_DEPTH = 2 << 20, 1 << 20, 4096
+# What a slot of planes may take, and how many numbers of a kernel.
+MOST_SLOT, MOST_DEPTH = 2 << 20, 4096
+# Multiplications that a piece of planes should have, and must have.
+PIECE_WORK, LEAST_PIECE_WORK = 1 << 20, 1 << 17
 # Of so many channels, lines of fewer vectors than this take too long to begin, in derivatives by
 # the kernel.
 FEW_CHANNELS, SHORT_LINE = 32, 3
@@ -276,9 +278,10 @@ def _with_long_lines(form: ConvolutionForm) -> ConvolutionForm:
 
 
 def _bands_in_piece(form: ConvolutionForm, n: int, bands: int) -> int:
-    """The bands of a piece: whole images if there are enough."""
-    enough = -(-PIECE_WORK * n * bands // form.work)
-    high = max(min(enough, -(-n * bands // FEW_PIECES)), 1)
+    """Whole images, if there are enough of them for all threads."""
+    count = n * bands
+    enough, least = (-(-work * count // form.work) for work in (PIECE_WORK, LEAST_PIECE_WORK))
+    high = min(max(min(enough, -(-count // FEW_PIECES)), least, 1), count)
     return -(-high // bands) * bands if n >= FEW_PIECES else high
 
 
