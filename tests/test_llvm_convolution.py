@@ -163,6 +163,26 @@ def test_what_is_computed_how():
         assert "winograd" not in plan_of(function, *arrays)
 
 
+def test_planes_need_no_library(monkeypatch):
+    from funcgrad.backends.llvm.products import blas
+
+    monkeypatch.setattr(blas, "find", lambda: None)
+    # A shape that no other test has compiled.
+    compare(case((5, 29, 31, 3), 11, (3, 3), padding="same"), np.float32, False, 2e-5)
+
+
+def test_short_lines_of_single_channels_stay_sums_over_taps():
+    function, x, w = of(case((256, 6, 6, 1), 6, (3, 3), padding="same"), np.float32, False)
+    text = plan_of(function, x, w)
+    assert "patches" not in text
+    assert "planes" not in text
+
+
+def test_bands_of_an_image_are_about_equal():
+    function, x, w = of(case((2, 2725, 24), 24, (5,), padding="same"), np.float32, False)
+    assert "*planes_" in plan_of(function, x, w)
+
+
 def test_the_setting_counts_when_a_function_is_compiled(direct):
     function, x, w = of(TILED[0], np.float32, True)
     exact = function(x.astype(np.float64), w.astype(np.float64))

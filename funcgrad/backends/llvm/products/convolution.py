@@ -46,17 +46,16 @@ PARTS = (
 )  # fmt: skip
 # Convolutions of fewer multiplications are left to kernels.
 LEAST_WORK = 1 << 16
-# The tiles of a piece, and the numbers in its patches; there must be pieces for all threads.
+# The tiles of a piece, and the bytes of its patches; there must be pieces for all threads.
 TILES, PATCH_BYTES, FEW_PIECES = 64, 256 << 10, 8
-# The numbers of a band of planes, and of those that a derivative by the kernel reads together.
-BAND_BYTES, BANDS_BYTES = 128 << 10, 512 << 10
-# What a slot of planes may take, and how many numbers of a kernel.
-MOST_SLOT, MOST_DEPTH = 2 << 20, 4096
+# The bytes of a band of planes, of bands that a derivative by the kernel reads together, and of a
+# slot; no kernel of planes has more numbers for each output.
+BAND_BYTES, BANDS_BYTES, SLOT_BYTES, MOST_DEPTH = 128 << 10, 512 << 10, 2 << 20, 4096
 # Multiplications that a piece of planes should have, and must have.
 PIECE_WORK, LEAST_PIECE_WORK = 1 << 20, 1 << 17
-# Of so many channels, lines of fewer vectors than this take too long to begin, in derivatives by
-# the kernel.
-FEW_CHANNELS, SHORT_LINE = 32, 3
+# Where more pairs of channels than these meet, lines of fewer vectors take too long to begin in a
+# derivative by the kernel.
+FEW_PAIRS, SHORT_LINE = 1024, 3
 # What a piece of a derivative by the kernel takes of the channels, and so many parts of the sum.
 IN_PART, OUT_PART, MOST_PARTS = 64, 128, 8
 # Planes lie apart by a little more than their length: where that is a power of two, all would
@@ -228,26 +227,27 @@ def _by_planes(form: ConvolutionForm, ty: str) -> Convolution | None:
     depth, planes, size = kh * kw * c, c * sh * sw, BYTES[ty]
     # A plane has so many rows more than the results, which are so wide.
     reach, wide = (kh - 1) * dh // sh, ow + (kw - 1) * dw // sw
-    spare = planes_code.slack(ty)
-    tall = min(max(BAND_BYTES // (planes * wide * size) - reach, reach, -(-spare // wide)), oh)
+    tall = min(max(BAND_BYTES // (planes * wide * size) - reach, reach), oh)
+    tall = max(tall, min(-(-planes_code.columns(ty) // wide), oh))
+    # As equal as can be.
+    bands = -(-oh // tall)
+    tall = -(-oh // bands)
     bands, plane = -(-oh // tall), (tall + reach) * wide + APART
     band = planes * plane * size
-    shortest = (oh - tall * (bands - 1)) * ow if wide == ow else ow
-    least = SHORT_LINE if form.by_kernel and c * k > FEW_CHANNELS**2 else 1
     if form.by_kernel:
-        high = max(min(BANDS_BYTES // band, -(-n * bands // FEW_PIECES)), 1)
-        part, together = _part(n * bands, 1, high), high
+        together = max(min(BANDS_BYTES // band, -(-n * bands // FEW_PIECES)), 1)
+        part, kept = _part(n * bands, 1, together), together * planes_code.ENTRY
     else:
-        part, together = _bands_in_piece(form, n, bands), 1
-        high = part
-    # The table, what is kept of each band, and the planes.
-    nbytes = 8 * (depth + 8 + 8 * high) + together * band + spare * size
-    if shortest < least * lanes(ty) or nbytes > MOST_SLOT or depth > MOST_DEPTH:
+        together, part, kept = 1, _bands_in_piece(form, n, bands), 0
+    nbytes = 8 * (-(-depth // 8) * 8 + kept) + together * band
+    shortest = (oh - tall * (bands - 1)) * ow if wide == ow else ow
+    least = SHORT_LINE if form.by_kernel and c * k > FEW_PAIRS else 1
+    if shortest < least * lanes(ty) or nbytes > SLOT_BYTES or depth > MOST_DEPTH:
         return None
     pieces = -(-n * bands // part)
     (top, _), (left, _) = form.padding
     numbers = (
-        *_slots(pieces, nbytes), n, tall, bands, high, part, c, h, w, k, oh, ow, kh, kw, sh, sw,
+        *_slots(pieces, nbytes), n, tall, bands, together, part, c, h, w, k, oh, ow, kh, kw, sh, sw,
         dh, dw, top, left, wide, plane,
     )  # fmt: skip
     assert len(numbers) == len(planes_code.SIZES)
@@ -263,16 +263,14 @@ def _with_long_lines(form: ConvolutionForm) -> ConvolutionForm:
     (n, h, w, c), (_, oh, ow, k) = form.x, form.made
     if {*form.window, *form.strides} == {1} and not any(map(any, form.padding)):
         return form._replace(x=(n, h * w, 1, c), made=(n, oh * ow, 1, k))
-    if h == form.window[0] == form.strides[1] == 1 and not any(form.padding[0]):
-        return ConvolutionForm(
-            (n, w, h, c),
-            (n, ow, oh, k),
-            (form.window[1], 1),
-            (form.strides[1], 1),
-            (form.padding[1], (0, 0)),
-            (form.dilation[1], 1),
-            True,
-            form.by_kernel,
+    if h == form.window[0] == 1 == form.strides[1] and not any(form.padding[0]):
+        return form._replace(
+            x=(n, w, h, c),
+            made=(n, ow, oh, k),
+            window=(form.window[1], 1),
+            strides=(form.strides[1], 1),
+            padding=(form.padding[1], (0, 0)),
+            dilation=(form.dilation[1], 1),
         )
     return form
 
@@ -280,8 +278,8 @@ def _with_long_lines(form: ConvolutionForm) -> ConvolutionForm:
 def _bands_in_piece(form: ConvolutionForm, n: int, bands: int) -> int:
     """Whole images, if there are enough of them for all threads."""
     count = n * bands
-    enough, least = (-(-work * count // form.work) for work in (PIECE_WORK, LEAST_PIECE_WORK))
-    high = min(max(min(enough, -(-count // FEW_PIECES)), least, 1), count)
+    enough, least = (-(-n * count // form.work) for n in (PIECE_WORK, LEAST_PIECE_WORK))
+    high = min(max(min(enough, -(-count // FEW_PIECES)), least), count)
     return -(-high // bands) * bands if n >= FEW_PIECES else high
 
 
@@ -346,14 +344,16 @@ def _text(module: Module, name: str, how: Convolution) -> str:
     sizes = f"sizes.{name}"
     words = ", ".join(f"i64 {n}" for n in how.numbers)
     module.define(sizes, f"@{sizes} = internal constant [{len(how.numbers)} x i64] [{words}]")
-    library = "fg_sgemm" if how.ty == "float" else "fg_dgemm"
-    gemm.declare(module, library, how.ty)
+    library = "null"
+    if not how.in_front:
+        library = "@fg_sgemm" if how.ty == "float" else "@fg_dgemm"
+        gemm.declare(module, library[1:], how.ty)
     module.declare(
         how.symbol, f"declare void @{how.symbol}(ptr, ptr, ptr, ptr, ptr, ptr, i64, i64)"
     )
     pointers = ", ".join(f"ptr {ref}" for ref in bases)
     w.line(
-        f"call void @{how.symbol}({pointers}, ptr @{sizes}, ptr @{library}, i64 %begin, i64 %end)"
+        f"call void @{how.symbol}({pointers}, ptr @{sizes}, ptr {library}, i64 %begin, i64 %end)"
     )
     w.line("ret void")
     head = f"define internal void @{name}(ptr %args, i64 %begin, i64 %end) {DRIVER} {{"

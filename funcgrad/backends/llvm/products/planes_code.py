@@ -20,7 +20,7 @@ from funcgrad.backends.llvm.runtime import engine
 from funcgrad.records import NamedTuple
 
 SIZES = (
-    "slots", "slot", "n", "tall", "bands", "high", "part", "c", "h", "w", "k", "oh", "ow", "kh",
+    "slots", "slot", "n", "tall", "bands", "together", "part", "c", "h", "w", "k", "oh", "ow", "kh",
     "kw", "sh", "sw", "dh", "dw", "top", "left", "wide", "plane",
 )  # fmt: skip
 
@@ -39,6 +39,8 @@ class Shape(NamedTuple):
 SHAPES = {64: Shape(8, 3, 4, 6), 32: Shape(6, 2, 3, 4)}
 
 
+# The words that are kept of each band of a derivative.
+ENTRY = 3
 # The functions for results that take so many channels at a time, or one less.
 PARTS = tuple(f"planes_{rows}" for rows in range(1, max(s.rows for s in SHAPES.values()) + 1))
 
@@ -47,8 +49,8 @@ def shape() -> Shape:
     return SHAPES[engine.vector_bytes()]
 
 
-def slack(ty: str) -> int:
-    """The numbers behind the planes that vectors may reach."""
+def columns(ty: str) -> int:
+    """The results of a line that are computed together."""
     return shape().across * lanes(ty)
 
 
@@ -57,13 +59,13 @@ def part(channels: int) -> str:
     return f"planes_{-(-channels // -(-channels // shape().rows))}"
 
 
-def text(part: str, name: str, ty: str) -> str:
+def text(kind: str, name: str, ty: str) -> str:
     """The module that defines a function for numbers of one type."""
     module = Module()
     rooms.define_copies(module)
     module.define("gather", _Gather(module, ty).text())
-    if part in PARTS:
-        most = int(part.removeprefix("planes_"))
+    if kind in PARTS:
+        most = int(kind.removeprefix("planes_"))
         for rows in {most, max(most - 1, 1)}:
             module.define(f"rows{rows}", _rows_text(module, ty, rows))
         module.define(name, _forward(module, name, ty, most))
@@ -335,8 +337,8 @@ def _forward(module: Module, name: str, ty: str, high: int) -> str:
         counted(w, zero, blocks, 1, block)
 
     def piece(number: Value) -> None:
-        begin = w.op("mul", number, s["high"])
-        counted(w, begin, w.intrinsic("smin", w.op("add", begin, s["high"]), bands), 1, band)
+        begin = w.op("mul", number, s["part"])
+        counted(w, begin, w.intrinsic("smin", w.op("add", begin, s["part"]), bands), 1, band)
 
     counted(w, Value("%begin", "i64"), Value("%end", "i64"), 1, piece)
     common.room.leave()
@@ -424,7 +426,7 @@ class _Block:
     def _entry(self, number: Value) -> list[Value]:
         """Where the results of a band lie, how many lines they are, and how long these are."""
         w = self.w
-        entry = w.offset(self.bands, "i64", w.op("mul", number, w.const(3, "i64")))
+        entry = w.offset(self.bands, "i64", w.op("mul", number, w.const(ENTRY, "i64")))
         return [
             w.load(w.offset(entry, "i64", w.const(k, "i64")), ty)
             for k, ty in enumerate(("ptr", "i64", "i64"))
@@ -502,7 +504,7 @@ def _kernel(module: Module, name: str, ty: str) -> str:
     bands = w.op("mul", s["n"], s["bands"])
     # For each band of a block where its results lie, how many lines they are, and how long.
     entries = common.planes
-    planes = w.offset(entries, "i64", w.op("mul", s["high"], w.const(8, "i64")))
+    planes = w.offset(entries, "i64", w.op("mul", s["together"], w.const(ENTRY, "i64")))
     step = w.op("mul", w.op("mul", s["c"], w.op("mul", s["sh"], s["sw"])), s["plane"])
     size = w.op("mul", common.depth, s["k"])
 
@@ -513,8 +515,8 @@ def _kernel(module: Module, name: str, ty: str) -> str:
         _call(w, "clear", [made, rooms.count_bytes(w, size, ty)])
 
         def block(number: Value) -> None:
-            start = w.op("add", begin, w.op("mul", number, s["high"]))
-            count = w.intrinsic("smin", s["high"], w.op("sub", end, start))
+            start = w.op("add", begin, w.op("mul", number, s["together"]))
+            count = w.intrinsic("smin", s["together"], w.op("sub", end, start))
 
             def band(j: Value) -> None:
                 image, first, rows = common.band(w.op("add", start, j))
@@ -522,7 +524,7 @@ def _kernel(module: Module, name: str, ty: str) -> str:
                 common.gather(to, image, first, rows)
                 far = w.op("add", w.op("mul", image, common.made), w.op("mul", first, s["ow"]))
                 y = w.offset(Value("%y", "ptr"), ty, far)
-                entry = w.offset(entries, "i64", w.op("mul", j, w.const(3, "i64")))
+                entry = w.offset(entries, "i64", w.op("mul", j, w.const(ENTRY, "i64")))
                 for i, value in enumerate((y, *common.lines(rows))):
                     w.store(value, w.offset(entry, "i64", w.const(i, "i64")))
 
@@ -530,7 +532,7 @@ def _kernel(module: Module, name: str, ty: str) -> str:
             numbers = [count, common.depth, step, s["wide"], s["ow"], common.area, s["k"]]
             _call(w, "block", [planes, common.table, entries, made, *numbers])
 
-        counted(w, zero, parts(w, w.op("sub", end, begin), s["high"]), 1, block)
+        counted(w, zero, parts(w, w.op("sub", end, begin), s["together"]), 1, block)
 
     counted(w, Value("%begin", "i64"), Value("%end", "i64"), 1, piece)
     common.room.leave()

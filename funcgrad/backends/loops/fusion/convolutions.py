@@ -199,7 +199,8 @@ def _conv(target: Target, x: Any, w: Any, **params: Any) -> Any:
     patches = Patches(x.shape[1:-1] if last else x.shape[2:], window, params)
     single = channels == 1 and prod(window) <= MOST_TAPS
     by_taps = single and (patches.groups > 1 or out <= FEW_CHANNELS)
-    found = None if by_taps and last else convolved.conv(target, x, w, patches.counts, params)
+    # Taps are better than patches, but planes better still.
+    found = convolved.conv(target, x, w, patches.counts, params, in_front=by_taps)
     if found is not None:
         return found
     if by_taps:
@@ -268,7 +269,7 @@ def _conv_kernel(target: Target, x: Any, y: Any, window: Sequence[int], **params
     few = channels > 1 or out <= FEW_CHANNELS
     single = channels == patches.groups and channels in (1, out)
     by_taps = single and few and prod(window) <= MOST_TAPS
-    found = None if by_taps and last else convolved.conv_kernel(target, x, y, window, params)
+    found = convolved.conv_kernel(target, x, y, window, params, in_front=by_taps)
     if found is not None:
         return found
     if by_taps:

@@ -84,11 +84,14 @@ def _form(
     )
 
 
-def conv(target: Target, x: Any, w: Any, counts: Any, params: dict[str, Any]) -> Any:
+def conv(
+    target: Target, x: Any, w: Any, counts: Any, params: dict[str, Any], in_front: bool
+) -> Any:
     """The convolution; None if the target leaves it to products.
 
     Args:
         counts: the lengths of the results' axes of space.
+        in_front: only where the target reads channels in front.
     """
     last, rank = params["channels_last"], len(counts)
     window = tuple(w.shape[:-2] if last else w.shape[2:])
@@ -99,7 +102,8 @@ def conv(target: Target, x: Any, w: Any, counts: Any, params: dict[str, Any]) ->
     out = w.shape[-1] if last else w.shape[0]
     made = (x.shape[0], *counts, out) if last else (x.shape[0], out, *counts)
     how = target.convolution(_form(x.shape, made, window, params), x.dtype)
-    if how is None:
+    in_front = in_front or (not last and _is_product(window, params))
+    if how is None or (in_front and not how.in_front):
         return None
     if how.in_front:
         kernel = w.reshape((out, -1))
@@ -115,13 +119,15 @@ def conv(target: Target, x: Any, w: Any, counts: Any, params: dict[str, Any]) ->
     return _as_wanted(found, last, how, rank)
 
 
-def conv_kernel(target: Target, x: Any, y: Any, window: Any, params: dict[str, Any]) -> Any:
+def conv_kernel(
+    target: Target, x: Any, y: Any, window: Any, params: dict[str, Any], in_front: bool
+) -> Any:
     """The derivative by the kernel; None if the target leaves it to products."""
     last, rank = params["channels_last"], len(window)
     if not _is_ours(tuple(window), params) or (not last and _is_product(tuple(window), params)):
         return None
     how = target.convolution(_form(x.shape, y.shape, window, params, by_kernel=True), x.dtype)
-    if how is None:
+    if how is None or (in_front and not how.in_front):
         return None
     x, y = (_given(a, last, how, rank) for a in (x, y))
     found = bind(CONVOLVED, x, y, how=how)
