@@ -163,6 +163,12 @@ def test_what_is_computed_how():
         assert "winograd" not in plan_of(function, *arrays)
 
 
+@pytest.mark.parametrize("last", [True, False])
+def test_one_dimension_is_not_copied(last):
+    function, x, w = of(PLANES[7], np.float32, last)
+    assert "kernel" not in plan_of(function, x, w).replace("*planes_kernel*", "")
+
+
 def test_planes_need_no_library(monkeypatch):
     from funcgrad.backends.llvm.products import blas
 

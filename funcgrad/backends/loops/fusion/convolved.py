@@ -57,7 +57,8 @@ def _given(x: Any, last: bool, how: Any, rank: int) -> Any:
 
 def _as_wanted(y: Any, last: bool, how: Any, rank: int) -> Any:
     """The inverse."""
-    y = y if rank == 2 else y[:, :, 0] if how.in_front else y[:, 0]
+    axis = 2 if how.in_front else 1
+    y = y if rank == 2 else y.reshape((*y.shape[:axis], *y.shape[axis + 1 :]))
     return y if last or how.in_front else np.moveaxis(y, -1, 1)
 
 
