@@ -4,7 +4,7 @@
     void fg_winograd_kernel_float(ptr x, ptr y, ptr u, ...)
     void fg_patches_float(ptr x, ptr w, ptr y, ...)
     void fg_patches_kernel_float(ptr x, ptr y, ptr w, ...)
-    void fg_planes_float(ptr x, ptr w, ptr y, ...)
+    void fg_planes_6_float(ptr x, ptr w, ptr y, ...)
     void fg_planes_kernel_float(ptr x, ptr y, ptr w, ...)
 
 compute pieces of a convolution, or of its derivative by the kernel, on one thread each. A 3x3
@@ -278,7 +278,7 @@ def _with_long_lines(form: ConvolutionForm) -> ConvolutionForm:
 def _bands_in_piece(form: ConvolutionForm, n: int, bands: int) -> int:
     """Whole images, if there are enough of them for all threads."""
     count = n * bands
-    enough, least = (-(-n * count // form.work) for n in (PIECE_WORK, LEAST_PIECE_WORK))
+    enough, least = (-(-work * count // form.work) for work in (PIECE_WORK, LEAST_PIECE_WORK))
     high = min(max(min(enough, -(-count // FEW_PIECES)), least), count)
     return -(-high // bands) * bands if n >= FEW_PIECES else high
 

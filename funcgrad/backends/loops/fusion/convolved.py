@@ -9,6 +9,7 @@ and a derivative by it back, by a product with a constant matrix each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,11 +41,11 @@ CONVOLVED = Primitive(
 )
 
 
-def _is_ours(window: tuple[int, ...], params: dict[str, Any]) -> bool:
+def _is_ours(window: Sequence[int], params: dict[str, Any]) -> bool:
     return params["groups"] == 1 and len(window) <= 2
 
 
-def _is_product(window: tuple[int, ...], params: dict[str, Any]) -> bool:
+def _is_product(window: Sequence[int], params: dict[str, Any]) -> bool:
     """Whether it is a product of matrices as it stands: there is nothing to gather."""
     return set(window) == set(params["strides"]) == {1} and not any(map(any, params["padding"]))
 
@@ -95,7 +96,7 @@ def conv(
         in_front: only where the target reads channels in front.
     """
     last, rank = params["channels_last"], len(counts)
-    window = tuple(w.shape[:-2] if last else w.shape[2:])
+    window = w.shape[:-2] if last else w.shape[2:]
     if not _is_ours(window, params):
         return None
     if last and _is_product(window, params):
@@ -125,7 +126,8 @@ def conv_kernel(
 ) -> Any:
     """The derivative by the kernel; None if the target leaves it to products."""
     last, rank = params["channels_last"], len(window)
-    if not _is_ours(tuple(window), params) or (not last and _is_product(tuple(window), params)):
+    # In front it is a product as it stands.
+    if not _is_ours(window, params) or (not last and _is_product(window, params)):
         return None
     how = target.convolution(_form(x.shape, y.shape, window, params, by_kernel=True), x.dtype)
     if how is None or (in_front and not how.in_front):
